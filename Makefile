@@ -1,0 +1,120 @@
+# One word each; `make` alone lists them. The first one that needs it makes .venv.
+#
+#   PYTHON=/path/to/python   the interpreter to build .venv with (3.11 to 3.13)
+#   ARGS="..."               handed on to the command of test, demo, bench and chaos
+#   FILE=document.json       the document that `make demo` takes instead of its own
+#   QUICK=1                  `make bench` in about a minute
+
+PYTHON ?=
+ARGS ?=
+FILE ?=
+QUICK ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# What the checkers read: the folders that hold Python files at present.
+CHECKED := $(patsubst %/,%,$(sort $(dir $(wildcard \
+	protocol/*.py treestore/*.py actors/*.py scripts/*.py tests/*.py))))
+
+# Is the interpreter $$python one that can build .venv? A command of the right name proves
+# nothing (it may be a shim that only reports an error), so this runs it.
+USABLE := "$$python" -c 'import sys, ssl, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1
+FIND_PYTHON := found=; for python in $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python3 python); do \
+	if $(USABLE); then found="$$python"; break; fi; done
+
+# uv fetches what pip would: from the index that pip's settings name, if they name one.
+PIP_INDEX = $${PIP_INDEX_URL:-$$($(BIN)/python -m pip config list 2>/dev/null | sed -n "s/^[^ ]*\.index-url='\(.*\)'$$/\1/p" | tail -n 1)}
+
+.PHONY: help demo test lint format check bench chaos lock clean python
+.DEFAULT_GOAL := help
+.SILENT:
+
+help:
+	echo 'make demo     a tour of TreeStore on a document of your own (FILE=...) or its own example'
+	echo 'make test     the tests (ARGS="-k name" picks some)'
+	echo 'make lint     style and types'
+	echo 'make format   put files in the style that lint asks for'
+	echo 'make check    lint, then test'
+	echo 'make bench    the side-by-side benchmark (QUICK=1 for a short one)'
+	echo 'make chaos    kill, cut and corrupt a running server, and see that nothing is lost'
+	echo 'make lock     choose dependency versions anew and write requirements.lock'
+	echo 'make clean    remove .venv, caches and reports'
+
+demo: $(READY)
+	$(BIN)/python scripts/demo.py $(if $(FILE),"$(FILE)") $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest -n auto $(ARGS)
+
+# Runs every checker, so that one run shows all there is to mend.
+lint: $(READY)
+	failed=; \
+	run() { name=$$1; shift; "$$@" || failed="$$failed $$name"; }; \
+	run ruff $(BIN)/ruff check --quiet $(CHECKED); \
+	run format $(BIN)/ruff format --quiet --check --diff $(CHECKED); \
+	run flake8-async $(BIN)/flake8-async $$(find $(CHECKED) -name '*.py'); \
+	run mypy $(BIN)/mypy --strict --no-error-summary $(CHECKED); \
+	run basedpyright $(BIN)/basedpyright --level error $(CHECKED); \
+	if [ -n "$$failed" ]; then echo "lint: failed:$$failed" >&2; exit 1; fi; \
+	echo 'lint: no complaints'
+
+format: $(READY)
+	$(BIN)/ruff check --quiet --fix $(CHECKED) || true
+	$(BIN)/ruff format $(CHECKED)
+
+check: lint
+	$(MAKE) --no-print-directory test
+
+bench: $(READY)
+	$(BIN)/treestore bench $(if $(QUICK),--quick) $(ARGS)
+
+chaos: $(READY)
+	$(BIN)/python scripts/chaos.py $(ARGS)
+
+# The same versions on every Python and system we support, with the hashes of their files, and
+# without the address of any index: the file serves behind any mirror.
+lock: $(READY)
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra bench --universal --upgrade \
+		--python-version 3.11 --fork-strategy fewest --generate-hashes --no-config \
+		--no-emit-index-url --no-header --quiet --output-file requirements.lock
+	echo 'requirements.lock is up to date'
+
+clean:
+	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis \
+		.mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Prints the interpreter that .venv would be built with, for scripts.
+python:
+	$(FIND_PYTHON); [ -n "$$found" ] && echo "$$found"
+
+# The environment: exactly the versions of requirements.lock, each file checked against its
+# hash, then TreeStore itself from this folder. uv comes from the lock as well; where it cannot
+# be had or cannot reach an index, pip does the same work in more time.
+$(READY): requirements.lock pyproject.toml
+	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		$(FIND_PYTHON); \
+		if [ -z "$$found" ]; then \
+			echo 'No usable Python: TreeStore needs CPython 3.11, 3.12 or 3.13 with its venv and ensurepip modules.' >&2; \
+			echo 'On Debian and Ubuntu: apt install python3-venv. Elsewhere: make PYTHON=/path/to/python3 ...' >&2; \
+			exit 1; \
+		fi; \
+		echo "Making .venv with $$("$$found" --version) ..."; \
+		rm -rf $(VENV) && "$$found" -m venv $(VENV); \
+	fi
+	export PIP_DISABLE_PIP_VERSION_CHECK=1 UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1; \
+	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.lock; \
+	echo "Installing $$(grep -c '^[a-z0-9]' requirements.lock) packages ..."; \
+	$(BIN)/python -m pip install --quiet --require-hashes -r $(VENV)/uv.lock && \
+	index=$(PIP_INDEX) && \
+	{ [ -z "$$index$$UV_DEFAULT_INDEX$$UV_INDEX_URL" ] || \
+		export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${UV_INDEX_URL:-$$index}}"; } && \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock || { \
+		echo 'uv did not manage; installing with pip, which takes a minute ...'; \
+		$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock; \
+	}
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index \
+		--no-build-isolation --editable .
+	touch $(READY)

@@ -1,0 +1,1 @@
+"""What runs: mailboxes, writer, background actors, listener and their supervision."""

@@ -1,0 +1,132 @@
+"""The checkpointer: moves durable state from the log into the page file, and lets the log go.
+
+Triggers: log bytes, number of transactions, time, a full log, or a request. Writers go on
+meanwhile; the work is done on a worker thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import attrs
+import structlog
+import trio
+
+from treestore.engine.checkpoint import CheckpointStatistics
+from treestore.engine.engine import Engine
+from treestore.errors import ResourceExhausted, TreeStoreError, Unavailable
+
+log = structlog.get_logger("treestore.checkpointer")
+
+RETRY_S = 1.0
+"""Pause after a checkpoint that the full disk did not allow."""
+
+
+@attrs.frozen
+class CheckpointerStatistics:
+    """A snapshot of the checkpointer's counters."""
+
+    checkpoints: int
+    failures: int
+    last: CheckpointStatistics | None
+    last_at: float | None
+    """Unix time at which the last one ended."""
+    last_error: str | None
+
+
+class Checkpointer:
+    """Checkpoints one engine.
+
+    Error handling:
+        A full disk is reported and tried again. A failed write or sync makes the engine
+        read-only; the actor then stays, answering requests with `Unavailable`.
+    """
+
+    def __init__(
+        self, engine: Engine, after: Callable[[bool], None], wall_clock: Callable[[], float]
+    ) -> None:
+        self.engine = engine
+        self._after = after
+        self._wall_clock = wall_clock
+        self._asked = trio.Event()
+        self._lock = trio.Lock()
+        self._failures = 0
+        self._last: CheckpointStatistics | None = None
+        self._last_at: float | None = None
+        self._last_error: str | None = None
+
+    def ask(self) -> None:
+        """Make a checkpoint soon."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Watch the triggers until cancelled; the actor's task."""
+        while True:
+            with trio.move_on_after(self.engine.options.checkpoint_interval_s):
+                await self._asked.wait()
+            self._asked = trio.Event()
+            if self.engine.failed is not None:
+                self._after(False)
+                await trio.sleep(RETRY_S)
+                continue
+            try:
+                await self.checkpoint()
+            except ResourceExhausted:
+                await trio.sleep(RETRY_S)
+            except TreeStoreError as error:
+                log.error("a checkpoint failed", error=error.message)
+            except OSError as error:
+                log.error("a checkpoint failed; the store is read-only now", error=str(error))
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """No checkpoint runs inside the ``async with``."""
+        async with self._lock:
+            yield
+
+    async def checkpoint(self) -> bool:
+        """Make one now; whether there was anything to do.
+
+        Cancellation: the checkpoint itself is finished first.
+
+        Raises:
+            ResourceExhausted: there is no room on the disk; nothing was changed.
+            Unavailable: the store is read-only.
+        """
+        async with self._lock:
+            if self.engine.failed is not None:
+                raise self.engine.read_only()
+            checkpoint = self.engine.begin_checkpoint()
+            if checkpoint is None:
+                self._after(True)
+                return False
+            succeeded = False
+            try:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(checkpoint.run)
+                succeeded = True
+            except Exception as error:
+                self._failures += 1
+                self._last_error = str(error)
+                if isinstance(error, OSError):
+                    raise Unavailable(f"The checkpoint could not be written: {error}.") from error
+                raise
+            finally:
+                position = self.engine.finish_checkpoint()
+                if not succeeded:
+                    self._after(False)
+            self._last = checkpoint.statistics
+            self._last_at = self._wall_clock()
+            self._last_error = None
+            if position is not None:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(self.engine.log.trim, position)
+            self._after(True)
+            return True
+
+    def statistics(self) -> CheckpointerStatistics:
+        """The counters now."""
+        return CheckpointerStatistics(
+            self.engine.checkpoints, self._failures, self._last, self._last_at, self._last_error
+        )

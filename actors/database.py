@@ -1,0 +1,182 @@
+"""The running database: the engine with its actors around it.
+
+`open_database` starts them, `Database` is what edges (`actors.host.Host`) and the embedding
+program talk to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+
+import structlog
+import trio
+
+from actors.checkpointer import Checkpointer
+from actors.database_admin import AdminPart
+from actors.database_host import HostPart
+from actors.embedded import EmbeddedCaller
+from actors.housekeeper import Housekeeper
+from actors.log_thread import LogThread
+from actors.mail import WriterLimits
+from actors.supervisor import Supervisor
+from actors.writer import Writer
+from treestore.engine.directory import OpenReport, OpenStore, open_engine
+from treestore.engine.options import MEBIBYTE, EngineOptions, Environment
+from treestore.engine.realdisk import RealDisk
+from treestore.errors import InvalidArgument, TreeStoreError, Unavailable
+from treestore.services import Services
+from treestore.stores.operation import Async, ReadOnly, ReadWrite
+
+log = structlog.get_logger("treestore.database")
+
+READ_THREADS = 4
+"""Long reads that run at a time; they share the interpreter, so more would not be faster."""
+
+CACHE_SIZE_MB = 256
+
+
+class Database(Services[Async, ReadWrite], HostPart, AdminPart):
+    """An open store in this process. Made by `open_database`.
+
+    Belongs to the event loop that opened it.
+    """
+
+    def __init__(self, store: OpenStore, limits: WriterLimits | None = None) -> None:
+        Services.__init__(self, EmbeddedCaller(self))
+        self.store = store
+        self.engine = store.engine
+        self.log_thread = LogThread()
+        self.writer = Writer(store.engine, self.log_thread, limits)
+        self.checkpointer = Checkpointer(
+            store.engine,
+            lambda succeeded: self.writer.poke(checkpoint_failed=not succeeded),
+            time.time,
+        )
+        self.writer.need_checkpoint = self.checkpointer.ask
+        self.housekeeper = Housekeeper(store.engine, self.log_thread, self.writer)
+        self.read_limiter = trio.CapacityLimiter(READ_THREADS)
+        self.opened_at = trio.current_time()
+        self.supervisor: Supervisor | None = None
+        self._closed = False
+        HostPart.__init__(self)
+
+    @property
+    def report(self) -> OpenReport:
+        """What opening found and did."""
+        return self.store.report
+
+    def ensure_open(self) -> None:
+        """Raise `Unavailable` once the database was closed."""
+        if self._closed:
+            raise Unavailable("The store is closed.")
+
+    def snapshot(self) -> AbstractAsyncContextManager[Services[Async, ReadOnly]]:
+        """The newest durable state, pinned for the length of the ``async with``.
+
+        The services of the result read that one state, whatever is written meanwhile.
+        """
+        return self._snapshot()
+
+    @asynccontextmanager
+    async def _snapshot(self) -> AsyncIterator[Services[Async, ReadOnly]]:
+        await trio.lowlevel.checkpoint()
+        self.ensure_open()
+        snapshot = self.engine.snapshot("embedded")
+        try:
+            yield Services(EmbeddedCaller(self, snapshot))
+        finally:
+            snapshot.close()
+
+    async def _run_writer(self) -> None:
+        """The writer is not started again after a crash: nobody knows what it left half done."""
+        try:
+            await self.writer.run()
+        except Exception as error:
+            log.exception("the writer crashed; the store is read-only now")
+            self.engine.fail(error)
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Start the actors."""
+        nursery.start_soon(self._run_writer, name="actor writer")
+        self.supervisor = Supervisor(nursery)
+        self.supervisor.start("checkpointer", self.checkpointer.run)
+        self.supervisor.start("housekeeper", self.housekeeper.run)
+
+    async def stop(self) -> None:
+        """Finish what was handed in, make a last checkpoint, close everything.
+
+        Not interrupted by cancellation: what was asked to be durable becomes so.
+        """
+        if self._closed:
+            return
+        with trio.CancelScope(shield=True):
+            await self.writer.stop()
+            self._closed = True
+            if self.engine.failed is None:
+                with contextlib.suppress(TreeStoreError, OSError):
+                    await self.checkpointer.checkpoint()
+            await self.log_thread.stop()
+            await trio.to_thread.run_sync(self.store.close)
+
+
+@asynccontextmanager
+async def open_database(
+    directory: str | os.PathLike[str],
+    *,
+    cache_size_mb: int = CACHE_SIZE_MB,
+    create: bool = True,
+    options: EngineOptions | None = None,
+    limits: WriterLimits | None = None,
+    environment: Environment | None = None,
+) -> AsyncIterator[Database]:
+    """Open (or create) the store in ``directory`` and run its actors for the ``async with``.
+
+    Args:
+        directory: the data directory; made where it does not exist, unless ``create`` is False.
+        cache_size_mb: budget of the node cache in MiB, as decoded in memory.
+        options: all engine settings; ``cache_size_mb`` then does not count.
+
+    Resource handling:
+        Owns the directory's lock, the files and the actors. Leaving the block waits for what was
+        handed in, makes a checkpoint and closes all of it, whatever the body raised, and raises
+        just that.
+
+    Error handling:
+        Raises what `open_engine` does. A background actor that fails never cancels the body:
+        calls then raise `Unavailable`.
+    """
+    if options is None:
+        if not isinstance(cache_size_mb, int) or cache_size_mb < 1:
+            raise InvalidArgument(f"cache_size_mb is a number of MiB, not {cache_size_mb!r}.")
+        options = EngineOptions(cache_size_bytes=cache_size_mb * MEBIBYTE)
+    environment = environment or Environment(RealDisk(), time.time_ns, random.SystemRandom())
+    opening: Callable[[], OpenStore] = partial(
+        open_engine, os.fspath(directory), options, environment, create=create
+    )
+    with trio.CancelScope(shield=True):
+        store = await trio.to_thread.run_sync(opening)
+    raised: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            database = Database(store, limits)
+            database.start(nursery)
+            try:
+                yield database
+            except BaseException as error:
+                # Not through the nursery, which would wrap it into a group.
+                raised = error
+            await database.stop()
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup:
+        if raised is None:
+            raise
+    if raised is not None:
+        raise raised
+
+

@@ -1,0 +1,148 @@
+"""The part of the database that answers ``admin``."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING, cast
+
+import attrs
+import trio
+
+from actors.mail import Mail
+from treestore.engine.check import check_engine
+from treestore.model.admin import CheckResult, Health, Stats
+
+if TYPE_CHECKING:
+    from actors.database import Database
+
+DISK_FREE_BYTES_WARN = 64 << 20
+
+
+class AdminPart:
+    """Implements ``treestore.stores.admin.AdminHost`` for `Database`."""
+
+    @property
+    def _db(self) -> Database:
+        return cast("Database", self)
+
+    async def admin_health(self) -> Health:
+        """See ``admin.health``."""
+        await trio.lowlevel.checkpoint()
+        db = self._db
+        engine = db.engine
+        problems: list[str] = []
+        if engine.failed is not None:
+            problems.append(engine.read_only().message)
+        free = engine.environment.disk.free_bytes(engine.pages.file.path)
+        if free < DISK_FREE_BYTES_WARN:
+            problems.append(f"Only {free} bytes are left on the disk.")
+        checkpoints = db.checkpointer.statistics()
+        if checkpoints.last_error is not None:
+            problems.append(f"The last checkpoint failed: {checkpoints.last_error}")
+        actors: dict[str, str] = {
+            "writer": "ended" if db.writer.stopped.is_set() else "running"
+        }
+        for name, status in db.supervisor.actors.items() if db.supervisor else ():
+            actors[name] = "running" if status.running else "restarting"
+            if status.restarts and not status.running:
+                problems.append(f"The {name} crashed: {status.last_error}")
+        log = engine.log.statistics()
+        writable = engine.failed is None and actors["writer"] == "running"
+        status_word = "ok" if not problems else "degraded" if writable else "read_only"
+        last_at = checkpoints.last_at
+        return Health(
+            status=status_word,
+            problems=tuple(problems),
+            writable=writable,
+            log_size_bytes=log.live_bytes,
+            log_size_bytes_max=engine.options.log_size_bytes_max,
+            disk_free_bytes=free,
+            checkpoint_age_s=None if last_at is None else max(0.0, time.time() - last_at),
+            actors=actors,
+        )
+
+    async def admin_stats(self) -> Stats:
+        """See ``admin.stats``."""
+        from actors.embedded import in_thread
+        from treestore.stores.documents.counting import count_documents
+
+        db = self._db
+        engine = db.engine
+        policies, documents, nodes = await in_thread(db, None, count_documents, raw=False)
+        log, cache = engine.log.statistics(), engine.pages.cache.statistics()
+        writer, checkpoints = db.writer.statistics(), db.checkpointer.statistics()
+        snapshots = engine.snapshots()
+        now = engine.now()
+        return Stats(
+            database_uuid=str(uuid.UUID(bytes=engine.identity.database_uuid)),
+            timeline=engine.identity.timeline,
+            commit_number=engine.durable.number,
+            lsn=engine.durable.position.lsn,
+            keys=engine.durable.count,
+            policies=policies,
+            documents=documents,
+            nodes=nodes,
+            page_size_bytes=engine.pages.shape.page_size,
+            pages=engine.free_space.page_count,
+            pages_free=engine.free_space.free_pages(),
+            pages_retired=engine.free_space.retired_pages(),
+            page_file_size_bytes=engine.pages.file.size(),
+            dirty_pages=engine.dirty_pages,
+            log_size_bytes=log.live_bytes,
+            log_segments=log.segments,
+            log_appended_bytes=log.appended_bytes,
+            log_syncs=log.syncs,
+            log_sync_s_last=log.sync_ns_last / 1e9,
+            cache_used_bytes=cache.used_bytes,
+            cache_budget_bytes=cache.budget_bytes,
+            cache_hit_rate=cache.hit_rate,
+            cache_lookups=cache.lookups,
+            cache_misses=cache.misses,
+            cache_evictions=cache.evictions,
+            checkpoints=checkpoints.checkpoints,
+            checkpoint_failures=checkpoints.failures,
+            checkpoint_duration_s_last=(
+                None if checkpoints.last is None else checkpoints.last.duration_s
+            ),
+            commands=writer.commands,
+            commands_failed=writer.failed_commands,
+            groups=writer.groups,
+            transactions=writer.transactions,
+            group_size_last=writer.group_size_last,
+            mailbox_waiting=writer.waiting,
+            log_stalls=writer.stalls,
+            snapshots=len(snapshots),
+            snapshot_oldest_age_s=(
+                (now - snapshots[0].opened_at).total_seconds() if snapshots else None
+            ),
+            uptime_s=trio.current_time() - db.opened_at,
+        )
+
+    async def admin_checkpoint(self) -> bool:
+        """See ``admin.checkpoint``."""
+        return await self._db.checkpointer.checkpoint()
+
+    async def admin_check(self) -> CheckResult:
+        """See ``admin.check``: inside the writer, between two checkpoints, all stands still."""
+        from treestore.stores.documents.check import check_documents
+
+        db = self._db
+        async with db.checkpointer.paused():
+
+            def check(_txn: object) -> CheckResult:
+                report = check_engine(db.engine)
+                errors = list(report.errors)
+                if not errors:
+                    errors += check_documents(db.engine.read())
+                fields = {
+                    field.name: getattr(report, field.name)
+                    for field in attrs.fields(CheckResult)
+                    if field.name not in ("ok", "errors")
+                }
+                return CheckResult(ok=not errors, errors=tuple(errors), **fields)
+
+            result: CheckResult = await db.writer.execute(
+                lambda outcome: Mail(check, outcome, long=True)
+            )
+            return result

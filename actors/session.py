@@ -1,0 +1,640 @@
+"""One connection of the listener, from hello to goodbye.
+
+The reader task parses everything that a read brought and answers queries on the spot, without a
+task. Commands go to the writer with a callback, without a task either. Only what must wait (cold
+queries, prepared commands, actions, streams) runs in a task of the session's nursery. Answers
+gather in the outbox and leave together, one write per loop turn.
+
+Back-pressure: the reader stops reading while the client has ``requests_max`` requests in flight or
+``output_pause_size_bytes`` of output to take. Streams are counted apart (they need the reader, for
+their credit) and refused above their limit.
+
+Resource handling: a session owns its stream, its snapshots and what it charged to the memory
+budget; all are given back when `Session.run` returns, however it ends. Commands that the writer
+has not begun are taken back then; those it has begun finish, and their answers are dropped.
+
+Error handling: a fault of the client ends the session with a goodbye. A fault of one request is
+that request's answer. A fault of the session's own code ends this session only (the listener logs
+it). `run` raises nothing but that, and `trio.Cancelled`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import msgspec
+import structlog
+import trio
+
+from actors.host import Deduplication, HostSnapshot, Submission
+from actors.memory import Account
+from actors.session_work import Command, Task, failure_of, parameters_error
+from actors.wire import Method, Shared
+from protocol import codes
+from protocol.connection import ServerConnection, State
+from protocol.errors import LocalProtocolError, MessageTooLarge, RemoteProtocolError
+from protocol.limits import KIB
+from protocol.messages import (
+    Cancel,
+    Credit,
+    Failure,
+    Goodbye,
+    Hello,
+    Ping,
+    Pong,
+    Request,
+    Response,
+    StreamEnd,
+    StreamItems,
+)
+from treestore.client.duplex import Duplex
+from treestore.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    ResourceExhausted,
+    SnapshotExpired,
+    TreeStoreError,
+    Unavailable,
+)
+
+log = structlog.get_logger("treestore.session")
+
+LARGE_SIZE_BYTES = 64 * KIB
+"""Output of this size and more is charged to the memory budget."""
+
+BATCH_SIZE_BYTES = 256 * KIB
+"""Items of a stream that travel in one message."""
+
+BATCH_COUNT = 1024
+"""Likewise, by number."""
+
+BURST_S = 0.002
+"""Answering queries holds the event loop for about this long, then others run."""
+
+LINGER_S = 1.0
+"""How long a goodbye may take to reach the client."""
+
+_SNAPSHOT_DECODE: Callable[[Any], Any] = msgspec.msgpack.Decoder(dict[str, int]).decode
+_encode = msgspec.msgpack.encode
+
+
+class Session:
+    """A client's connection. Made by the listener; `run` does everything."""
+
+    def __init__(self, shared: Shared, stream: trio.abc.Stream, number: int, peer: str) -> None:
+        self.number = number
+        self.peer = peer
+        self._shared = shared
+        self._host = shared.host
+        self._settings = shared.settings
+        self._counters = shared.counters
+        self._limits = shared.settings.limits
+        self._query_now = shared.host.query_now
+        self._find = shared.methods.known
+        self._duplex = Duplex(stream)
+        self._connection = ServerConnection(self._limits)
+        self._account = Account(shared.budget)
+        self._client = b""
+        self._client_session = 0
+        self._running: dict[int, Command | Task] = {}
+        self._streams = 0
+        self._backlog: deque[Command] = deque()
+        self._snapshots: dict[int, HostSnapshot] = {}
+        self._snapshot_number = 0
+        self._room: trio.Event | None = None
+        self._nursery: trio.Nursery | None = None
+        self._goodbye: tuple[str, str] | None = None
+        self._linger = False
+        self._stopping = False
+        self._over = False
+        self._counted_bytes = (0, 0)
+
+    # --- life ------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve the connection until either side ends it. Closes the stream."""
+        try:
+            if await self._greet():
+                await self._serve()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # The peer is gone; there is nobody to tell.
+        except Exception:
+            self._goodbye = (codes.INTERNAL, "The session failed; the server's log says why.")
+            self._linger = True
+            raise
+        finally:
+            self._free()
+            if self._goodbye is not None:
+                self._counters.errors[self._goodbye[0]] += 1
+                with suppress(LocalProtocolError):
+                    self._duplex.append(self._connection.refuse(*self._goodbye))
+            if self._linger:
+                await self._duplex.linger(LINGER_S, 4 * self._limits.frame_size_bytes_max)
+            self.count_bytes()
+            await self._duplex.aclose()
+
+    async def refuse(self, code: str, message: str) -> None:
+        """Answer whatever comes with a goodbye and close; instead of `run`."""
+        self._goodbye = (code, message)
+        self._linger = True
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            self._counters.errors[code] += 1
+            self._duplex.append(self._connection.refuse(code, message))
+            await self._duplex.linger(LINGER_S, LARGE_SIZE_BYTES)
+        await self._duplex.aclose()
+
+    def stop(self) -> None:
+        """Take no new requests; end once those in flight are answered."""
+        if self._stopping or self._nursery is None:
+            self._stopping = True
+            return
+        self._stopping = True
+        goodbye = Goodbye(codes.UNAVAILABLE, "The server is stopping.")
+        self._duplex.append(self._connection.send(goodbye))
+        self._duplex.flush_soon()
+        self._end_if_idle()
+
+    def count_bytes(self) -> None:
+        """Add the traffic since the last call to the listener's counters."""
+        received, sent = self._duplex.received_bytes, self._duplex.sent_bytes
+        self._counters.received_bytes += received - self._counted_bytes[0]
+        self._counters.sent_bytes += sent - self._counted_bytes[1]
+        self._counted_bytes = (received, sent)
+
+    async def _greet(self) -> bool:
+        """Wait for the hello and answer it; returns whether the connection is open."""
+        hello: Hello | None = None
+        with trio.move_on_after(self._settings.hello_timeout_s) as scope:
+            try:
+                while hello is None:
+                    data = await self._duplex.receive()
+                    if not data:
+                        return False
+                    for message in self._connection.receive_data(data):
+                        hello = message if isinstance(message, Hello) else None
+            except RemoteProtocolError as error:
+                return self._refuse(codes.PROTOCOL_ERROR, str(error))
+        if hello is None or scope.cancelled_caught:
+            text = f"No hello came within {self._settings.hello_timeout_s:g} s."
+            return self._refuse(codes.DEADLINE_EXCEEDED, text)
+        if not self._shared.authenticate(hello.api_key):
+            self._counters.connections_refused += 1
+            key = "An API key is needed." if hello.api_key is None else "The API key is not known."
+            return self._refuse(codes.UNAUTHENTICATED, key)
+        if self._stopping:
+            return self._refuse(codes.UNAVAILABLE, "The server is stopping.")
+        self._client, self._client_session = hello.client_id, hello.session
+        self._duplex.append(self._connection.welcome(self._settings.server_name, self.number))
+        log.debug("session opened", session=self.number, peer=self.peer, software=hello.software)
+        return True
+
+    def _refuse(self, code: str, message: str) -> bool:
+        self._goodbye, self._linger = (code, message), True
+        return False
+
+    async def _serve(self) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._write)
+                nursery.start_soon(self._watch)
+                await self._read()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._nursery = None
+
+    def _end(self, code: str, message: str, *, linger: bool = True) -> None:
+        """End the session for a reason that the client is told if it still listens."""
+        if self._goodbye is None:
+            self._goodbye, self._linger = (code, message), linger
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    def _end_if_idle(self) -> None:
+        if self._stopping and not self._running and self._nursery is not None:
+            self._linger = True
+            self._nursery.cancel_scope.cancel()
+
+    def _free(self) -> None:
+        """Give back everything that the session holds."""
+        self._over = True
+        self._backlog.clear()
+        for entry in list(self._running.values()):
+            if isinstance(entry, Command):
+                if entry.submission is not None:
+                    entry.submission.cancel()
+                self._finish(entry)
+        for snapshot in self._snapshots.values():
+            snapshot.close()
+        self._counters.snapshots -= len(self._snapshots)
+        self._snapshots.clear()
+        self._account.close()
+
+    # --- input -----------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        """Read and handle messages until the connection ends."""
+        duplex, connection = self._duplex, self._connection
+        duplex.flush_soon()
+        holding = False
+        while True:
+            try:
+                data = await duplex.receive()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+            if not data:
+                return
+            fault: RemoteProtocolError | None = None
+            try:
+                messages: list[Any] = connection.receive_data(data)
+            except RemoteProtocolError as error:
+                messages, fault = error.messages, error
+            if holding or connection.held_size_bytes > 0:
+                holding = connection.held_size_bytes > 0
+                if not self._account.hold("input", connection.held_size_bytes):
+                    text = "The server has no memory for a message of this size now; try later."
+                    return self._end(codes.RESOURCE_EXHAUSTED, text)
+            try:
+                await self._handle(messages)
+            except RemoteProtocolError as error:
+                fault = error
+            if fault is not None:
+                return self._end(codes.PROTOCOL_ERROR, str(fault))
+            duplex.flush_now()
+            if duplex.waiting_bytes >= LARGE_SIZE_BYTES:
+                self._account.hold("output", duplex.waiting_bytes)
+                await duplex.wait_below(self._settings.output_pause_size_bytes)
+
+    async def _handle(self, messages: list[Any]) -> None:
+        began = time.perf_counter()
+        limit = self._limits.requests_max
+        for count, message in enumerate(messages):
+            kind = type(message)
+            if kind is Request:
+                if len(self._running) - self._streams >= limit:
+                    await self._wait_for_room(limit)
+                self._request(message)
+            elif kind is Credit:
+                entry = self._running.get(message.id)
+                if isinstance(entry, Task):
+                    entry.add_credit(message.size_bytes)
+            elif kind is Cancel:
+                self._cancel(message.id)
+            elif kind is Ping:
+                self._duplex.append(self._connection.send(Pong(message.token)))
+            elif kind is Goodbye:
+                self._stopping = True
+                self._end_if_idle()
+            if count & 31 == 31 and time.perf_counter() - began > BURST_S:
+                self._duplex.flush_now()
+                await trio.lowlevel.checkpoint()
+                began = time.perf_counter()
+
+    async def _wait_for_room(self, limit: int) -> None:
+        self._duplex.flush_now()
+        while len(self._running) - self._streams >= limit:
+            self._room = trio.Event()
+            await self._room.wait()
+        self._room = None
+
+    def _request(self, request: Request) -> None:
+        """Answer a request at once, or see to it that it will be."""
+        self._counters.requests += 1
+        method = self._find(request.method) or self._shared.methods.find(request.method)
+        if method is None:
+            return self._own_method(request)
+        try:
+            parameters = method.decode(request.params)
+        except (msgspec.MsgspecError, RecursionError, ValueError, TypeError) as error:
+            return self._fail(request.id, parameters_error(request.method, error))
+        snapshot: HostSnapshot | None = None
+        if request.snapshot is not None:
+            snapshot = self._snapshots.get(request.snapshot)
+            if snapshot is None:
+                text = f"This connection has no open snapshot {request.snapshot}."
+                return self._fail(request.id, SnapshotExpired(text))
+        if method.kind == "query":
+            try:
+                result = self._query_now(method.operation, parameters, snapshot)
+            except Exception as error:
+                return self._fail(request.id, error)
+            if result is not None:
+                return self._answer(request.id, result)
+        if request.id in self._running:
+            text = f"The client broke the rules: request {request.id} is in flight already."
+            raise RemoteProtocolError(text)
+        if self._stopping:
+            text = "The server is stopping; nothing was done."
+            return self._fail(request.id, Unavailable(text, not_begun=True))
+        self._start(request, method, parameters, snapshot)
+
+    def _start(
+        self,
+        request: Request,
+        method: Method,
+        parameters: msgspec.Struct,
+        snapshot: HostSnapshot | None,
+    ) -> None:
+        """Set a request going that cannot be answered at once."""
+        kind = method.kind
+        if snapshot is not None and kind not in ("query", "stream"):
+            text = f"{request.method} cannot be done on a snapshot, which is only read."
+            return self._fail(request.id, InvalidArgument(text))
+        if kind == "stream" and self._streams >= self._limits.streams_max:
+            text = f"This connection has {self._streams} streams open, as many as are allowed."
+            return self._fail(request.id, ResourceExhausted(text))
+        size = len(memoryview(request.params))
+        if not self._account.reserve(size):
+            text = "The server has no memory for this request now; try again later."
+            return self._fail(request.id, ResourceExhausted(text))
+        deadline = None
+        if request.deadline_ms is not None:
+            deadline = trio.current_time() + request.deadline_ms / 1000
+        deduplication = None
+        if request.sequence is not None:
+            deduplication = Deduplication(
+                self._client, self._client_session, request.sequence, request.watermark
+            )
+        self._counters.requests_in_flight += 1
+        if kind == "command":
+            command = Command(
+                request.id, method.operation, parameters, size, deadline, deduplication
+            )
+            self._running[request.id] = command
+            self._submit_or_wait(command)
+            return
+        # The host itself minds the deadline of a command: only it knows whether it was begun.
+        task = Task(request.id, size, None if kind == "prepared" else deadline)
+        self._running[request.id] = task
+        assert self._nursery is not None
+        host, operation = self._host, method.operation
+        if kind == "stream":
+            task.is_stream = True
+            self._streams += 1
+            self._counters.streams += 1
+            self._nursery.start_soon(
+                self._run_task, task, partial(self._stream, task, operation, parameters, snapshot)
+            )
+            return
+        work: Callable[[], Awaitable[bytes]]
+        if kind == "query":
+            work = partial(host.query, operation, parameters, snapshot)
+        elif kind == "prepared":
+            task.writes = True
+            work = partial(
+                host.prepared,
+                operation,
+                parameters,
+                deduplication=deduplication,
+                size_bytes=size,
+                deadline=deadline,
+            )
+        else:
+            work = partial(host.action, operation, parameters)
+        self._nursery.start_soon(self._run_task, task, work)
+
+    def _own_method(self, request: Request) -> None:
+        """Snapshots belong to the session, not to the database's operations."""
+        try:
+            if request.method == "session.open_snapshot":
+                self._answer(request.id, self._open_snapshot())
+            elif request.method == "session.close_snapshot":
+                number = _SNAPSHOT_DECODE(request.params).get("snapshot", 0)
+                snapshot = self._snapshots.pop(number, None)
+                if snapshot is not None:
+                    self._counters.snapshots -= 1
+                    snapshot.close()
+                self._answer(request.id, _encode(snapshot is not None))
+            else:
+                hint = self._shared.methods.suggestions(request.method)
+                text = f"There is no method {request.method[:100]!r}. {hint}"
+                self._fail(request.id, InvalidArgument(text))
+        except msgspec.MsgspecError as error:
+            self._fail(request.id, parameters_error(request.method, error))
+        except Exception as error:
+            self._fail(request.id, error)
+
+    def _open_snapshot(self) -> bytes:
+        if len(self._snapshots) >= self._limits.snapshots_max:
+            raise ResourceExhausted(
+                f"This connection has {len(self._snapshots)} snapshots open, as many as are "
+                "allowed; close one."
+            )
+        snapshot = self._host.open_snapshot(f"session {self.number} ({self.peer})")
+        self._snapshot_number += 1
+        self._snapshots[self._snapshot_number] = snapshot
+        self._counters.snapshots += 1
+        return _encode({"snapshot": self._snapshot_number, "number": snapshot.number})
+
+    # --- work ------------------------------------------------------------------------------
+
+    def _submit_or_wait(self, command: Command) -> None:
+        """Hand a command to the writer; where its mailbox is full, wait behind those before it."""
+        if self._backlog:
+            self._backlog.append(command)
+        elif not self._submit(command):
+            self._backlog.append(command)
+            assert self._nursery is not None
+            self._nursery.start_soon(self._submit_backlog)
+
+    def _submit(self, command: Command) -> bool:
+        submission: Submission | None
+        try:
+            submission = self._host.submit(
+                command.operation,
+                command.parameters,
+                partial(self._done, command),
+                deduplication=command.deduplication,
+                size_bytes=command.size_bytes,
+                deadline=command.deadline,
+            )
+        except Exception as error:
+            self._done_with_error(command, error)
+            return True
+        if submission is None:
+            return False
+        command.submission = submission
+        return True
+
+    async def _submit_backlog(self) -> None:
+        while self._backlog:
+            await self._host.wait_writable()
+            # A cancelled command may have left the backlog meanwhile.
+            while self._backlog and self._submit(self._backlog[0]):
+                self._backlog.popleft()
+
+    def _done(self, command: Command, result: bytes | TreeStoreError) -> None:
+        """The writer's answer. Called on the event loop; must not raise."""
+        if isinstance(result, TreeStoreError):
+            self._done_with_error(command, result)
+        elif self._finish(command) and not self._over:
+            self._answer(command.id, result)
+            self._duplex.flush_soon()
+            self._end_if_idle()
+
+    def _done_with_error(self, command: Command, error: Exception) -> None:
+        if self._finish(command) and not self._over:
+            self._fail(command.id, error)
+            self._duplex.flush_soon()
+            self._end_if_idle()
+
+    def _finish(self, entry: Command | Task) -> bool:
+        """Forget a request that is about to be answered; False where that happened before."""
+        if self._running.get(entry.id) is not entry:
+            return False
+        del self._running[entry.id]
+        self._account.release(entry.size_bytes)
+        self._counters.requests_in_flight -= 1
+        if self._room is not None:
+            self._room.set()
+        return True
+
+    def _cancel(self, request: int) -> None:
+        """Stop a request if that is still possible; it is answered in any case."""
+        entry = self._running.get(request)
+        if isinstance(entry, Task):
+            entry.cancelled = True
+            entry.scope.cancel()
+        elif entry is not None:
+            if entry in self._backlog:
+                self._backlog.remove(entry)
+            elif entry.submission is None or not entry.submission.cancel():
+                return
+            text = "The client cancelled the command before it was begun; nothing was changed."
+            self._done_with_error(entry, DeadlineExceeded(text))
+
+    async def _run_task(self, task: Task, work: Callable[[], Awaitable[bytes | None]]) -> None:
+        """Await ``work`` and send its answer; raises only `trio.Cancelled` of the session."""
+        result: bytes | None = None
+        error: Exception | None = None
+        try:
+            with task.scope:
+                result = await work()
+            if task.scope.cancelled_caught:
+                error = task.interrupted()
+        except Exception as raised:
+            error = raised
+        finally:
+            if task.is_stream:
+                self._streams -= 1
+                self._counters.streams -= 1
+            alive = self._finish(task) and not self._over
+        if alive:
+            if error is not None:
+                self._fail(task.id, error)
+            elif result is not None:
+                self._answer(task.id, result)
+            self._duplex.flush_soon()
+            self._end_if_idle()
+
+    async def _stream(
+        self,
+        task: Task,
+        operation: Any,
+        parameters: msgspec.Struct,
+        snapshot: HostSnapshot | None,
+    ) -> None:
+        """Send a stream's items as far as the client's credit goes."""
+        duplex, send = self._duplex, self._connection.send
+        async with self._host.stream(operation, parameters, snapshot) as source:
+            while True:
+                await task.wait_for_credit()
+                await duplex.wait_below(self._settings.output_pause_size_bytes)
+                size_max = min(task.credit_bytes, BATCH_SIZE_BYTES)
+                batch = await source.next_batch(size_max, BATCH_COUNT)
+                if batch is None:
+                    break
+                task.credit_bytes -= sum(map(len, batch))
+                items = StreamItems(task.id, [msgspec.Raw(item) for item in batch])
+                try:
+                    duplex.append(send(items), task.id)
+                except MessageTooLarge as error:
+                    raise ResourceExhausted(f"An item is too long to send. {error}") from None
+                duplex.flush_soon()
+        duplex.append(send(StreamEnd(task.id)), task.id)
+
+    # --- output ----------------------------------------------------------------------------
+
+    def _answer(self, request: int, result: bytes) -> None:
+        if len(result) >= LARGE_SIZE_BYTES:
+            waiting = self._duplex.waiting_bytes + len(result)
+            if not self._account.hold("output", waiting):
+                text = "The server has no memory for an answer of this size now; try again later."
+                return self._fail(request, ResourceExhausted(text))
+        try:
+            self._duplex.append(
+                self._connection.send(Response(request, msgspec.Raw(result))), request
+            )
+        except MessageTooLarge as error:
+            self._fail(request, ResourceExhausted(f"The answer is too long. {error}"))
+
+    def _fail(self, request: int, error: Exception) -> None:
+        """Answer with an error; what nobody foresaw is logged and becomes ``internal``."""
+        failure = failure_of(request, error)
+        self._counters.errors[failure.code] += 1
+        if failure.code == codes.INTERNAL:
+            log.error(
+                "request failed unexpectedly", session=self.number, peer=self.peer, exc_info=error
+            )
+        try:
+            sent = self._connection.send(failure)
+        except Exception:  # Details that msgpack cannot carry, or text that is no UTF-8.
+            text = failure.message.encode("utf-8", "replace").decode()
+            sent = self._connection.send(Failure(request, failure.code, text[:4096]))
+        self._duplex.append(sent, request)
+
+    async def _write(self) -> None:
+        try:
+            await self._duplex.run_writer()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            assert self._nursery is not None
+            self._nursery.cancel_scope.cancel()
+
+    # --- watching --------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """End the session when the peer is dead, takes no output or dawdles with a message."""
+        settings, duplex = self._settings, self._duplex
+        tick = min(
+            settings.keep_alive_interval_s, settings.write_timeout_s, settings.partial_timeout_s
+        )
+        now = trio.current_time()
+        received, sent = duplex.received_bytes, duplex.sent_bytes
+        received_at = quiet_since = partial_since = now
+        partial_from = received
+        while True:
+            await trio.sleep(tick / 2)
+            now = trio.current_time()
+            self.count_bytes()
+            self._account.hold("output", duplex.waiting_bytes)
+            if duplex.received_bytes != received or self._room is not None:
+                received_at = now  # While we do not read, silence is no sign of death.
+            if duplex.received_bytes != received or duplex.sent_bytes != sent:
+                quiet_since = now
+            received, sent = duplex.received_bytes, duplex.sent_bytes
+            blocked = duplex.blocked_since
+            if blocked is not None and now - blocked >= settings.write_timeout_s:
+                text = "The client does not read what is sent to it."
+                return self._end(codes.DEADLINE_EXCEEDED, text, linger=False)
+            if blocked is None and now - received_at >= settings.keep_alive_timeout_s:
+                text = f"Nothing came for {settings.keep_alive_timeout_s:g} s."
+                return self._end(codes.DEADLINE_EXCEEDED, text, linger=False)
+            if (
+                self._connection.held_size_bytes == 0
+                or self._room is not None
+                or received - partial_from >= LARGE_SIZE_BYTES
+            ):
+                partial_since, partial_from = now, received
+            elif now - partial_since >= settings.partial_timeout_s:
+                text = "A message was begun and not finished in time."
+                return self._end(codes.DEADLINE_EXCEEDED, text)
+            silent = now - min(quiet_since, received_at) >= settings.keep_alive_interval_s
+            if silent and self._connection.state is State.OPEN and blocked is None:
+                duplex.append(self._connection.send(Ping(self.number)))
+                duplex.flush_soon()
+                quiet_since = now

@@ -1,0 +1,121 @@
+"""What a session keeps of a request in flight, and how errors become answers."""
+
+from __future__ import annotations
+
+import msgspec
+import trio
+
+from actors.host import Deduplication, Submission
+from protocol import codes
+from protocol.messages import Failure
+from treestore.errors import (
+    DeadlineExceeded,
+    InvalidArgument,
+    OutcomeUnknown,
+    TreeStoreError,
+)
+from treestore.stores.operation import Operation
+
+MESSAGE_SIZE_MAX = 4096
+"""Characters of an error's message that are sent."""
+
+
+class Command:
+    """A command at the writer, or waiting for room in its mailbox."""
+
+    __slots__ = (
+        "deadline",
+        "deduplication",
+        "id",
+        "operation",
+        "parameters",
+        "size_bytes",
+        "submission",
+    )
+
+    def __init__(
+        self,
+        id: int,
+        operation: Operation,
+        parameters: msgspec.Struct,
+        size_bytes: int,
+        deadline: float | None,
+        deduplication: Deduplication | None,
+    ) -> None:
+        self.id = id
+        self.operation = operation
+        self.parameters = parameters
+        self.size_bytes = size_bytes
+        self.deadline = deadline
+        self.deduplication = deduplication
+        self.submission: Submission | None = None
+
+
+class Task:
+    """A request that runs in a task of its own."""
+
+    __slots__ = (
+        "_credited",
+        "cancelled",
+        "credit_bytes",
+        "id",
+        "is_stream",
+        "scope",
+        "size_bytes",
+        "writes",
+    )
+
+    def __init__(self, id: int, size_bytes: int, deadline: float | None) -> None:
+        self.id = id
+        self.size_bytes = size_bytes
+        self.scope = trio.CancelScope()
+        self.writes = False
+        """Whether it changes something; the host itself minds its deadline then."""
+        self.is_stream = False
+        self.cancelled = False
+        """Whether the client asked to stop it."""
+        self.credit_bytes = 0
+        """Streams: bytes of items that the client is ready for; below 0 after a long item."""
+        self._credited: trio.Event | None = None
+        if deadline is not None:
+            self.scope.deadline = deadline
+
+    def add_credit(self, size_bytes: int) -> None:
+        """The client is ready for more."""
+        self.credit_bytes += size_bytes
+        if self._credited is not None:
+            self._credited.set()
+
+    async def wait_for_credit(self) -> None:
+        """Return once the client is ready for an item. A checkpoint if it waits."""
+        while self.credit_bytes <= 0:
+            self._credited = trio.Event()
+            await self._credited.wait()
+            self._credited = None
+
+    def interrupted(self) -> TreeStoreError:
+        """The error to answer with after the scope was cancelled."""
+        why = "was cancelled by the client" if self.cancelled else "reached its deadline"
+        if self.writes:
+            # The writer may have begun it; only the host knows, and it was interrupted.
+            return OutcomeUnknown(f"The command {why}; it may or may not have been applied.")
+        return DeadlineExceeded(f"The request {why} before it was done.")
+
+
+def parameters_error(method: str, error: Exception) -> InvalidArgument:
+    """The answer to parameters that do not fit their operation."""
+    if isinstance(error, RecursionError):
+        return InvalidArgument(f"The parameters of {method} are nested too deeply.")
+    return InvalidArgument(f"The parameters of {method} are wrong: {error}")
+
+
+def failure_of(request: int, error: Exception) -> Failure:
+    """``error`` as the answer of ``request``."""
+    if isinstance(error, TreeStoreError):
+        message = error.message
+        if len(message) > MESSAGE_SIZE_MAX:
+            message = message[:MESSAGE_SIZE_MAX] + "…"
+        return Failure(request, error.code, message, error.details)
+    return Failure(
+        request, codes.INTERNAL, "The server failed on this request; its log has the details."
+    )

@@ -1,0 +1,379 @@
+"""The writer: the one actor that changes the tree.
+
+Commands are run strictly one after the other, as they come out of the bounded mailbox. While one
+group of transactions is being synced on the log thread, the writer goes on with the next: its
+commands see the unsynced state, so whatever they answer waits until that state is durable too.
+
+    mailbox -> run -> waiting --seal--> in flight --synced--> published, callers answered
+
+Error handling:
+    A command that raises is rolled back and its caller gets the exception; nothing else happens.
+    When the log has no room, the writer waits for a checkpoint (`poke` tells it of one). When a
+    group could not be written because the disk is full, nothing of it was: its callers, and those
+    whose commands built on it, get `ResourceExhausted`. When a write or sync *failed*, the
+    group's callers get `OutcomeUnknown`, everybody else `Unavailable`, from then on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+import trio
+
+from actors.log_thread import LogThread
+from actors.mail import BEGUN, TAKEN_BACK, Mail, WriterLimits, WriterStatistics
+from treestore.engine.engine import Engine
+from treestore.engine.group import Group
+from treestore.errors import (
+    DeadlineExceeded,
+    OutcomeUnknown,
+    ResourceExhausted,
+    TreeStoreError,
+    Unavailable,
+)
+
+log = structlog.get_logger("treestore.writer")
+
+
+class Writer:
+    """Runs commands on one engine."""
+
+    def __init__(
+        self, engine: Engine, log_thread: LogThread, limits: WriterLimits | None = None
+    ) -> None:
+        self.engine = engine
+        self.limits = limits or WriterLimits()
+        self._log_thread = log_thread
+        self._mailbox: deque[Mail] = deque()
+        self._mailbox_bytes = 0
+        self._parked: trio.lowlevel.Task | None = None
+        self._room = trio.lowlevel.ParkingLot()
+        self._waiting: list[Mail] = []
+        """Run, but not durable: what they saw is in the open group or in the one in flight."""
+        self._in_flight: list[Mail] | None = None
+        self._running_long = False
+        self._stalled: tuple[Group, list[Mail]] | None = None
+        self._stopping = False
+        self.stopped = trio.Event()
+        self.need_checkpoint: Callable[[], None] = lambda: None
+        """Called when the log is full, or a checkpoint is due."""
+        self._published = 0
+        self._commands = self._failed = self._groups = self._transactions = 0
+        self._group_last = self._stalls = 0
+
+    # -- the mailbox ----------------------------------------------------------------------------
+
+    def submit(self, mail: Mail) -> bool:
+        """Hand a command in; False where the mailbox is full (`wait_room`, then try again).
+
+        Raises:
+            Unavailable: the writer is stopping, or the store is read-only.
+        """
+        if self._stopping:
+            raise Unavailable("The store is shutting down; nothing was changed.")
+        if self.engine.failed is not None:
+            raise self.engine.read_only()
+        if len(self._mailbox) >= self.limits.mailbox_count_max or (
+            self._mailbox_bytes + mail.size > self.limits.mailbox_size_bytes_max
+            and self._mailbox
+        ):
+            return False
+        self._mailbox.append(mail)
+        self._mailbox_bytes += mail.size
+        self._wake()
+        return True
+
+    async def wait_room(self) -> None:
+        """Return once the mailbox had room."""
+        await self._room.park()
+
+    async def execute(self, mail_of: Callable[[Callable[[Any, Exception | None], None]], Mail]) -> Any:
+        """Run one command and wait until it is durable.
+
+        Cancellation: before the writer began it, the command is taken back and never applied;
+        afterwards its outcome is unknown to the caller (it will normally be applied).
+        """
+        task = trio.lowlevel.current_task()
+        box: list[Any] = []
+
+        def outcome(result: Any, error: Exception | None) -> None:
+            box.append(result)
+            box.append(error)
+            if task is not None and waiting[0]:
+                waiting[0] = False
+                trio.lowlevel.reschedule(task)
+
+        waiting = [False]
+        mail = mail_of(outcome)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while not self.submit(mail):
+            await self.wait_room()
+
+        def abort(_raise: Callable[[], Any]) -> trio.lowlevel.Abort:
+            mail.cancel()
+            waiting[0] = False
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        if not box:
+            waiting[0] = True
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        result, error = box
+        if error is not None:
+            raise error
+        return result
+
+    def _wake(self) -> None:
+        if self._parked is not None:
+            task, self._parked = self._parked, None
+            trio.lowlevel.reschedule(task)
+
+    async def _park(self) -> None:
+        def abort(_raise: Callable[[], Any]) -> trio.lowlevel.Abort:
+            self._parked = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._parked = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    # -- running --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Run commands until `stop`; the actor's task."""
+        try:
+            while True:
+                if self._blocked() or not self._mailbox:
+                    if self._stopping and not self._mailbox and self._idle():
+                        return
+                    await self._park()
+                    continue
+                mail = self._work_slice()
+                if mail is not None:
+                    await self._run_long(mail)
+                else:
+                    # A command's caller may be waiting for the loop since a whole slice.
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+        finally:
+            self._fail_queued(Unavailable("The store was closed; nothing was changed."))
+            self.stopped.set()
+
+    def _idle(self) -> bool:
+        return self._in_flight is None and self._stalled is None and not self._waiting
+
+    def _blocked(self) -> bool:
+        """Whether the open group is full and has to wait for the one before it."""
+        if self._stalled is not None:
+            return True
+        return self._in_flight is not None and (
+            len(self._waiting) >= self.limits.group_count_max
+            or self.engine.open_group_bytes >= self.limits.group_size_bytes_max
+        )
+
+    def _work_slice(self) -> Mail | None:
+        """Run what waits, for one time slice at most; a long command is returned instead."""
+        mailbox = self._mailbox
+        until = time.perf_counter() + self.limits.slice_s
+        long: Mail | None = None
+        while mailbox and not self._blocked():
+            mail = mailbox.popleft()
+            self._mailbox_bytes -= mail.size
+            if mail.state == TAKEN_BACK:
+                continue
+            if mail.long:
+                long = mail
+                break
+            self._run_one(mail)
+            if time.perf_counter() > until:
+                break
+        if self._room:
+            self._room.unpark_all()
+        if long is None:
+            self._ship()
+        return long
+
+    def _begin(self, mail: Mail) -> bool:
+        mail.state = BEGUN
+        self._commands += 1
+        if mail.deadline is not None and trio.current_time() > mail.deadline:
+            mail.error = DeadlineExceeded(
+                "The deadline passed while the command waited for its turn; nothing was changed."
+            )
+            self._waiting.append(mail)
+            return False
+        return True
+
+    def _run_one(self, mail: Mail) -> None:
+        if not self._begin(mail):
+            return
+        engine = self.engine
+        try:
+            transaction = engine.begin(raw=mail.raw)
+            try:
+                mail.result = mail.run(transaction)
+                engine.commit(transaction)
+            except BaseException:
+                engine.rollback(transaction)
+                raise
+        except Exception as error:
+            self._failed += 1
+            mail.error = _presentable(error)
+        self._waiting.append(mail)
+
+    async def _run_long(self, mail: Mail) -> None:
+        """Run one command on a worker thread, while groups before it still complete here."""
+        if self._begin(mail):
+            engine = self.engine
+            self._running_long = True
+            try:
+                transaction = engine.begin(raw=mail.raw)
+                try:
+                    with trio.CancelScope(shield=True):
+                        mail.result = await trio.to_thread.run_sync(mail.run, transaction)
+                    engine.commit(transaction)
+                except BaseException:
+                    engine.rollback(transaction)
+                    raise
+            except Exception as error:
+                self._failed += 1
+                mail.error = _presentable(error)
+            finally:
+                self._running_long = False
+            self._waiting.append(mail)
+        self._ship()
+
+    # -- becoming durable -----------------------------------------------------------------------
+
+    def _ship(self) -> None:
+        """Send the open group to the log thread, unless one is on its way."""
+        if self._in_flight is not None or self._stalled is not None or self._running_long:
+            return
+        if not self._waiting:
+            return
+        group = self.engine.seal()
+        mails, self._waiting = self._waiting, []
+        if group is None:
+            # Nothing was changed, and what was read is durable.
+            for mail in mails:
+                mail.end()
+            return
+        self._send(group, mails)
+
+    def _send(self, group: Group, mails: list[Mail]) -> None:
+        if self.engine.log.room_bytes() < group.size_bytes + 4096 * (2 + len(group.transactions)):
+            self._stalls += 1
+            self._stalled = (group, mails)
+            self.need_checkpoint()
+            return
+        self._in_flight = mails
+        self._log_thread.submit(
+            lambda: self.engine.append(group),
+            lambda position, error: self._landed(group, mails, position, error),
+        )
+
+    def _landed(
+        self, group: Group, mails: list[Mail], position: Any, error: BaseException | None
+    ) -> None:
+        """The log thread is done with a group (on the event loop)."""
+        self._in_flight = None
+        if error is not None:
+            self._not_landed(mails, error)
+            return
+        self.engine.publish(group, position)
+        self._groups += 1
+        self._transactions += len(group.transactions)
+        self._group_last = len(group.transactions)
+        for mail in mails:
+            mail.end()
+        if self.engine.checkpoint_due():
+            self.need_checkpoint()
+        self._ship()
+        self._wake()
+
+    def _not_landed(self, mails: list[Mail], error: BaseException) -> None:
+        if isinstance(error, ResourceExhausted):
+            # Nothing was written: undo this group, and what was built on it.
+            self.engine.abandon()
+            mails += self._waiting
+            self._waiting = []
+            for mail in mails:
+                if mail.error is None:
+                    mail.result, mail.error = None, ResourceExhausted(error.message)
+                mail.end()
+            self._wake()
+            return
+        log.error("writing the log failed; the store is read-only now", error=str(error))
+        self.engine.fail(error)
+        unknown = OutcomeUnknown(
+            "Writing the log failed while this was on its way: it may or may not have been "
+            "applied. Look after the server was restarted."
+        )
+        for mail in mails:
+            if mail.error is None:
+                mail.result, mail.error = None, unknown
+            mail.end()
+        waiting, self._waiting = self._waiting, []
+        for mail in waiting:
+            mail.result, mail.error = None, self.engine.read_only()
+            mail.end()
+        self._fail_queued(self.engine.read_only())
+        self._wake()
+
+    def _fail_queued(self, error: TreeStoreError) -> None:
+        while self._mailbox:
+            mail = self._mailbox.popleft()
+            if mail.state != TAKEN_BACK:
+                mail.error = error
+                mail.end()
+        self._mailbox_bytes = 0
+        if self._room:
+            self._room.unpark_all()
+
+    def poke(self, *, checkpoint_failed: bool = False) -> None:
+        """A checkpoint ended: try again what waited for room in the log."""
+        if self._stalled is not None:
+            group, mails = self._stalled
+            self._stalled = None
+            if checkpoint_failed:
+                self._not_landed(
+                    mails,
+                    ResourceExhausted(
+                        "The log is full and no checkpoint can be made; nothing was changed. "
+                        "Free some space on the disk."
+                    ),
+                )
+                return
+            self._send(group, mails)
+        self._wake()
+
+    # -- the end --------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Take nothing more, finish everything that was handed in, and end `run`."""
+        self._stopping = True
+        self._wake()
+        with trio.CancelScope(shield=True):
+            await self.stopped.wait()
+
+    def statistics(self) -> WriterStatistics:
+        """The counters now."""
+        return WriterStatistics(
+            len(self._mailbox),
+            self._mailbox_bytes,
+            self._commands,
+            self._failed,
+            self._groups,
+            self._transactions,
+            self._group_last,
+            self._stalls,
+        )
+
+
+def _presentable(error: Exception) -> Exception:
+    """A `TreeStoreError` as it is; anything else too, but logged: it is a fault of ours or of
+    the embedding program's own function."""
+    if isinstance(error, OSError):
+        return Unavailable(f"Reading the store failed: {error}.")
+    return error

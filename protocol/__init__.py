@@ -1,0 +1,1 @@
+"""The wire: frames, messages and connection state, without any input or output."""

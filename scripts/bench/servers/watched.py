@@ -1,0 +1,76 @@
+"""A TreeStore server whose event loop is watched: ``python -m ... RECORD serve --data DIR ...``.
+
+Every step of every task is timed, and every turn of the loop (from the end of one wait for input
+to the beginning of the next). When the server ends, the numbers are written to RECORD: arrays of
+float64, begin and duration in turn, by `time.perf_counter`.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import trio
+
+STEPS, TURNS = "steps", "turns"
+
+
+class LoopWatch(trio.abc.Instrument):
+    """Times steps and turns."""
+
+    def __init__(self) -> None:
+        self.steps = array("d")
+        self.turns = array("d")
+        self._step_at = self._turn_at = perf_counter()
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """A task begins to run."""
+        self._step_at = perf_counter()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """It gave control back."""
+        begin = self._step_at
+        self.steps.append(begin)
+        self.steps.append(perf_counter() - begin)
+
+    def before_io_wait(self, timeout: float) -> None:
+        """A turn ends."""
+        self.turns.append(self._turn_at)
+        self.turns.append(perf_counter() - self._turn_at)
+
+    def after_io_wait(self, timeout: float) -> None:
+        """The next one begins."""
+        self._turn_at = perf_counter()
+
+    def save(self, record: Path) -> None:
+        """Write both arrays."""
+        for name, numbers in ((STEPS, self.steps), (TURNS, self.turns)):
+            with record.with_suffix(f".{name}").open("wb") as file:
+                numbers.tofile(file)
+
+
+def main() -> None:
+    """Run the command line behind a `trio.run` that watches."""
+    record = Path(sys.argv.pop(1))
+    watch = LoopWatch()
+    plain_run = trio.run
+
+    def watched_run(main: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
+        options["instruments"] = [*options.get("instruments", ()), watch]
+        return plain_run(main, *args, **options)
+
+    trio.run = watched_run
+    from treestore.cli import main as command_line  # Only now: it may import trio's run.
+
+    try:
+        command_line()
+    finally:
+        watch.save(record)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""How much a run measures."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Sizes(msgspec.Struct, frozen=True):
+    """Sizes of one run; the defaults are the full run's."""
+
+    keys: int = 1_000_000
+    """Rows of the embedded stores' table, and of a bulk load."""
+    repetitions: int = 7
+    """Measured repetitions of each system, interleaved."""
+    seconds: float = 1.5
+    """Length of one repetition."""
+    scans: int = 5
+    """Repetitions of a full scan and of a bulk load, which take as long as they take."""
+    document_nodes: int = 50_000
+    subtree_nodes: int = 600
+    """About how many nodes the measured subtree has down to depth 3."""
+    law_nodes: int | None = None
+    """Nodes of the D.C. Code to take, from its beginning; None: all of it."""
+    law_repetitions: int = 3
+    loop_seconds: float = 20.0
+    """How long the mixed load of the event loop's row runs."""
+
+
+QUICK = Sizes(
+    keys=200_000,
+    repetitions=3,
+    seconds=0.4,
+    scans=2,
+    document_nodes=20_000,
+    law_nodes=30_000,
+    law_repetitions=1,
+    loop_seconds=5.0,
+)
+"""A run that ends in two minutes. Its numbers are rougher, and its data fit into more caches."""

@@ -1,0 +1,97 @@
+"""TreeStore embedded, through its public face."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count, islice
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import treestore
+from scripts.bench.callers import callers_trio, loop_async
+from scripts.bench.data import Row, random_keys, some_keys, sorted_rows, value_of
+from scripts.bench.systems.batches import BULK_ROWS
+from scripts.bench.worker import AsyncWorkloads, Config, Sample, serve_trio
+
+CACHE_SIZE_MB = 1024
+"""Holds the whole table, as the other stores' caches do."""
+
+
+async def load(database: Any, rows: list[Row]) -> None:
+    """Put sorted rows, `BULK_ROWS` a transaction."""
+    source = iter(rows)
+    while group := list(islice(source, BULK_ROWS)):
+        await database.kv.batch(puts=group)
+
+
+class Embedded:
+    """The workloads."""
+
+    def __init__(self, config: Config, database: Any, rows: list[Row]) -> None:
+        self._directory = Path(config.directory)
+        self._database = database
+        self._rows = rows
+        self._new = count(1000)
+
+    async def get(self, seconds: float, repetition: int) -> Sample:
+        """Point gets, each of the newest state."""
+        return await loop_async(
+            self._database.kv.get, some_keys(self._rows, repetition), seconds
+        )
+
+    async def get_in_transaction(self, seconds: float, repetition: int) -> Sample:
+        """Point gets in one snapshot."""
+        async with self._database.snapshot() as snapshot:
+            keys = some_keys(self._rows, repetition)
+            return await loop_async(snapshot.kv.get, keys, seconds)
+
+    async def commit(self, seconds: float, repetition: int, tasks: int) -> Sample:
+        """Durable single puts of concurrent tasks."""
+        keys = random_keys(200_000, next(self._new))
+        put, value = self._database.kv.put, value_of(repetition)
+
+        async def call(key: bytes) -> None:
+            await put(key, value)
+
+        return await callers_trio([call] * tasks, keys, seconds)
+
+    async def scan(self, repetition: int) -> Sample:
+        """Every row in key order."""
+        done, begin = 0, perf_counter()
+        async for _key, _value in self._database.kv.scan():
+            done += 1
+        return Sample(done, perf_counter() - begin)
+
+    async def bulk_load(self, repetition: int) -> Sample:
+        """Sorted rows into an empty store, `BULK_ROWS` a transaction, durable."""
+        path = self._directory / f"bulk{repetition}.treestore"
+        async with treestore.open(str(path), cache_size_mb=CACHE_SIZE_MB) as database:
+            begin = perf_counter()
+            await load(database, self._rows)
+            sample = Sample(len(self._rows), perf_counter() - begin)
+        shutil.rmtree(path)
+        return sample
+
+
+@asynccontextmanager
+async def open_workloads(config: Config) -> AsyncIterator[AsyncWorkloads]:
+    """Load the table and offer the workloads."""
+    rows = sorted_rows(config.sizes.keys)
+    path = Path(config.directory) / "table.treestore"
+    async with treestore.open(str(path), cache_size_mb=CACHE_SIZE_MB) as database:
+        await load(database, rows)
+        store = Embedded(config, database, rows)
+        yield {
+            "get": store.get,
+            "get_in_transaction": store.get_in_transaction,
+            "commit": store.commit,
+            "scan": store.scan,
+            "bulk_load": store.bulk_load,
+        }
+
+
+if __name__ == "__main__":
+    serve_trio(open_workloads)

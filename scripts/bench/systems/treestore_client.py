@@ -1,0 +1,200 @@
+"""TreeStore over TCP, through its client."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import trio
+
+import treestore
+from scripts.bench.callers import Call, callers_trio
+from scripts.bench.data import (
+    LAW_POLICY,
+    LAW_VERSION,
+    POLICY,
+    VERSION,
+    TestDocument,
+    law_file,
+    make_document,
+    random_keys,
+    read_law,
+    some_keys,
+    sorted_rows,
+    value_of,
+)
+from scripts.bench.systems.mixed_load import mixed_load
+from scripts.bench.worker import AsyncWorkloads, Config, Sample, serve_trio
+
+PAIRS = 20_000
+TIMEOUT_S = 120.0
+WATCH_PAUSE_S = 0.005
+"""Between two calls of each of the callers that look on while a document is stored."""
+
+
+class TreeStoreClient:
+    """The workloads."""
+
+    def __init__(self, config: Config, document: TestDocument, database: Any) -> None:
+        self._config = config
+        self._document = document
+        self._database = database
+        self._new = count(1000)
+        self._keys = some_keys(sorted_rows(PAIRS), 5)
+        self._ids = random.Random(3).sample(document.node_ids, len(document.node_ids))
+        self._law: list[dict[str, Any]] = []
+
+    async def load(self) -> Sample:
+        """Store the document and the pairs."""
+        begin = perf_counter()
+        store = self._database.documents.store
+        await store(POLICY, VERSION, self._document.nodes)
+        elapsed = perf_counter() - begin
+        await self._database.kv.batch(puts=sorted_rows(PAIRS))
+        return Sample(len(self._document.nodes), elapsed)
+
+    @asynccontextmanager
+    async def _databases(self, callers: int, separate: bool) -> AsyncIterator[list[Any]]:
+        """What each caller calls: the one client, or a client of its own."""
+        if not separate:
+            yield [self._database] * callers
+            return
+        async with AsyncExitStack() as stack:
+            enter, address = stack.enter_async_context, self._config.address
+            yield [
+                await enter(treestore.connect(address, connections=1)) for _ in range(callers)
+            ]
+
+    async def get_node(
+        self, seconds: float, repetition: int, callers: int, separate: bool = False
+    ) -> Sample:
+        """One node by its id."""
+
+        def call_on(database: Any) -> Call:
+            get_node = database.documents.get_node
+            return lambda node_id: get_node(POLICY, node_id, version_id=VERSION)
+
+        async with self._databases(callers, separate) as databases:
+            calls = [call_on(database) for database in databases]
+            return await callers_trio(calls, self._ids, seconds)
+
+    async def get_subtree(self, seconds: float, repetition: int) -> Sample:
+        """The subtree, one call after the other."""
+        start = self._document.subtree_id
+        get_subtree = self._database.documents.get_subtree
+
+        def call(node_id: str) -> Any:
+            return get_subtree(POLICY, node_id, max_depth=3, version_id=VERSION)
+
+        nodes = await call(start)
+        assert len(nodes) == self._document.subtree_count, len(nodes)
+        return await callers_trio([call], [start], seconds)
+
+    async def get_ancestor_path(
+        self, seconds: float, repetition: int, callers: int, separate: bool = False
+    ) -> Sample:
+        """A deep node and everything above it."""
+
+        def call_on(database: Any) -> Call:
+            get_path = database.documents.get_ancestor_path
+            return lambda node_id: get_path(POLICY, node_id, version_id=VERSION)
+
+        ids = self._document.deepest_ids
+        async with self._databases(callers, separate) as databases:
+            calls = [call_on(database) for database in databases]
+            return await callers_trio(calls, random.Random(3).sample(ids, len(ids)), seconds)
+
+    async def put(
+        self, seconds: float, repetition: int, callers: int, separate: bool = False
+    ) -> Sample:
+        """Durable single puts."""
+        keys, value = random_keys(100_000, next(self._new)), value_of(repetition)
+
+        def call_on(database: Any) -> Call:
+            put = database.kv.put
+            return lambda key: put(key, value)
+
+        async with self._databases(callers, separate) as databases:
+            return await callers_trio([call_on(database) for database in databases], keys, seconds)
+
+    async def pipelined_get(self, seconds: float, repetition: int, callers: int) -> Sample:
+        """Gets of many tasks over one connection."""
+        async with treestore.connect(self._config.address, connections=1) as database:
+            return await callers_trio([database.kv.get] * callers, self._keys, seconds)
+
+    async def store_law(self, repetition: int) -> Sample:
+        """Store the D.C. Code as one document."""
+        if not self._law:
+            path = law_file()
+            assert path is not None
+            self._law = read_law(path, self._config.sizes.law_nodes)
+        begin = perf_counter()
+        await self._database.documents.store(LAW_POLICY, LAW_VERSION, self._law)
+        return Sample(len(self._law), perf_counter() - begin)
+
+    async def get_law_node(self, seconds: float, repetition: int, callers: int) -> Sample:
+        """One node of the D.C. Code."""
+        get_node = self._database.documents.get_node
+        rng = random.Random(repetition)
+        sizes = self._config.sizes
+        ids = [str(rng.randint(1, sizes.law_nodes or 173_481)) for _ in range(20_000)]
+
+        def call(node_id: str) -> Any:
+            return get_node(LAW_POLICY, node_id, version_id=LAW_VERSION)
+
+        return await callers_trio([call] * callers, ids, seconds)
+
+    async def watch(self, stop_file: str) -> Sample:
+        """Read nodes at a moderate rate until a file appears."""
+        get_node = self._database.documents.get_node
+        latencies: list[float] = []
+        begin = perf_counter()
+        stop = Path(stop_file)
+
+        async def look_on(rng: random.Random, scope: trio.CancelScope) -> None:
+            while not scope.cancel_called:
+                before = perf_counter()
+                await get_node(POLICY, rng.choice(self._ids), version_id=VERSION)
+                latencies.append(perf_counter() - before)
+                await trio.sleep(WATCH_PAUSE_S)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(4):
+                nursery.start_soon(look_on, random.Random(number), nursery.cancel_scope)
+            while not stop.exists():
+                await trio.sleep(0.02)
+            nursery.cancel_scope.cancel()
+        return Sample(len(latencies), perf_counter() - begin, latencies)
+
+    async def mixed(self, seconds: float) -> Sample:
+        """Reads, writes, scans and whole documents at once."""
+        return await mixed_load(self._database, self._document, seconds)
+
+
+@asynccontextmanager
+async def open_workloads(config: Config) -> AsyncIterator[AsyncWorkloads]:
+    """Connect and offer the workloads."""
+    document = make_document(config.sizes.document_nodes, config.sizes.subtree_nodes)
+    async with treestore.connect(config.address, timeout=TIMEOUT_S) as database:
+        client = TreeStoreClient(config, document, database)
+        yield {
+            "load": client.load,
+            "get_node": client.get_node,
+            "get_subtree": client.get_subtree,
+            "get_ancestor_path": client.get_ancestor_path,
+            "put": client.put,
+            "pipelined_get": client.pipelined_get,
+            "store_law": client.store_law,
+            "get_law_node": client.get_law_node,
+            "watch": client.watch,
+            "mixed": client.mixed,
+        }
+
+
+if __name__ == "__main__":
+    serve_trio(open_workloads)

@@ -1,0 +1,74 @@
+"""What every test can ask for, and how Hypothesis runs.
+
+`TREESTORE_TEST_DATA` names the folder of real documents; `TREESTORE_HYPOTHESIS_PROFILE` is
+``default``, ``ci`` or ``long``. Every run prints the seed that repeats its random examples.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+SLOW_MACHINE = [HealthCheck.too_slow]  # a busy machine is not a badly written test
+
+settings.register_profile(
+    "default", deadline=None, derandomize=False, max_examples=60, suppress_health_check=SLOW_MACHINE
+)
+settings.register_profile("ci", settings.get_profile("default"), max_examples=100, print_blob=True)
+settings.register_profile("long", settings.get_profile("ci"), max_examples=3000)
+
+PROFILE = os.environ.get("TREESTORE_HYPOTHESIS_PROFILE") or "default"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the profile, and choose a seed where the command line gives none.
+
+    pytest-xdist hands the options of the main process on to its workers, so that all of them run
+    with the one seed that is printed. It is chosen before Hypothesis's own plugin reads it.
+    """
+    if PROFILE not in ("default", "ci", "long"):
+        raise pytest.UsageError(
+            f"TREESTORE_HYPOTHESIS_PROFILE is {PROFILE!r}, but must be default, ci or long"
+        )
+    settings.load_profile(PROFILE)
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = random.SystemRandom().getrandbits(32)
+
+
+def _seed_line(config: pytest.Config) -> str:
+    seed = config.option.hypothesis_seed
+    return f"hypothesis profile {PROFILE}; repeat these examples with --hypothesis-seed={seed}"
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return _seed_line(config)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
+) -> None:
+    """Say the seed again where something failed: the header is far up by then."""
+    if exitstatus != pytest.ExitCode.OK:
+        terminalreporter.write_line(_seed_line(config))
+
+
+@pytest.fixture(scope="session")
+def data_directory() -> Path:
+    """The folder of real documents; without it, the test is skipped."""
+    named = os.environ.get("TREESTORE_TEST_DATA")
+    folder = Path(named) if named else CHECKOUT.parent / "shared" / "data"
+    if not folder.is_dir():
+        where = (
+            f"TREESTORE_TEST_DATA names {named}, which is no folder"
+            if named
+            else "TREESTORE_TEST_DATA is not set and ../shared/data does not exist"
+        )
+        pytest.skip(f"no real documents to test with: {where}")
+    return folder

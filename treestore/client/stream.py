@@ -1,0 +1,176 @@
+"""A stream of items from the server, with flow control."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import trio
+
+from protocol.limits import MIB
+from treestore.client.calls import ConnectionLost
+from treestore.client.connection import Connection
+from treestore.errors import DeadlineExceeded, SnapshotExpired, Unavailable
+
+T = TypeVar("T")
+
+WINDOW_SIZE_BYTES = 1 * MIB
+"""Bytes of items that may be under way or waiting here; one item may exceed it."""
+
+Connect = Callable[[], Awaitable[Connection]]
+
+
+class _Inbox:
+    """What came of a stream and was not taken yet; the connection's reader fills it.
+
+    Apart from `RemoteStream`, so that the connection does not keep that alive: a stream that is
+    dropped must be noticed.
+    """
+
+    __slots__ = ("ended", "error", "waiting", "wake")
+
+    def __init__(self) -> None:
+        self.waiting: deque[msgspec.Raw] = deque()
+        self.ended = False
+        self.error: Exception | None = None
+        self.wake = trio.Event()
+
+    def items(self, items: list[msgspec.Raw]) -> None:
+        """More items came."""
+        self.waiting.extend(items)
+        self.wake.set()
+
+    def end(self, error: Exception | None) -> None:
+        """No more will come."""
+        self.ended = True
+        self.error = error
+        self.wake.set()
+
+
+class RemoteStream(Generic[T]):
+    """Items of one snapshot, fetched as they are taken.
+
+    Use it with a bare ``async for``, or as ``async with`` to let go of it for certain when it is
+    left early. It can be gone through once.
+
+    Resource handling: the server holds a snapshot for the stream until it is read to the end,
+    closed, or dropped; leaving an ``async for`` early drops it.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        method: str,
+        params: msgspec.Raw,
+        decode: Callable[[Any], T],
+        *,
+        snapshot: int | None,
+        timeout_s: float,
+    ) -> None:
+        self._connect = connect
+        self._method = method
+        self._params = params
+        self._decode = decode
+        self._snapshot = snapshot
+        self._timeout_s = timeout_s
+        self._connection: Connection | None = None
+        self._id = 0
+        self._inbox = _Inbox()
+        self._taken_bytes = 0
+        self._any = False
+        self._closed = False
+        self._token: trio.lowlevel.TrioToken | None = None
+
+    def __aiter__(self) -> RemoteStream[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        waiting = self._inbox.waiting
+        while not waiting:
+            if self._closed:
+                await trio.lowlevel.checkpoint()
+                raise StopAsyncIteration
+            if self._inbox.ended:
+                self._finish()
+                waiting = self._inbox.waiting
+            else:
+                await self._more()
+        raw = waiting.popleft()
+        self._any = True
+        self._taken_bytes += len(memoryview(raw))
+        if self._taken_bytes >= WINDOW_SIZE_BYTES // 2:
+            assert self._connection is not None
+            self._connection.grant(self._id, self._taken_bytes)
+            self._taken_bytes = 0
+        return self._decode(raw)
+
+    def _finish(self) -> None:
+        """The stream ended: note it, raise why, or prepare to set out again."""
+        error = self._inbox.error
+        retry = isinstance(error, ConnectionLost) and not self._any and self._snapshot is None
+        if retry:
+            self._connection = None
+            self._inbox = _Inbox()
+            return
+        self._closed = True
+        if isinstance(error, ConnectionLost):
+            if self._snapshot is not None:
+                raise SnapshotExpired(f"The snapshot is gone with its connection. {error}")
+            raise Unavailable(f"The stream was cut off. {error}") from error
+        if error is not None:
+            raise error
+
+    async def _more(self) -> None:
+        """Open the stream if need be, and wait for items or the end."""
+        if self._connection is None:
+            connection = await self._connect()
+            self._token = trio.lowlevel.current_trio_token()
+            try:
+                self._id = connection.open_stream(
+                    self._method,
+                    self._params,
+                    self._inbox,
+                    snapshot=self._snapshot,
+                    credit_bytes=WINDOW_SIZE_BYTES,
+                )
+            except ConnectionLost as lost:
+                await trio.lowlevel.checkpoint()
+                self._inbox.end(lost)
+                return
+            self._connection = connection
+        self._inbox.wake = trio.Event()
+        with trio.move_on_after(self._timeout_s) as scope:
+            await self._inbox.wake.wait()
+        if scope.cancelled_caught:
+            await self.aclose()
+            raise DeadlineExceeded(f"No item came for {self._timeout_s:g} s.")
+
+    async def __aenter__(self) -> RemoteStream[T]:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Let go of the stream; the server is told. Never waits; closing twice is harmless."""
+        self._drop()
+        self._closed = True
+        self._inbox.waiting.clear()
+
+    def _drop(self) -> None:
+        if self._connection is not None and not self._inbox.ended:
+            self._inbox.ended = True
+            self._connection.close_stream(self._id)
+
+    def __del__(self) -> None:
+        # Left early by a bare `async for`. Only the event loop's own thread may touch the
+        # connection; anywhere else the connection's end will clean up.
+        if self._token is None or self._closed:
+            return
+        try:
+            if trio.lowlevel.current_trio_token() is self._token:
+                self._drop()
+        except RuntimeError:
+            pass

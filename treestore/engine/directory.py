@@ -1,0 +1,317 @@
+"""A data directory: creating, locking, opening and recovering it.
+
+::
+
+    DIR/LOCK      held exclusively while the store is open
+    DIR/pages     the page file
+    DIR/log/      the log's segments
+    DIR/CREATING  only while a new store is being made
+
+A new store is made in this order: CREATING (synced), the log, the page file under a temporary
+name (synced), its rename to ``pages``, removal of CREATING. The rename is the moment of birth:
+a crash before it leaves CREATING behind, and the next open clears away and begins again. A
+directory without page file and without CREATING is never touched: it is somebody else's, or a
+store whose page file was lost.
+"""
+
+from __future__ import annotations
+
+import errno
+
+import attrs
+import msgspec
+
+from treestore.engine.cache import NodeCache
+from treestore.engine.check import rebuild_free_space
+from treestore.engine.checkpoint import Checkpoint
+from treestore.engine.disk import Disk, Lock
+from treestore.engine.engine import Engine
+from treestore.engine.freespace import FreeSpace
+from treestore.engine.log import Log, LogIdentity, LogOptions, LogPosition, Recovered
+from treestore.engine.meta import Meta, first_page, read_slots
+from treestore.engine.node import NO_VALUES, Node, Ref, Shape
+from treestore.engine.options import EngineOptions, Environment
+from treestore.engine.page import FREE_SPACE, PAGE_SIZE_BYTES_MAX, PAGE_SIZE_BYTES_MIN
+from treestore.engine.pagefile import PageFile
+from treestore.engine.snapshot import State
+from treestore.errors import (
+    CorruptionError,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    TreeStoreError,
+    Unavailable,
+)
+
+LOCK = "LOCK"
+PAGES = "pages"
+PAGES_NEW = "pages.new"
+LOG = "log"
+CREATING = "CREATING"
+
+
+@attrs.frozen
+class OpenReport:
+    """What opening found and did."""
+
+    created: bool
+    outcome: str
+    """``clean``, ``torn tail`` (the log's unacknowledged end was cut off and saved) ..."""
+    replayed_transactions: int
+    free_space_rebuilt: bool
+    recovered: Recovered | None = None
+
+
+@attrs.frozen
+class OpenStore:
+    """An engine with the lock that belongs to it."""
+
+    engine: Engine
+    report: OpenReport
+    lock: Lock
+
+    def close(self) -> None:
+        """Close the engine, then release the directory."""
+        try:
+            self.engine.close()
+        finally:
+            self.lock.release()
+
+
+def open_engine(
+    directory: str, options: EngineOptions, environment: Environment, *, create: bool = True
+) -> OpenStore:
+    """Open (or create) the store in ``directory`` and recover it.
+
+    Raises:
+        Unavailable: another process, or this one, has it open.
+        InvalidArgument: the directory holds something else, or a newer format.
+        NotFound: there is no store and ``create`` is False.
+        CorruptionError: what is there cannot be trusted; the message names file and offset.
+        PermissionDenied, ResourceExhausted: as the operating system says.
+    """
+    try:
+        return _open(directory, options, environment, create)
+    except OSError as error:
+        raise _from_os(error, directory) from error
+
+
+def _from_os(error: OSError, directory: str) -> TreeStoreError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResourceExhausted(f"There is no room on the disk to open {directory}.")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return PermissionDenied(
+            f"{directory} cannot be written ({error}); give this user write permission."
+        )
+    if error.errno in (errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR):
+        return InvalidArgument(f"{directory} cannot be a data directory: {error}.")
+    return Unavailable(f"{directory} cannot be opened: {error}.")
+
+
+def _open(
+    directory: str, options: EngineOptions, environment: Environment, create: bool
+) -> OpenStore:
+    disk = environment.disk
+    if not disk.exists(directory):
+        if not create:
+            raise NotFound(f"There is no store at {directory}.")
+        _make_directories(disk, directory)
+    names = set(disk.list(directory)) - {"lost+found"}
+    _ensure_ours(directory, names, create)
+    try:
+        lock = disk.lock(f"{directory}/{LOCK}")
+    except BlockingIOError as error:
+        raise Unavailable(
+            f"{directory} is in use by another process (or is open in this one already). Connect "
+            "to its server instead, or stop it first."
+        ) from error
+    try:
+        created = PAGES not in disk.list(directory)
+        if created:
+            _create(disk, directory, options, environment)
+        elif disk.exists(f"{directory}/{CREATING}"):
+            disk.unlink(f"{directory}/{CREATING}")
+            disk.sync_directory(directory)
+        engine, report = _recover(disk, directory, options, environment, created)
+        return OpenStore(engine, report, lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _make_directories(disk: Disk, directory: str) -> None:
+    """Create ``directory`` and its missing ancestors, each made durable in its parent."""
+    missing = [directory]
+    while (parent := _parent(missing[-1])) and not disk.exists(parent):
+        missing.append(parent)
+    for path in reversed(missing):
+        disk.make_directory(path)
+        disk.sync_directory(_parent(path) or ".")
+
+
+def _parent(path: str) -> str:
+    head, separator, _ = path.rstrip("/").rpartition("/")
+    return head or separator
+
+
+def _ensure_ours(directory: str, names: set[str], create: bool) -> None:
+    if PAGES in names or CREATING in names:
+        return
+    if LOG in names and names <= {LOCK, LOG}:
+        raise CorruptionError(
+            f"{directory} has a log but its page file is missing. Put the file back or restore a "
+            "backup; nothing was changed.",
+            file=f"{directory}/{PAGES}",
+            offset=0,
+        )
+    if names - {LOCK}:
+        raise InvalidArgument(
+            f"{directory} is not empty and is no TreeStore data directory (it contains "
+            f"{sorted(names)[0]!r}); choose another directory."
+        )
+    if not create:
+        raise NotFound(f"There is no store at {directory}.")
+
+
+def _create(
+    disk: Disk, directory: str, options: EngineOptions, environment: Environment
+) -> None:
+    page_size = options.page_size_bytes
+    if not PAGE_SIZE_BYTES_MIN <= page_size <= PAGE_SIZE_BYTES_MAX or page_size & (page_size - 1):
+        raise InvalidArgument(
+            f"page_size_bytes is a power of two from {PAGE_SIZE_BYTES_MIN} to "
+            f"{PAGE_SIZE_BYTES_MAX}, not {page_size}."
+        )
+    log_directory = f"{directory}/{LOG}"
+    if disk.exists(f"{directory}/{CREATING}"):
+        _clear(disk, directory)
+    else:
+        marker = disk.open(f"{directory}/{CREATING}", create=True)
+        marker.sync()
+        marker.close()
+    disk.make_directory(log_directory)
+    disk.sync_directory(directory)
+    identity = LogIdentity(environment.random.randbytes(16), timeline=1)
+    log = Log.create(
+        disk,
+        log_directory,
+        identity,
+        _log_options(options),
+        clock_ns=environment.clock_ns,
+        random=environment.random,
+    )
+    file = disk.open(f"{directory}/{PAGES_NEW}", create=True)
+    shape = Shape(page_size)
+    pages = PageFile(file, shape, NodeCache(0))
+    root = Ref(Node([], NO_VALUES, None, 0, 0))
+    engine = Engine(
+        options=options,
+        environment=environment,
+        identity=identity,
+        pages=pages,
+        log=log,
+        free_space=FreeSpace(first_page(page_size)),
+        slots=[],
+        state=State(root, 0, 0, log.position),
+    )
+    Checkpoint(engine).run()
+    engine.close()
+    disk.rename(f"{directory}/{PAGES_NEW}", f"{directory}/{PAGES}")
+    disk.sync_directory(directory)
+    disk.unlink(f"{directory}/{CREATING}")
+    disk.sync_directory(directory)
+
+
+def _clear(disk: Disk, directory: str) -> None:
+    """Remove what an interrupted creation left."""
+    log_directory = f"{directory}/{LOG}"
+    if disk.exists(log_directory):
+        for name in disk.list(log_directory):
+            disk.unlink(f"{log_directory}/{name}")
+        disk.sync_directory(log_directory)
+    if disk.exists(f"{directory}/{PAGES_NEW}"):
+        disk.unlink(f"{directory}/{PAGES_NEW}")
+        disk.sync_directory(directory)
+
+
+def _log_options(options: EngineOptions) -> LogOptions:
+    return LogOptions(
+        segment_size_bytes_min=options.log_segment_size_bytes_min,
+        segment_size_bytes_max=options.log_segment_size_bytes_max,
+        size_bytes_max=options.log_size_bytes_max,
+    )
+
+
+def _recover(
+    disk: Disk,
+    directory: str,
+    options: EngineOptions,
+    environment: Environment,
+    created: bool,
+) -> tuple[Engine, OpenReport]:
+    file = disk.open(f"{directory}/{PAGES}")
+    try:
+        # What the last process wrote may still be only in the page cache: make it durable first.
+        file.sync()
+        disk.sync_directory(directory)
+        slots, page_size = read_slots(file)
+        pages = PageFile(file, Shape(page_size), NodeCache(options.cache_size_bytes))
+        newest = slots[0]
+        if file.size() < newest.page_count * page_size:
+            raise CorruptionError(
+                f"{file.path} ends at {file.size()} bytes but should have at least "
+                f"{newest.page_count * page_size}: it was cut. Restore a backup.",
+                file=file.path,
+                offset=file.size(),
+            )
+        root = Ref(None, newest.root_page, newest.root_checksum)
+        free_space, rebuilt = _free_space(pages, slots)
+        identity = LogIdentity(newest.database_uuid, newest.timeline)
+        start = LogPosition.from_tuple(newest.log_position)
+        log, recovered = Log.open(
+            disk,
+            f"{directory}/{LOG}",
+            identity,
+            _log_options(options),
+            start,
+            clock_ns=environment.clock_ns,
+            random=environment.random,
+        )
+        engine = Engine(
+            options=options,
+            environment=environment,
+            identity=identity,
+            pages=pages,
+            log=log,
+            free_space=free_space,
+            slots=slots,
+            state=State(root, newest.number, newest.key_count, start),
+        )
+        replayed = engine.replay(recovered.transactions)
+        engine.recovered(log.position)
+    except BaseException:
+        file.close()
+        raise
+    report = OpenReport(created, str(recovered.outcome), replayed, rebuilt, recovered)
+    return engine, report
+
+
+def _free_space(pages: PageFile, slots: list[Meta]) -> tuple[FreeSpace, bool]:
+    """The free space as the newest slot's checkpoint left it; from a walk if its list is bad."""
+
+
+    newest = slots[0]
+    try:
+        parts = [
+            bytes(pages.read_run(page, count, checksum, (FREE_SPACE,))[2])
+            for page, count, checksum in newest.free_runs
+        ]
+        starts, counts, retired = msgspec.msgpack.decode(
+            b"".join(parts), type=tuple[list[int], list[int], list[tuple[int, int, int, int]]]
+        )
+        free_space = FreeSpace(newest.page_count, zip(starts, counts, strict=True))
+        free_space.retired = retired
+    except (CorruptionError, ValueError, AssertionError):
+        return rebuild_free_space(pages, slots), True
+    return free_space, False

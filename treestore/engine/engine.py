@@ -1,0 +1,407 @@
+"""The engine: the tree, its log and its page file, behind begin/commit/seal/publish.
+
+Synchronous and deterministic. Threads: one *owner* at a time calls everything that is not said to
+be free of threads; the actors see to that. The life of a write:
+
+    begin -> WriteTransaction -> commit (or rollback)      the working tree moves on
+    seal -> Group                                          everything committed since the last seal
+    append(group)                                          any one thread: write and sync the log
+    publish(group, position)                               readers see it; callers are answered
+
+``working`` (what the next command sees) runs ahead of ``durable`` (what readers see) by the groups
+that are not synced yet. When the log fails, ``durable`` stays for reading and nothing is written
+any more.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from treestore.engine.checkpoint import Checkpoint
+from treestore.engine.freespace import FreeSpace
+from treestore.engine.group import Group, Superseded
+from treestore.engine.log import Log, LogIdentity, LogPosition, Transaction
+from treestore.engine.meta import Meta
+from treestore.engine.node import Large, Ref
+from treestore.engine.options import EngineOptions, Environment
+from treestore.engine.pagefile import PageFile
+from treestore.engine.snapshot import Snapshot, State
+from treestore.engine.transaction import ReadTransaction, WriteTransaction, replay
+from treestore.engine.working import WorkingTree
+from treestore.errors import ResourceExhausted, Unavailable
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+GROWTH_PAGES = 512
+"""The page file grows by at least this many pages, and by an eighth of its size, at a time."""
+
+
+class Engine:
+    """One open store. Made by ``treestore.engine.directory.open_engine``."""
+
+    def __init__(
+        self,
+        *,
+        options: EngineOptions,
+        environment: Environment,
+        identity: LogIdentity,
+        pages: PageFile,
+        log: Log,
+        free_space: FreeSpace,
+        slots: Sequence[Meta],
+        state: State,
+    ) -> None:
+        self.options = options
+        self.environment = environment
+        self.identity = identity
+        self.pages = pages
+        self.log = log
+        self.free_space = free_space
+        self.slots = list(slots)
+        """Valid meta slots, the newest first."""
+        self.durable = state
+        self.checkpoint: Checkpoint | None = None
+        self.checkpoints = 0
+        self.failed: BaseException | None = None
+        self.closed = False
+        self.log_bytes_since_checkpoint = 0
+        self.transactions_since_checkpoint = 0
+        self.dirty_pages = 0
+        """About how many pages the next checkpoint must write."""
+        self._root = state.root
+        self._count = state.count
+        self._number = state.number
+        self._next_number = state.number + 1
+        self._open: WriteTransaction | None = None
+        self._transactions: list[Transaction] = []
+        self._superseded: list[Superseded] = []
+        self._group_bytes = 0
+        self._snapshots: dict[Snapshot, None] = {}
+        self._pinned: Counter[int] = Counter()
+        self._room_pages = 0
+        self._file_pages = free_space.page_count
+        self._measure_room()
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """The injected wall-clock time, UTC."""
+        return _EPOCH + timedelta(microseconds=self.environment.clock_ns() // 1000)
+
+    def read(self, *, budget: int = 1 << 60, raw: bool = False) -> ReadTransaction:
+        """A transaction on the newest durable state, to be used up before the owner publishes
+        again: on the owner's thread, without a break. Anything longer takes a `snapshot`."""
+        return ReadTransaction(
+            self.durable.root, self.pages, self.now, budget=budget, raw=raw
+        )
+
+    def snapshot(self, owner: str = "") -> Snapshot:
+        """Pin the newest durable state; the caller closes it."""
+        self._ensure_open()
+        snapshot = Snapshot(self.durable, self.pages, self.now, owner, self._close_snapshot)
+        self._snapshots[snapshot] = None
+        self._pinned[snapshot.number] += 1
+        return snapshot
+
+    def _close_snapshot(self, snapshot: Snapshot) -> None:
+        self._snapshots.pop(snapshot, None)
+        self._pinned[snapshot.number] -= 1
+        if self._pinned[snapshot.number] <= 0:
+            del self._pinned[snapshot.number]
+
+    def snapshots(self) -> list[Snapshot]:
+        """Open snapshots, the oldest first."""
+        return list(self._snapshots)
+
+    def pins(self) -> list[int]:
+        """Commit numbers whose pages must stay: open snapshots and both meta slots."""
+        return sorted({*self._pinned, *(meta.number for meta in self.slots)})
+
+    # -- writing --------------------------------------------------------------------------------
+
+    def begin(self, *, raw: bool = False) -> WriteTransaction:
+        """Begin a command on the working tree; exactly one at a time.
+
+        Raises:
+            Unavailable: the store is closed, or read-only after a failure.
+            ResourceExhausted: the page file could not be grown for what is dirty already.
+        """
+        self._ensure_open()
+        if self.failed is not None:
+            raise self.read_only()
+        if self._open is not None:
+            raise AssertionError("a transaction is open already")
+        if self.dirty_pages + self.options.headroom_pages > self._room_pages:
+            self._grow()
+        working = WorkingTree(
+            self._root, self._next_number, self._count, self.pages.shape, self.pages.load
+        )
+        self._next_number += 1
+        self._open = WriteTransaction(
+            working,
+            self.pages,
+            self.now,
+            size_bytes_max=self.options.transaction_size_bytes_max,
+            raw=raw,
+        )
+        return self._open
+
+    def commit(self, transaction: WriteTransaction) -> bool:
+        """Put a finished command into the open group; whether it changed anything.
+
+        Raises:
+            ResourceExhausted: the transaction is too large; it is rolled back.
+        """
+        if transaction is not self._open:
+            raise AssertionError("commit of a transaction that is not open")
+        self._open = None
+        payloads = transaction.finish()
+        if not payloads:
+            return False
+        working = transaction.working
+        self._root = working.root
+        self._count = working.count
+        self._number = working.stamp
+        self._transactions.append(Transaction(working.stamp, payloads))
+        self._superseded += working.superseded
+        self._group_bytes += transaction.size_bytes
+        self.dirty_pages += working.created
+        return True
+
+    def rollback(self, transaction: WriteTransaction) -> None:
+        """Drop a command: nothing of it remains."""
+        if transaction is self._open:
+            self._open = None
+
+    @property
+    def open_group_bytes(self) -> int:
+        """Payload bytes that wait to be sealed."""
+        return self._group_bytes
+
+    @property
+    def has_open_group(self) -> bool:
+        """Whether anything was committed since the last seal."""
+        return bool(self._transactions)
+
+    def seal(self) -> Group | None:
+        """Take everything committed since the last call; None where there is nothing."""
+        if not self._transactions:
+            return None
+        group = Group(
+            self._transactions,
+            self._superseded,
+            self._root,
+            self._number,
+            self._count,
+            self._group_bytes,
+        )
+        self._transactions = []
+        self._superseded = []
+        self._group_bytes = 0
+        return group
+
+    def append(self, group: Group) -> LogPosition:
+        """Write and sync a group; may run in another thread, one group after the other.
+
+        Raises:
+            ResourceExhausted: the log is full and nothing was written; append it again later.
+            LogFailed: a write or sync failed; call `fail`.
+        """
+        return self.log.append(group.transactions)
+
+    def publish(self, group: Group, position: LogPosition) -> None:
+        """Make a synced group visible to readers."""
+        self.durable = State(group.root, group.number, group.count, position)
+        died = group.number
+        self.log_bytes_since_checkpoint += group.size_bytes
+        self.transactions_since_checkpoint += len(group.transactions)
+        if self.checkpoint is not None:
+            # Their pages are perhaps being chosen right now.
+            self.checkpoint.superseded.extend(
+                (ref, born, died) for ref, born in group.superseded
+            )
+        else:
+            self._retire((ref, born, died) for ref, born in group.superseded if ref.page)
+        group.superseded = []
+
+    def _retire(self, superseded: object) -> None:
+        retired = self.free_space.retired
+        for ref, born, died in superseded:  # type: ignore[attr-defined]
+            if isinstance(ref, Large):
+                retired.extend((born, died, start, pages) for start, pages, _ in ref.extents)
+            else:
+                retired.append((born, died, ref.page, 1))
+
+    def write_now(self, transaction: WriteTransaction) -> bool:
+        """Commit, sync and publish at once, for callers without actors (tools, tests)."""
+        changed = self.commit(transaction)
+        group = self.seal()
+        if group is not None:
+            try:
+                position = self.append(group)
+            except BaseException as error:
+                self.fail(error)
+                raise
+            self.publish(group, position)
+        return changed
+
+    def fail(self, error: BaseException) -> None:
+        """The log or page file failed: from now on the store is read-only."""
+        if self.failed is None:
+            self.failed = error
+        self._transactions = []
+        self._superseded = []
+
+    def abandon(self) -> None:
+        """Forget everything that is not durable: a group could not be written, and was not.
+
+        Only while no group is on its way and no transaction is open.
+        """
+        self._root = self.durable.root
+        self._count = self.durable.count
+        self._number = self.durable.number
+        self._transactions = []
+        self._superseded = []
+        self._group_bytes = 0
+
+    def read_only(self) -> Unavailable:
+        """The error for whoever wants to write after a failure."""
+        return Unavailable(
+            f"The store is read-only since writing failed ({self.failed}). Check the disk, then "
+            "restart: recovery brings back every acknowledged write."
+        )
+
+    def _ensure_open(self) -> None:
+        if self.closed:
+            raise Unavailable("The store is closed.")
+
+    # -- space ----------------------------------------------------------------------------------
+
+    def _measure_room(self) -> None:
+        """How many pages a checkpoint can use without asking the disk for more."""
+        size = self.pages.file.size() // self.pages.shape.page_size
+        self._file_pages = max(size, self.free_space.page_count)
+        self._room_pages = (
+            self.free_space.free_pages() + self._file_pages - self.free_space.page_count
+        )
+
+    def _grow(self) -> None:
+        """Reserve disk space for what is dirty, before another command makes it more."""
+        missing = self.dirty_pages + self.options.headroom_pages - self._room_pages
+        step = max(missing, GROWTH_PAGES, self._file_pages // 8)
+        for pages in dict.fromkeys((step, missing)):
+            try:
+                self.pages.allocate(self._file_pages + pages)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    self.fail(error)
+                    raise self.read_only() from error
+                full = error
+            else:
+                self._file_pages += pages
+                self._room_pages += pages
+                return
+        # The headroom itself is there to be used by what frees space.
+        if self.dirty_pages > self._room_pages - self.options.headroom_pages // 2:
+            raise ResourceExhausted(
+                "The disk is full: nothing more can be stored. Delete something, or free some "
+                "space on the disk."
+            ) from full
+
+    # -- checkpoints ----------------------------------------------------------------------------
+
+    def checkpoint_due(self) -> bool:
+        """Whether enough was written since the last checkpoint began."""
+        return (
+            self.log_bytes_since_checkpoint >= self.options.checkpoint_log_size_bytes
+            or self.transactions_since_checkpoint >= self.options.checkpoint_records
+        )
+
+    def begin_checkpoint(self) -> Checkpoint | None:
+        """Start a checkpoint of the newest durable state; None where there is nothing to do.
+
+        ``run`` it in any one thread, then call `finish_checkpoint`.
+        """
+        self._ensure_open()
+        if self.checkpoint is not None:
+            raise AssertionError("a checkpoint is running already")
+        if self.slots and self.durable.number == self.slots[0].number:
+            return None
+        self.pages.ensure_writable()
+        self.checkpoint = Checkpoint(self)
+        self._counted = (
+            self.log_bytes_since_checkpoint,
+            self.transactions_since_checkpoint,
+            self.dirty_pages,
+        )
+        return self.checkpoint
+
+    def finish_checkpoint(self) -> LogPosition | None:
+        """End the running checkpoint, whether it succeeded or not.
+
+        Returns:
+            The position that the log may be trimmed to; None where nothing was checkpointed.
+        """
+        checkpoint = self.checkpoint
+        assert checkpoint is not None
+        self.checkpoint = None
+        self._retire(entry for entry in checkpoint.superseded if entry[0].page)
+        if checkpoint.meta is None:
+            if self.pages.failed is not None:
+                self.fail(self.pages.failed)
+            return None
+        log_bytes, transactions, dirty = self._counted
+        self.log_bytes_since_checkpoint -= log_bytes
+        self.transactions_since_checkpoint -= transactions
+        self.dirty_pages -= dirty
+        self.slots = [checkpoint.meta, *self.slots[:1]]
+        self.checkpoints += 1
+        self._measure_room()
+        return LogPosition.from_tuple(self.slots[-1].log_position)
+
+    def checkpoint_now(self) -> bool:
+        """Run a whole checkpoint here; whether there was anything to do."""
+        checkpoint = self.begin_checkpoint()
+        if checkpoint is None:
+            return False
+        try:
+            checkpoint.run()
+        finally:
+            position = self.finish_checkpoint()
+        if position is not None:
+            self.log.trim(position)
+        return True
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def replay(self, transactions: object) -> int:
+        """Apply recovered transactions on top of the checkpointed state (at open only)."""
+        applied = 0
+        for number, payloads in transactions:  # type: ignore[attr-defined]
+            working = WorkingTree(
+                self._root, number, self._count, self.pages.shape, self.pages.load
+            )
+            replay(working, payloads, self.pages.load)
+            self._root, self._count, self._number = working.root, working.count, number
+            self._next_number = number + 1
+            self.dirty_pages += working.created
+            self._retire(
+                (ref, born, number) for ref, born in working.superseded if ref.page
+            )
+            applied += 1
+        return applied
+
+    def recovered(self, position: LogPosition) -> None:
+        """Take the replayed state as the durable one."""
+        self.durable = State(self._root, self._number, self._count, position)
+
+    def close(self) -> None:
+        """Close files without a checkpoint; what is durable stays so."""
+        if self.closed:
+            return
+        self.closed = True
+        self.log.close()
+        self.pages.file.close()

@@ -1,0 +1,498 @@
+"""The write-ahead log: `Log.append` returns once a group of transactions is on the medium.
+
+Threads: `append`, `mark_synced` and `close` belong to one thread at a time. `prepare_next`,
+`trim`, `read`, `room_bytes` and `statistics` may be called from any other thread meanwhile.
+
+Failure: the first failed write or sync latches the log; every later `append` raises `LogFailed`
+and nothing is ever tried again. What can be refused before a byte of the group is written (the
+limit is reached, the disk is full) is refused with `ResourceExhausted`, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os.path
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from random import Random
+
+from treestore.engine.disk import Disk
+from treestore.engine.log import format as fmt
+from treestore.engine.log import recovery
+from treestore.engine.log.failure import LogFailed
+from treestore.engine.log.header import SegmentHeader, damaged
+from treestore.engine.log.names import SEGMENT_SUFFIX, number_in
+from treestore.engine.log.options import LogOptions, LogStatistics
+from treestore.engine.log.pool import Spare, SparePool, is_no_space, no_space
+from treestore.engine.log.position import LogIdentity, LogPosition, Tip
+from treestore.engine.log.reader import walk
+from treestore.engine.log.record import (
+    LogRecord,
+    Transaction,
+    encode_group,
+    encode_marker,
+    group_bytes,
+)
+from treestore.engine.log.recovery import Clean, Place, Recovered, TornTail, new_salt
+from treestore.engine.log.segment import Segment, begin, discard, publish
+from treestore.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unavailable,
+)
+
+_MARKER_BYTES = fmt.padded(fmt.RECORD_HEADER_BYTES + fmt.SYNCED_PAYLOAD.size)
+
+
+class Log:
+    """A write-ahead log in a directory of its own. Made by `create` or `open`."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        directory: str,
+        options: LogOptions,
+        segments: list[Segment],
+        pool: SparePool,
+        trimmed: LogPosition,
+        *,
+        clock_ns: Callable[[], int],
+        random: Random,
+    ) -> None:
+        self._disk = disk
+        self._directory = directory
+        self._options = options
+        self._pool = pool
+        self._clock_ns = clock_ns
+        self._random = random
+        self._lock = threading.Lock()  # guards what other threads see: the next four
+        self._segments = segments
+        self._trimmed = trimmed
+        self._live_bytes = 0
+        self._failed: BaseException | None = None
+        self._closed = False
+        self._activated_ns = clock_ns()
+        self._appended_bytes = 0
+        self._appended_records = 0
+        self._groups = 0
+        self._rotations = 0
+        self._sync_ns_last = 0
+        self._live_bytes = self._measure_live()
+
+    # -- opening --------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        disk: Disk,
+        directory: str,
+        identity: LogIdentity,
+        options: LogOptions,
+        *,
+        clock_ns: Callable[[], int],
+        random: Random,
+    ) -> Log:
+        """Start an empty log; its parent directory must exist. Durable on return.
+
+        Args:
+            disk: where.
+            directory: for the log's files only; created where it is missing.
+            identity: whose log it is.
+            options: its limits.
+            clock_ns: the time of day in nanoseconds; it may jump back.
+            random: where salts come from.
+
+        Raises:
+            AlreadyExists: there is a log.
+            ResourceExhausted: the disk is full.
+            OSError: another failure of the disk.
+        """
+        disk.make_directory(directory)
+        disk.sync_directory(os.path.dirname(directory) or ".")
+        if any(number_in(name, SEGMENT_SUFFIX) is not None for name in disk.list(directory)):
+            raise AlreadyExists(f"There is a log in {directory} already.")
+        pool = SparePool(disk, directory, options)
+        pool.load()
+        spare = pool.take(options.segment_size_bytes_min)
+        header = SegmentHeader(identity, 1, 1, spare.size_bytes, new_salt(random), Tip())
+        try:
+            first = begin(spare, header)
+            publish(disk, directory, first)
+        except BaseException:
+            spare.file.close()
+            pool.close()
+            raise
+        return cls(
+            disk, directory, options, [first], pool, first.position, clock_ns=clock_ns,
+            random=random,
+        )  # fmt: skip
+
+    @classmethod
+    def open(
+        cls,
+        disk: Disk,
+        directory: str,
+        identity: LogIdentity,
+        options: LogOptions,
+        start: LogPosition,
+        *,
+        clock_ns: Callable[[], int],
+        random: Random,
+    ) -> tuple[Log, Recovered]:
+        """Recover a log. On return everything in it is durable and it can be appended to.
+
+        Args:
+            disk, directory, options, clock_ns, random: see `create`.
+            identity: whose log it must be.
+            start: the position in the meta slot: what lies behind it is returned.
+
+        Raises:
+            CorruptionError: damage that is no torn tail; ``details`` name file and offset.
+                Nothing was changed.
+            InvalidArgument: the log is of another format version.
+            ResourceExhausted: the disk is too full to start afresh.
+            OSError: another failure of the disk.
+        """
+        segments, strays = recovery.open_segments(disk, directory, identity, start)
+        pool = SparePool(disk, directory, options)
+        try:
+            place = recovery.locate(segments, start)
+            tail, remains = recovery.verify(segments, place, start)
+            # Nothing was changed up to here.
+            outcome: Clean | TornTail = Clean()
+            if not remains.nothing:
+                path = segments[-1].path
+                saved = recovery.save_remains(disk, directory, segments[-1], tail, remains)
+                outcome = TornTail(path, tail.end, saved)
+            pool.load()
+            recovery.start_afresh(disk, directory, pool, segments, place, tail, random)
+            for name in strays:
+                disk.unlink(f"{directory}/{name}")
+            log = cls(
+                disk, directory, options, segments, pool, start, clock_ns=clock_ns, random=random
+            )
+        except BaseException as error:
+            pool.close()
+            for segment in segments:
+                segment.file.close()
+            if is_no_space(error):
+                raise no_space(directory, options.segment_size_bytes_min, error) from error
+            raise
+        last = log.position
+        records = log._read_after(start, last.lsn)
+        return log, Recovered(outcome, recovery.transactions_in(records), last)
+
+    # -- writing --------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> LogPosition:
+        """The position after the last group (a marker counts) that is on the medium."""
+        return self._segments[-1].position
+
+    def append(self, transactions: Sequence[Transaction]) -> LogPosition:
+        """Write the transactions as one group, sync, and return the position after it.
+
+        Returns once they are on the medium. After a crash either all of them are there or none.
+
+        Raises:
+            InvalidArgument: no transaction, or one without payload.
+            ResourceExhausted: the log's limit is reached, or the disk is full. Nothing was
+                written; after `trim`, or with more room, the same call may succeed.
+            LogFailed: the outcome is unknown, here, or already of an earlier group.
+        """
+        self._check_usable()
+        if not transactions or not all(transaction.payloads for transaction in transactions):
+            raise InvalidArgument("a group needs transactions, and a transaction needs a payload")
+        size = group_bytes(transactions)
+        self._check_limit(size)
+        segment = self._segment_for(size)
+        tip, header = segment.tip, segment.header
+        began = self._clock_ns()
+        pieces, after = encode_group(
+            transactions, tip, max(began, tip.time_ns), seed=header.seed, salt=header.salt
+        )
+        self._write(segment, pieces, after, began)
+        segment.marked = False
+        return segment.position
+
+    def mark_synced(self) -> None:
+        """Write down that the last group is on the medium, where nothing says so yet.
+
+        Without it, damage to that very group could not be told from a torn tail. Call it when
+        the log falls idle; `close` does too.
+
+        Raises:
+            ResourceExhausted: the disk is full; nothing was written.
+            LogFailed: see `append`.
+        """
+        self._check_usable()
+        if self._segments[-1].marked:
+            return
+        segment = self._segment_for(_MARKER_BYTES)
+        if segment.marked:  # its header says so
+            return
+        tip, header = segment.tip, segment.header
+        began = self._clock_ns()
+        pieces, after = encode_marker(
+            tip, max(began, tip.time_ns), seed=header.seed, salt=header.salt
+        )
+        self._write(segment, pieces, after, began)
+        segment.marked = True
+
+    def _write(self, segment: Segment, pieces: list[bytes], after: Tip, began: int) -> None:
+        size = sum(map(len, pieces))
+        try:
+            padded = segment.write(pieces, size)
+            segment.file.sync()
+        except BaseException as error:
+            self._failed = error
+            if isinstance(error, OSError):
+                raise LogFailed(error) from error
+            raise
+        self._sync_ns_last = self._clock_ns() - began
+        self._appended_bytes += padded
+        self._appended_records += after.lsn - segment.tip.lsn
+        self._groups += 1
+        with self._lock:
+            segment.tip = after
+            segment.end += padded
+            self._live_bytes += padded
+
+    def _check_usable(self) -> None:
+        if self._failed is not None:
+            raise LogFailed(self._failed)
+        if self._closed:
+            raise Unavailable("The log is closed.")
+
+    def _check_limit(self, size: int) -> None:
+        limit = self._options.size_bytes_max
+        if size > limit:
+            raise ResourceExhausted(
+                f"A group of {size} bytes never fits into a log of {limit} bytes. Use smaller "
+                "transactions or raise the log's limit.",
+                size_bytes=size,
+                size_bytes_max=limit,
+            )
+        if size > self.room_bytes():
+            raise ResourceExhausted(
+                f"The log has reached its limit of {limit} bytes. Wait for the checkpoint that "
+                "makes room and try again.",
+                size_bytes=size,
+                size_bytes_max=limit,
+            )
+
+    # -- segments -------------------------------------------------------------------------------
+
+    def _segment_for(self, size: int) -> Segment:
+        """The active segment if the group fits into it; else a new one that it fits into."""
+        active = self._segments[-1]
+        if size <= active.room:
+            return active
+        spare: Spare | None = None
+        try:
+            now = self._clock_ns()
+            self._pool.target_bytes = self._next_size(now - self._activated_ns)
+            spare = self._pool.take(size + fmt.BLOCK_BYTES)
+            header = SegmentHeader(
+                identity=active.header.identity,
+                sequence=active.header.sequence + 1,
+                epoch=active.header.epoch + 1,
+                size_bytes=spare.size_bytes,
+                salt=new_salt(self._random),
+                follows=active.tip,
+            )
+            try:
+                fresh = begin(spare, header)
+            except OSError as error:
+                if not is_no_space(error):
+                    raise
+                discard(self._disk, spare)
+                raise no_space(self._directory, spare.size_bytes, error) from error
+            publish(self._disk, self._directory, fresh)
+        except ResourceExhausted:
+            raise
+        except BaseException as error:
+            self._failed = error
+            if spare is not None:
+                spare.file.close()
+            if isinstance(error, OSError):
+                raise LogFailed(error) from error
+            raise
+        with self._lock:
+            self._segments.append(fresh)
+        self._activated_ns = now
+        self._rotations += 1
+        return fresh
+
+    def _next_size(self, filled_in_ns: int) -> int:
+        """The size that segments should have, after one was filled in that time."""
+        options, size = self._options, self._pool.target_bytes
+        if filled_in_ns < options.fill_fast_ns:
+            return min(size * 2, options.segment_size_bytes_max)
+        if filled_in_ns > options.fill_slow_ns:
+            return max(fmt.padded(size // 2), options.segment_size_bytes_min)
+        return size
+
+    def prepare_next(self) -> bool:
+        """Make a segment ready for the next rotation, unless one is; whether it did.
+
+        For a background thread: takes as long as writing a segment takes.
+
+        Raises:
+            ResourceExhausted: the disk is full.
+            OSError: another failure of the disk; the log itself is not affected.
+        """
+        if self._closed or self._failed is not None:
+            return False
+        return self._pool.prepare()
+
+    def trim(self, position: LogPosition) -> None:
+        """Give up what lies before ``position``, segment by segment; the last three are kept.
+
+        Segments become spares or are removed. Segments that an iterator of `read` still needs
+        stay until a later trim.
+
+        Raises:
+            LogFailed: renaming or removing failed; the log is latched.
+        """
+        retired: list[Segment] = []
+        with self._lock:
+            if self._closed or self._failed is not None:
+                return
+            segments = self._segments
+            while (
+                len(segments) > self._options.segments_kept
+                and segments[1].header.follows.lsn <= position.lsn
+                and not segments[0].readers
+            ):
+                retired.append(segments.pop(0))
+            if position.lsn > self._trimmed.lsn:
+                self._trimmed = position
+            self._live_bytes = self._measure_live()
+        try:
+            self._pool.recycle(
+                [(segment.path, segment.file, segment.header.size_bytes) for segment in retired]
+            )
+        except OSError as error:
+            self._failed = error
+            raise LogFailed(error) from error
+
+    def _measure_live(self) -> int:
+        trimmed, size = self._trimmed, 0
+        for index, segment in enumerate(self._segments):
+            header = segment.header
+            following = self._segments[index + 1 : index + 2]
+            lsn = following[0].header.follows.lsn if following else segment.tip.lsn
+            if lsn <= trimmed.lsn:
+                continue
+            here = (header.sequence, header.epoch) == (trimmed.sequence, trimmed.epoch)
+            size += segment.end - (trimmed.offset if here else fmt.BLOCK_BYTES)
+        return size
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def read(self, from_lsn: int) -> Iterator[LogRecord]:
+        """The records from ``from_lsn`` up to the last one that is durable when reading begins.
+
+        Raises:
+            NotFound: ``from_lsn`` was trimmed.
+            CorruptionError: a record is not as it was written.
+        """
+        with self._lock:
+            first = self._segments[0].header.follows.lsn + 1
+            last = self._segments[-1].tip.lsn
+        if from_lsn < first:
+            raise NotFound(
+                f"The log begins with record {first}; record {from_lsn} was trimmed.",
+                first_lsn=first,
+            )
+        return self._read_after(LogPosition(from_lsn - 1), last)
+
+    def _read_after(self, start: LogPosition, until: int) -> Iterator[LogRecord]:
+        with self._lock:
+            if start.lsn >= until:
+                return
+            if start.lsn < self._segments[0].header.follows.lsn:
+                raise NotFound(f"Record {start.lsn + 1} was trimmed meanwhile.")
+            place = recovery.locate(self._segments, start)
+            segments = self._segments[place.index :]
+            for segment in segments:
+                segment.readers += 1
+        try:
+            for record in _records(segments, place, until):
+                if record.lsn > start.lsn:
+                    yield record
+        finally:
+            with self._lock:
+                for segment in segments:
+                    segment.readers -= 1
+
+    # -- watching and closing -------------------------------------------------------------------
+
+    def room_bytes(self) -> int:
+        """How many more bytes `append` accepts before a `trim`."""
+        return max(0, self._options.size_bytes_max - self._live_bytes)
+
+    def live_size_bytes(self) -> int:
+        """Bytes behind the position of the last `trim`."""
+        return self._live_bytes
+
+    def statistics(self) -> LogStatistics:
+        """A snapshot of the counters."""
+        spares = self._pool.sizes()
+        with self._lock:
+            sizes = [segment.header.size_bytes for segment in self._segments]
+            return LogStatistics(
+                live_bytes=self._live_bytes,
+                disk_bytes=sum(sizes) + sum(spares),
+                segments=len(sizes),
+                spares=len(spares),
+                appended_bytes=self._appended_bytes,
+                appended_records=self._appended_records,
+                groups=self._groups,
+                rotations=self._rotations,
+                syncs=self._groups,
+                sync_ns_last=self._sync_ns_last,
+                failed=self._failed is not None,
+            )
+
+    def close(self) -> None:
+        """Write a marker where it helps, and close the files. Closing twice is harmless.
+
+        That the marker cannot be written is no error: everything acknowledged is durable
+        without it.
+        """
+        if self._closed:
+            return
+        try:
+            if self._failed is None:
+                with contextlib.suppress(LogFailed, ResourceExhausted):
+                    self.mark_synced()
+        finally:
+            self._closed = True
+            self._pool.close()
+            with self._lock:
+                for segment in self._segments:
+                    segment.file.close()
+
+
+def _records(segments: list[Segment], place: Place, until: int) -> Iterator[LogRecord]:
+    """The records from a place in the first of the segments up to the LSN ``until``."""
+    offset, tip = place.offset, place.tip
+    for index, segment in enumerate(segments):
+        following = segments[index + 1 : index + 2]
+        stop = min(following[0].header.follows.lsn, until) if following else until
+        lsn, end = tip.lsn, offset
+        if lsn < stop:
+            for record, end in walk(segment.file, segment.header, offset, tip):  # noqa: B007
+                lsn = record.lsn
+                yield record
+                if lsn == stop:
+                    break
+        if lsn != stop:
+            raise damaged(segment.path, end, f"is damaged behind record {lsn}")
+        if lsn == until:
+            return
+        offset, tip = fmt.BLOCK_BYTES, following[0].header.follows

@@ -1,0 +1,73 @@
+"""The log's limits, and the numbers it reports about itself."""
+
+from __future__ import annotations
+
+import attrs
+
+from treestore.engine.log.format import BLOCK_BYTES, padded
+
+MEBIBYTE = 1 << 20
+
+
+@attrs.frozen
+class LogOptions:
+    """Limits of a log.
+
+    Attributes:
+        segment_size_bytes_min: size of the first segments; also what a rotation falls back to
+            when nothing was prepared.
+        segment_size_bytes_max: segments grow up to this under load. (One group that is larger
+            gets a segment of its own size.)
+        size_bytes_max: the most that may lie behind the last trim; past it `Log.append` raises
+            `ResourceExhausted`.
+        segments_kept: that many segments, the active one included, survive every trim.
+        segments_spare_max: trimmed segments kept for reuse; further ones are removed.
+        fill_fast_ns: a segment that filled faster doubles the size of the next.
+        fill_slow_ns: a segment that filled slower halves the size of the next.
+    """
+
+    segment_size_bytes_min: int = 4 * MEBIBYTE
+    segment_size_bytes_max: int = 100 * MEBIBYTE
+    size_bytes_max: int = 512 * MEBIBYTE
+    segments_kept: int = 3
+    segments_spare_max: int = 2
+    fill_fast_ns: int = 10 * 10**9
+    fill_slow_ns: int = 600 * 10**9
+
+    def __attrs_post_init__(self) -> None:
+        low, high = self.segment_size_bytes_min, self.segment_size_bytes_max
+        if low < 4 * BLOCK_BYTES or padded(low) != low or padded(high) != high or high < low:
+            raise ValueError("segment sizes are multiples of 4096, at least 16384, min <= max")
+        if self.segments_kept < 1 or self.segments_spare_max < 0:
+            raise ValueError("at least one segment is kept, and spares are not negative")
+
+
+@attrs.frozen
+class LogStatistics:
+    """A snapshot of the log's counters; those of events count since the log was opened.
+
+    Attributes:
+        live_bytes: bytes behind the last trim; what `LogOptions.size_bytes_max` bounds.
+        disk_bytes: size of all segment files, spare ones included.
+        segments: segment files in use.
+        spares: segment files ready for use.
+        appended_bytes: padded bytes of all groups.
+        appended_records: records in them.
+        groups: groups written, markers included.
+        rotations: segments activated.
+        syncs: syncs of group bytes.
+        sync_ns_last: how long the last one took, with its write.
+        failed: whether the log is latched.
+    """
+
+    live_bytes: int
+    disk_bytes: int
+    segments: int
+    spares: int
+    appended_bytes: int
+    appended_records: int
+    groups: int
+    rotations: int
+    syncs: int
+    sync_ns_last: int
+    failed: bool

@@ -1,0 +1,145 @@
+"""One segment file: opening it, activating it, appending a group to it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import attrs
+
+from treestore.engine.disk import Buffer, Disk, File
+from treestore.engine.log import format as fmt
+from treestore.engine.log.header import SegmentHeader, damaged
+from treestore.engine.log.names import segment_name
+from treestore.engine.log.pool import Spare
+from treestore.engine.log.position import LogPosition, Tip
+
+_ZERO_BLOCK = bytes(fmt.BLOCK_BYTES)
+_JOIN_BYTES_MAX = 1 << 20
+"""Up to here one copy into one buffer is cheaper than handing many buffers to the system."""
+
+
+@attrs.define(eq=False)
+class Segment:
+    """A segment that is part of the log.
+
+    Attributes:
+        path, file, header: the file, open, and what its header says.
+        end: where the next group would start, in bytes; meaningful in the last segment.
+        tip: the state of the chain at ``end``.
+        stale: whether the file held other bytes before it was activated.
+        marked: whether nothing was appended since the last marker or since the activation.
+        readers: iterators that are reading it; it is not recycled under them.
+    """
+
+    path: str
+    file: File
+    header: SegmentHeader
+    end: int
+    tip: Tip
+    stale: bool
+    marked: bool = True
+    readers: int = 0
+
+    @property
+    def position(self) -> LogPosition:
+        """The position at ``end``."""
+        tip, header = self.tip, self.header
+        return LogPosition(
+            tip.lsn, tip.group, tip.chain, tip.time_ns, header.sequence, header.epoch, self.end
+        )
+
+    @property
+    def room(self) -> int:
+        """Bytes that still fit."""
+        return self.header.size_bytes - self.end
+
+    def write(self, pieces: Sequence[bytes], size: int) -> int:
+        """Write a group, or a part of one, at ``end``, without syncing or advancing.
+
+        Pads with zeros to the next block. Where the file held other bytes before, one block of
+        zeros follows, so that a block of zeros always stands behind the last group: that is how
+        recovery tells a clean end from a torn one. Neither touches a byte of a synced group.
+
+        Args:
+            pieces: the encoded records.
+            size: their total size in bytes.
+
+        Returns:
+            The padded size.
+
+        Raises:
+            OSError: any part of it may have been written.
+        """
+        padded = fmt.padded(size)
+        padding = padded - size
+        if self.stale and self.end + padded + fmt.BLOCK_BYTES <= self.header.size_bytes:
+            padding += fmt.BLOCK_BYTES
+        buffers: list[Buffer] = [*pieces, bytes(padding)]
+        if size <= _JOIN_BYTES_MAX:
+            buffers = [b"".join(buffers)]
+        self.file.write_at(self.end, buffers)
+        return padded
+
+
+def open_segment(disk: Disk, directory: str, name: str) -> Segment:
+    """Open a segment file and check its header. Its ``end`` and ``tip`` are at its start.
+
+    Raises:
+        CorruptionError: the header, or the file's size, is not as it was written.
+        InvalidArgument: the file is of another format version.
+    """
+    path = f"{directory}/{name}"
+    file = disk.open(path)
+    try:
+        header = SegmentHeader.decode(file.read_at(0, fmt.BLOCK_BYTES), path)
+        if segment_name(header.sequence) != name:
+            raise damaged(path, 0, f"says it is segment {header.sequence}: it was renamed")
+        size = file.size()
+        if size < header.size_bytes:
+            text = f"was cut: it has {size} bytes and its header says {header.size_bytes}"
+            raise damaged(path, size, text)
+    except BaseException:
+        file.close()
+        raise
+    return Segment(path, file, header, fmt.BLOCK_BYTES, header.follows, stale=True)
+
+
+def begin(spare: Spare, header: SegmentHeader) -> Segment:
+    """Write a header into a spare file; not synced, and not part of the log before `publish`.
+
+    Raises:
+        OSError: the spare file is of no more use.
+    """
+    block = header.encode()
+    buffers = [block, _ZERO_BLOCK] if spare.stale else [block]
+    spare.file.write_at(0, buffers)
+    (seed,) = fmt.CRC.unpack_from(block, fmt.SEGMENT_HEADER_CRC_OFFSET)
+    header = attrs.evolve(header, seed=seed)
+    return Segment(
+        spare.path, spare.file, header, fmt.BLOCK_BYTES, header.follows, stale=spare.stale
+    )
+
+
+def publish(disk: Disk, directory: str, segment: Segment) -> None:
+    """Make what was begun part of the log: sync it, then give it its name, durably.
+
+    The file has its final name only once its header, and what recovery copied behind it, are on
+    the medium. So a segment never shows a torn header, whenever the power goes.
+
+    Raises:
+        OSError: whether it is part of the log is unknown.
+    """
+    segment.file.sync()
+    path = f"{directory}/{segment_name(segment.header.sequence)}"
+    disk.rename(segment.path, path)
+    disk.sync_directory(directory)
+    segment.path = segment.file.path = path
+
+
+def discard(disk: Disk, spare: Spare) -> None:
+    """Close and remove a spare file, as far as that succeeds: it is removed at the next open."""
+    with contextlib.suppress(OSError):
+        spare.file.close()
+    with contextlib.suppress(OSError):
+        disk.unlink(spare.path)

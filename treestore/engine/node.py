@@ -1,0 +1,224 @@
+"""Nodes of the tree in memory, and their encoding into pages.
+
+A `Node` is a leaf (``children is None``) or a branch. Keys are sorted ``bytes`` in a plain list,
+searched with `bisect`. A branch with n children has n - 1 keys: child i holds the keys k with
+``keys[i - 1] <= k < keys[i]``.
+
+Rules that everything rests on (tests/engine/test_tree.py):
+
+1. A node whose ``stamp`` is not that of the command under way is never changed. The command
+   makes a copy with its own stamp; a stamp is used by one command only.
+2. A `Ref` is how a parent, or a root, names a node. ``page`` and ``checksum`` are set once, when
+   a checkpoint writes the node, and never change. ``node`` may be dropped by the cache once the
+   page is set, and is loaded again on demand. So a dirty node is one whose ref has page 0, and
+   everything above a dirty node is dirty.
+3. There are no reference cycles, so the garbage collector need not look at the tree.
+
+Sizes here are upper bounds of the encoded size: three bytes a key or inline value for its msgpack
+header. They decide splits and merges; that an encoded node fits its page is asserted when sealed.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from treestore.engine import page as page_format
+
+ENTRY_OVERHEAD: Final = 6
+"""msgpack headers of a key and an inline value, at most."""
+
+CHILD_OVERHEAD: Final = 17
+"""A branch's entry beside its key: key header 3, page number 9, checksum 5."""
+
+NODE_OVERHEAD: Final = 16
+"""msgpack array headers around the lists of a node, at most."""
+
+
+class Node:
+    """A decoded leaf or branch."""
+
+    __slots__ = ("children", "keys", "size", "stamp", "values")
+
+    keys: list[bytes]
+    values: list[bytes | Large]
+    children: list[Ref] | None
+    stamp: int
+    size: int
+
+    def __init__(
+        self,
+        keys: list[bytes],
+        values: list[bytes | Large],
+        children: list[Ref] | None,
+        stamp: int,
+        size: int,
+    ) -> None:
+        self.keys = keys
+        self.values = values
+        self.children = children
+        self.stamp = stamp
+        self.size = size
+
+    def copy(self, stamp: int) -> Node:
+        """A private copy for the command ``stamp``; children and values are shared."""
+        if self.children is None:
+            return Node(self.keys[:], self.values[:], None, stamp, self.size)
+        return Node(self.keys[:], NO_VALUES, self.children[:], stamp, self.size)
+
+
+NO_VALUES: list[bytes | Large] = []
+"""The values of every branch."""
+
+
+class Ref:
+    """A reference to a node: in memory, on its page, or both."""
+
+    __slots__ = ("checksum", "hot", "node", "page")
+
+    node: Node | None
+    page: int
+    checksum: int
+    hot: bool
+    """Used since the cache last looked at it."""
+
+    def __init__(self, node: Node | None, page: int = 0, checksum: int = 0) -> None:
+        self.node = node
+        self.page = page
+        self.checksum = checksum
+        self.hot = True
+
+
+class Large:
+    """A value too long for a leaf: its own runs of pages, listed in the leaf.
+
+    Like a `Ref`: ``page`` is 0 until a checkpoint wrote it, ``node`` is its data while in memory.
+    """
+
+    __slots__ = ("born", "extents", "hot", "length", "node", "page")
+
+    node: bytes | None
+    page: int
+    hot: bool
+    length: int
+    born: int
+    extents: tuple[tuple[int, int, int], ...]
+    """(first page, pages, checksum) of each run, in the order of the value's bytes."""
+
+    def __init__(
+        self,
+        data: bytes | None,
+        length: int,
+        born: int,
+        extents: tuple[tuple[int, int, int], ...] = (),
+    ) -> None:
+        self.node = data
+        self.length = length
+        self.born = born
+        self.extents = extents
+        self.page = extents[0][0] if extents else 0
+        self.hot = True
+
+    def to_list(self) -> list[int]:
+        """What the leaf stores of it."""
+        flat = [self.born, self.length]
+        for extent in self.extents:
+            flat.extend(extent)
+        return flat
+
+    @classmethod
+    def from_list(cls, flat: list[int]) -> Large:
+        """The reverse of `to_list`."""
+        runs = tuple((flat[i], flat[i + 1], flat[i + 2]) for i in range(2, len(flat), 3))
+        return cls(None, flat[1], flat[0], runs)
+
+
+class Shape:
+    """The limits that follow from a page size."""
+
+    __slots__ = (
+        "capacity",
+        "extents_max",
+        "inline_size_bytes_max",
+        "key_size_bytes_max",
+        "large_cell_size",
+        "minimum",
+        "page_size",
+    )
+
+    def __init__(self, page_size: int) -> None:
+        self.page_size = page_size
+        self.capacity = page_size - page_format.HEADER_SIZE - NODE_OVERHEAD
+        self.minimum = self.capacity * 2 // 5
+        """A node smaller than this (40 %) is merged or evened out with a neighbour."""
+        self.key_size_bytes_max = page_size // 8 - 4
+        self.inline_size_bytes_max = page_size // 4
+        self.extents_max = min(16, page_size // 256)
+        # Two integers and three an extent: at most 9 + 9 and 9 + 5 + 5 bytes, and array headers.
+        self.large_cell_size = 3 + 18 + 19 * self.extents_max
+
+    def value_size(self, value: bytes | Large) -> int:
+        """Bytes that a value takes in a leaf, beside the entry's overhead."""
+        return len(value) if value.__class__ is bytes else self.large_cell_size  # type: ignore[arg-type]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_leaf_decoder: msgspec.msgpack.Decoder[tuple[list[bytes], list[bytes]]] = (
+    msgspec.msgpack.Decoder(tuple[list[bytes], list[bytes]])
+)
+_mixed_decoder: msgspec.msgpack.Decoder[tuple[list[bytes], list[bytes | list[int]]]] = (
+    msgspec.msgpack.Decoder(tuple[list[bytes], list[bytes | list[int]]])
+)
+_branch_decoder: msgspec.msgpack.Decoder[tuple[list[bytes], list[int], list[int]]] = (
+    msgspec.msgpack.Decoder(tuple[list[bytes], list[int], list[int]])
+)
+
+
+def encode_node(node: Node) -> tuple[int, bytes]:
+    """Kind and payload of a node whose children and large values all have pages."""
+    children = node.children
+    if children is not None:
+        pages = [child.page for child in children]
+        checksums = [child.checksum for child in children]
+        return page_format.BRANCH, _encoder.encode((node.keys, pages, checksums))
+    if any(value.__class__ is Large for value in node.values):
+        cells = [
+            value.to_list() if isinstance(value, Large) else value for value in node.values
+        ]
+        return page_format.LEAF_WITH_LARGE, _encoder.encode((node.keys, cells))
+    return page_format.LEAF, _encoder.encode((node.keys, node.values))
+
+
+def decode_node(kind: int, born: int, payload: memoryview, shape: Shape) -> Node:
+    """The reverse of `encode_node`.
+
+    Raises:
+        ValueError: the payload is no node (msgspec's errors are ValueErrors too).
+    """
+    if kind == page_format.BRANCH:
+        keys, pages, checksums = _branch_decoder.decode(payload)
+        if not len(pages) == len(checksums) == len(keys) + 1:
+            raise ValueError("a branch whose lists do not match")
+        children = [Ref(None, *pair) for pair in zip(pages, checksums, strict=True)]
+        size = sum(map(len, keys)) + CHILD_OVERHEAD * len(pages)
+        return Node(keys, NO_VALUES, children, born, size)
+    if kind == page_format.LEAF:
+        keys, plain = _leaf_decoder.decode(payload)
+        if len(keys) != len(plain):
+            raise ValueError("a leaf whose lists do not match")
+        size = sum(map(len, keys)) + sum(map(len, plain)) + ENTRY_OVERHEAD * len(keys)
+        return Node(keys, plain, None, born, size)  # type: ignore[arg-type]
+    keys, mixed = _mixed_decoder.decode(payload)
+    if len(keys) != len(mixed):
+        raise ValueError("a leaf whose lists do not match")
+    values: list[bytes | Large] = []
+    for cell in mixed:
+        if isinstance(cell, list):
+            if len(cell) < 5 or len(cell) % 3 != 2:
+                raise ValueError("a large value without its extents")
+            values.append(Large.from_list(cell))
+        else:
+            values.append(cell)
+    size = sum(map(len, keys)) + sum(map(shape.value_size, values)) + ENTRY_OVERHEAD * len(keys)
+    return Node(keys, values, None, born, size)

@@ -1,0 +1,53 @@
+"""Settings of the engine, and what it needs from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import attrs
+
+from treestore.engine.disk import Disk
+from treestore.engine.page import PAGE_SIZE_BYTES
+
+MEBIBYTE = 1 << 20
+
+
+@attrs.frozen
+class EngineOptions:
+    """Limits and sizes; the defaults suit a server with a few GiB of memory."""
+
+    page_size_bytes: int = PAGE_SIZE_BYTES
+    """Only for a new store; an existing one keeps its own."""
+    cache_size_bytes: int = 256 * MEBIBYTE
+    """Budget of the node cache (decoded size in memory)."""
+    log_size_bytes_max: int = 512 * MEBIBYTE
+    """Hard limit of the live log: past it writers wait for a checkpoint."""
+    log_segment_size_bytes_min: int = 4 * MEBIBYTE
+    log_segment_size_bytes_max: int = 100 * MEBIBYTE
+    transaction_size_bytes_max: int = 200 * MEBIBYTE
+    """Log bytes of one transaction; below half of the log's limit, so that one transaction can
+    never wait for a checkpoint that waits for it."""
+    checkpoint_log_size_bytes: int = 64 * MEBIBYTE
+    """A checkpoint begins when this much log came since the last one ..."""
+    checkpoint_records: int = 1_000_000
+    """... or this many transactions ..."""
+    checkpoint_interval_s: float = 60.0
+    """... or, if anything changed at all, after this time."""
+    headroom_pages: int = 256
+    """Pages kept in reserve so that deletes and checkpoints work on a full disk."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.transaction_size_bytes_max * 2 > self.log_size_bytes_max:
+            raise ValueError("transaction_size_bytes_max must be below half of log_size_bytes_max")
+
+
+@attrs.frozen
+class Environment:
+    """The outside world, injected: a simulation replaces all three."""
+
+    disk: Disk
+    clock_ns: Callable[[], int]
+    """Wall-clock time in nanoseconds since the epoch."""
+    random: Random
+    """Source of uuids and salts (`random.SystemRandom` outside of tests)."""

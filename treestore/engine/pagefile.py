@@ -1,0 +1,153 @@
+"""The page file: sealed runs of pages, read with verification and written by checkpoints only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+from treestore.engine import page as page_format
+from treestore.engine.cache import NodeCache
+from treestore.engine.disk import File
+from treestore.engine.meta import SLOT_OFFSETS, Meta, encode_slot
+from treestore.engine.node import Large, Node, Ref, Shape, decode_node
+from treestore.errors import Unavailable
+
+WRITE_SIZE_BYTES = 1 << 20
+"""Adjacent pages are written together, up to this size."""
+
+_NODE_KINDS = (page_format.LEAF, page_format.BRANCH, page_format.LEAF_WITH_LARGE)
+
+
+class PageFile:
+    """Reads and writes runs; owns the file and the cache's fills.
+
+    Reading is thread-safe. Writing happens in one thread at a time (the checkpoint's). After the
+    first failed write or sync ``failed`` is set and nothing is written any more: what the medium
+    holds is not known then, and trying again would turn a lost write into a silent one.
+    """
+
+    def __init__(self, file: File, shape: Shape, cache: NodeCache) -> None:
+        self.file = file
+        self.shape = shape
+        self.cache = cache
+        self.failed: OSError | None = None
+        self._lock = threading.Lock()
+
+    def read_run(
+        self, page: int, pages: int, checksum: int, kinds: tuple[int, ...]
+    ) -> tuple[int, int, memoryview]:
+        """Kind, birth and payload of a verified run.
+
+        Raises:
+            CorruptionError: the run is not what its reference promises.
+        """
+        size = self.shape.page_size
+        run = self.file.read_at(page * size, pages * size)
+        return page_format.unseal(run, self.file.path, page, checksum, kinds, size)
+
+    def load(self, ref: Ref) -> Node:
+        """The node of ``ref``, from its page where it is not in memory."""
+        node = ref.node
+        if node is not None:
+            return node
+        kind, born, payload = self.read_run(ref.page, 1, ref.checksum, _NODE_KINDS)
+        try:
+            node = decode_node(kind, born, payload, self.shape)
+        except ValueError as error:
+            raise page_format.damaged(
+                self.file.path, ref.page * self.shape.page_size, ref.page, str(error)
+            ) from error
+        self.cache.missed()
+        with self._lock:
+            # Another thread may have loaded it meanwhile; one copy is enough.
+            if ref.node is not None:
+                return ref.node
+            ref.hot = True
+            ref.node = node
+        self.cache.admit(ref, node)
+        return node
+
+    def load_large(self, large: Large) -> bytes:
+        """The bytes of a large value."""
+        data = large.node
+        if data is not None:
+            large.hot = True
+            return data
+        parts: list[memoryview] = []
+        for page, pages, checksum in large.extents:
+            _, _, payload = self.read_run(page, pages, checksum, (page_format.LARGE,))
+            parts.append(payload)
+        data = b"".join(parts)
+        if len(data) != large.length:
+            raise page_format.damaged(
+                self.file.path,
+                large.page * self.shape.page_size,
+                large.page,
+                f"a value of {large.length} bytes has {len(data)}",
+            )
+        self.cache.missed()
+        with self._lock:
+            if large.node is not None:
+                return large.node
+            large.hot = True
+            large.node = data
+        self.cache.admit(large, data)
+        return data
+
+    def write_runs(self, runs: Iterable[tuple[int, bytes]]) -> int:
+        """Write sealed runs ``(first page, bytes)``; adjacent ones together. Bytes written."""
+        written = 0
+        pending: list[bytes] = []
+        start = end = size = 0
+        for page, run in runs:
+            if pending and (page != end or size + len(run) > WRITE_SIZE_BYTES):
+                self._write(start, pending)
+                pending, size = [], 0
+            if not pending:
+                start = page
+            pending.append(run)
+            size += len(run)
+            end = page + len(run) // self.shape.page_size
+            written += len(run)
+        if pending:
+            self._write(start, pending)
+        return written
+
+    def _write(self, page: int, buffers: list[bytes]) -> None:
+        self.ensure_writable()
+        try:
+            self.file.write_at(page * self.shape.page_size, buffers)
+        except OSError as error:
+            self.failed = error
+            raise
+
+    def write_meta(self, meta: Meta) -> None:
+        """Overwrite the older slot (not synced)."""
+        self.ensure_writable()
+        try:
+            slot = encode_slot(meta, self.shape.page_size)
+            self.file.write_at(SLOT_OFFSETS[meta.sequence % 2], [slot])
+        except OSError as error:
+            self.failed = error
+            raise
+
+    def sync(self) -> None:
+        """Return once everything written is on the medium; a failure is final."""
+        self.ensure_writable()
+        try:
+            self.file.sync()
+        except OSError as error:
+            self.failed = error
+            raise
+
+    def allocate(self, page_count: int) -> None:
+        """Make the file hold ``page_count`` pages; `ENOSPC` leaves everything as it was."""
+        self.file.allocate(page_count * self.shape.page_size)
+
+    def ensure_writable(self) -> None:
+        """Raise `Unavailable` once a write or sync failed."""
+        if self.failed is not None:
+            raise Unavailable(
+                f"{self.file.path} could not be written ({self.failed}); the store is read-only "
+                "until it is opened again. Check the disk first."
+            ) from self.failed

@@ -1,0 +1,307 @@
+"""Transactions: what commands and queries see of the tree.
+
+A `ReadTransaction` is a root and the means to load nodes. A `WriteTransaction` also has a
+`WorkingTree` and writes down each mutation for the log. Both satisfy
+``treestore.stores.access``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from treestore.engine import tree
+from treestore.engine.node import Large, Ref, Shape
+from treestore.engine.pagefile import PageFile
+from treestore.engine.working import WorkingTree
+from treestore.errors import InvalidArgument, ResourceExhausted
+
+T = TypeVar("T")
+
+VALUE_SIZE_BYTES_MAX = 100 * 1000 * 1000
+"""Longest value: 100 MB."""
+
+PAYLOAD_SIZE_BYTES = 1 << 18
+"""A transaction's log payloads are cut at about this size, so that no buffer grows without bound
+and replay can work in pieces."""
+
+
+class OverBudget(Exception):
+    """A read needs more work than its caller allowed for; run it again elsewhere."""
+
+
+class ReadTransaction:
+    """One consistent state, for reading.
+
+    Attributes:
+        budget: leaves and look-ups that may still be spent before `OverBudget` is raised. The
+            event loop gives a small budget, worker threads an endless one.
+    """
+
+    __slots__ = ("_clock", "_load", "_now", "_pages", "_raw", "budget", "root")
+
+    def __init__(
+        self,
+        root: Ref,
+        pages: PageFile,
+        clock: Callable[[], datetime],
+        *,
+        budget: int = 1 << 60,
+        raw: bool = False,
+    ) -> None:
+        self.root = root
+        self.budget = budget
+        self._clock = clock
+        self._now: datetime | None = None
+        self._pages = pages
+        self._load = pages.load
+        self._raw = raw
+
+    @property
+    def now(self) -> datetime:
+        """Time of the transaction: the clock when first asked, the same from then on."""
+        if self._now is None:
+            self._now = self._clock()
+        return self._now
+
+    def renew(self, root: Ref, budget: int) -> None:
+        """Make this a new transaction on ``root``; nothing of the last one may be in use."""
+        self.root = root
+        self.budget = budget
+        self._now = None
+
+    def _spend(self) -> None:
+        self.budget -= 1
+        if self.budget < 0:
+            raise OverBudget
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of ``key``, or None."""
+        self.budget -= 1
+        if self.budget < 0:
+            raise OverBudget
+        cell = tree.get(self.root, key, self._load)
+        if cell is None or cell.__class__ is bytes:
+            return cell  # type: ignore[return-value]
+        return self.value(cell)
+
+    def value(self, cell: Any) -> bytes:
+        """The bytes of a cell that a cursor gave."""
+        if cell.__class__ is bytes:
+            return cell  # type: ignore[no-any-return]
+        assert isinstance(cell, Large)
+        if cell.node is None:
+            # A cold value is as many reads as it has pages.
+            self.budget -= 1 + cell.length // 65536
+            if self.budget < 0:
+                raise OverBudget
+        return self._pages.load_large(cell)
+
+    def scan(
+        self, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Every ``(key, value)`` with ``start <= key < end``, in order."""
+        load_large = self.value
+        walk = tree.leaves_reversed if reverse else tree.leaves
+        for node, first, last in walk(self.root, start, end, self._load):
+            self._spend()
+            keys, cells = node.keys[first:last], node.values[first:last]
+            if reverse:
+                keys.reverse()
+                cells.reverse()
+            for key, cell in zip(keys, cells, strict=True):
+                if cell.__class__ is bytes:
+                    yield key, cell  # type: ignore[misc]
+                else:
+                    yield key, load_large(cell)
+
+    def cursor(self, start: bytes, end: bytes | None) -> tree.Cursor:
+        """A forward scan that can skip."""
+        return tree.Cursor(self.root, start, end, self._load, self._spend)
+
+    def load(self, type_: type[T], record: bytes) -> T:
+        """A stored record as part of an answer: decoded, or as it is for the wire."""
+        if self._raw:
+            return msgspec.Raw(record)  # type: ignore[return-value]
+        return decoder_of(type_).decode(record)
+
+
+def decoder_of(type_: type[T]) -> msgspec.msgpack.Decoder[T]:
+    """A decoder for ``type_``, made once."""
+    decoder = _decoders.get(type_)
+    if decoder is None:
+        decoder = _decoders[type_] = msgspec.msgpack.Decoder(type_)
+    return decoder
+
+
+_decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+
+
+class WriteTransaction(ReadTransaction):
+    """A command under way. Ended by the engine: committed into the open group, or dropped.
+
+    Mutations are noted for the log as they are made: ``key, value`` for a put, ``key, None`` for a
+    delete, ``[start, end], None`` for a range, in order.
+    """
+
+    __slots__ = (
+        "_notes",
+        "_notes_size",
+        "_shape",
+        "payloads",
+        "size_bytes",
+        "size_bytes_max",
+        "stamp",
+        "working",
+    )
+
+    def __init__(
+        self,
+        working: WorkingTree,
+        pages: PageFile,
+        clock: Callable[[], datetime],
+        *,
+        size_bytes_max: int,
+        raw: bool = False,
+    ) -> None:
+        super().__init__(working.root, pages, clock, raw=raw)
+        self.working = working
+        self.stamp = working.stamp
+        self.payloads: list[bytes] = []
+        self.size_bytes = 0
+        self.size_bytes_max = size_bytes_max
+        self._shape: Shape = pages.shape
+        self._notes: list[Any] = []
+        self._notes_size = 0
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set ``key`` to ``value``."""
+        if len(value) > self._shape.inline_size_bytes_max:
+            self._check_value(value)
+        if len(key) > self._shape.key_size_bytes_max or not key:
+            self._check_key(key)
+        self.working.put(key, value)
+        self.root = self.working.root
+        self._notes.append(key)
+        self._notes.append(value)
+        self._notes_size += len(key) + len(value) + 6
+        if self._notes_size > PAYLOAD_SIZE_BYTES:
+            self._flush()
+
+    def put_sorted(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        """Set many keys, given in ascending order without repeats."""
+        for _ in self.working.put_sorted(self._noted(items)):
+            self.root = self.working.root
+
+    def _noted(self, items: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+        key_max = self._shape.key_size_bytes_max
+        notes = self._notes
+        for item in items:
+            key, value = item
+            if len(key) > key_max or not key:
+                self._check_key(key)
+            if len(value) > VALUE_SIZE_BYTES_MAX:
+                self._check_value(value)
+            notes.append(key)
+            notes.append(value)
+            self._notes_size += len(key) + len(value) + 6
+            if self._notes_size > PAYLOAD_SIZE_BYTES:
+                self._flush()
+                notes = self._notes
+            yield item
+
+    def delete(self, key: bytes) -> bool:
+        """Remove ``key``; whether it was there."""
+        if tree.get(self.working.root, key, self._pages.load) is None:
+            return False
+        self.working.delete(key)
+        self.root = self.working.root
+        self._note(key, len(key) + 6)
+        return True
+
+    def delete_range(self, start: bytes, end: bytes | None) -> int:
+        """Remove every key with ``start <= key < end``; how many there were."""
+        for _ in tree.leaves(self.working.root, start, end, self._pages.load):
+            break
+        else:
+            return 0
+        removed = self.working.delete_range(start, end)
+        self.root = self.working.root
+        self._note((start, end), len(start) + len(end or b"") + 9)
+        return removed
+
+    def _note(self, what: object, size: int) -> None:
+        self._notes.append(what)
+        self._notes.append(None)
+        self._notes_size += size
+        if self._notes_size > PAYLOAD_SIZE_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        payload = _encoder.encode(self._notes)
+        self.payloads.append(payload)
+        self.size_bytes += len(payload)
+        self._notes = []
+        self._notes_size = 0
+        if self.size_bytes > self.size_bytes_max:
+            raise ResourceExhausted(
+                f"The transaction writes more than {self.size_bytes_max} bytes, the most that one "
+                "may; split it, or raise the log's limit."
+            )
+
+    def finish(self) -> list[bytes]:
+        """The log payloads of everything that was changed; empty where nothing was."""
+        if self._notes:
+            self._flush()
+        return self.payloads
+
+    def _check_key(self, key: bytes) -> None:
+        limit = self._shape.key_size_bytes_max
+        if not 0 < len(key) <= limit:
+            raise InvalidArgument(f"A key of {len(key)} bytes; a key has 1 to {limit} bytes.")
+
+    def _check_value(self, value: bytes) -> None:
+        if len(value) > VALUE_SIZE_BYTES_MAX:
+            raise InvalidArgument(
+                f"A value of {len(value)} bytes; a value has at most {VALUE_SIZE_BYTES_MAX}."
+            )
+
+
+_encoder = msgspec.msgpack.Encoder()
+_note_decoder: msgspec.msgpack.Decoder[list[Any]] = msgspec.msgpack.Decoder(list[Any])
+
+
+def replay(working: WorkingTree, payloads: Iterable[bytes], load: tree.Load) -> None:
+    """Apply the log payloads of one transaction.
+
+    Raises:
+        ValueError: a payload is not what `WriteTransaction.finish` wrote.
+    """
+    for payload in payloads:
+        notes = _note_decoder.decode(payload)
+        if len(notes) % 2:
+            raise ValueError("an odd number of notes in a log payload")
+        pairs = list(zip(notes[::2], notes[1::2], strict=True))
+        if _ascending_puts(pairs):
+            for _ in working.put_sorted(pairs):
+                pass
+            continue
+        for what, value in pairs:
+            if value is not None:
+                working.put(what, value)
+            elif isinstance(what, bytes):
+                if tree.get(working.root, what, load) is None:
+                    raise ValueError("the log removes a key that is not there")
+                working.delete(what)
+            else:
+                working.delete_range(what[0], what[1])
+
+
+def _ascending_puts(pairs: list[tuple[Any, Any]]) -> bool:
+    if len(pairs) < 16 or any(value is None for _, value in pairs):
+        return False
+    keys = [key for key, _ in pairs]
+    return not any(map(bytes.__ge__, keys, keys[1:]))

@@ -1,0 +1,179 @@
+"""Reading a tree: point look-ups, ranges in both directions, skipping cursors.
+
+All functions start from a root `Ref` and see exactly the state it stands for, whatever the
+writer does meanwhile, since nodes reachable from a handed-on root never change.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
+
+from treestore.engine.node import Large, Node, Ref
+
+Load = Callable[[Ref], Node]
+Leaf = tuple[Node, int, int]
+"""A leaf and the slice of its entries that is wanted: first index, end index."""
+
+
+def get(root: Ref, key: bytes, load: Load) -> bytes | Large | None:
+    """The cell of ``key``, or None."""
+    ref = root
+    node = ref.node or load(ref)
+    children = node.children
+    while children is not None:
+        ref = children[bisect_right(node.keys, key)]
+        node = ref.node or load(ref)
+        children = node.children
+    ref.hot = True
+    keys = node.keys
+    index = bisect_left(keys, key)
+    if index < len(keys) and keys[index] == key:
+        return node.values[index]
+    return None
+
+
+Path = list[tuple[list[Ref], int]]
+"""From the root down: the children of each branch and which of them was entered."""
+
+
+def descend(root: Ref, key: bytes | None, load: Load, path: Path) -> Node:
+    """The leaf where ``key`` belongs (None: the last leaf), its path appended to ``path``."""
+    ref = root
+    node = ref.node or load(ref)
+    children = node.children
+    while children is not None:
+        ref.hot = True
+        index = len(children) - 1 if key is None else bisect_right(node.keys, key)
+        path.append((children, index))
+        ref = children[index]
+        node = ref.node or load(ref)
+        children = node.children
+    ref.hot = True
+    return node
+
+
+def _neighbour(path: Path, step: int, load: Load) -> Node | None:
+    """The next leaf to the right (``step`` 1) or left (-1); None after the last one."""
+    while path:
+        children, index = path.pop()
+        index += step
+        if 0 <= index < len(children):
+            break
+    else:
+        return None
+    while True:
+        path.append((children, index))
+        ref = children[index]
+        ref.hot = True
+        node = ref.node or load(ref)
+        if node.children is None:
+            return node
+        children = node.children
+        index = 0 if step > 0 else len(children) - 1
+
+
+def leaves(root: Ref, start: bytes, end: bytes | None, load: Load) -> Iterator[Leaf]:
+    """The leaves that hold ``start <= key < end``, left to right, with the wanted slices."""
+    path: Path = []
+    node: Node | None = descend(root, start, load, path)
+    first = bisect_left(node.keys, start) if node is not None else 0
+    while node is not None:
+        keys = node.keys
+        if end is not None and keys and keys[-1] >= end:
+            last = bisect_left(keys, end)
+            if first < last:
+                yield node, first, last
+            return
+        if first < len(keys):
+            yield node, first, len(keys)
+        first = 0
+        node = _neighbour(path, 1, load)
+
+
+def leaves_reversed(root: Ref, start: bytes, end: bytes | None, load: Load) -> Iterator[Leaf]:
+    """The same leaves, right to left; the slices still count from the left."""
+    path: Path = []
+    node: Node | None = descend(root, end, load, path)
+    last = bisect_left(node.keys, end) if node is not None and end is not None else None
+    while node is not None:
+        keys = node.keys
+        stop = len(keys) if last is None else last
+        if keys and keys[0] < start:
+            first = bisect_left(keys, start)
+            if first < stop:
+                yield node, first, stop
+            return
+        if stop:
+            yield node, 0, stop
+        last = None
+        node = _neighbour(path, -1, load)
+
+
+class Cursor:
+    """A forward scan that can skip (see ``treestore.stores.access.Cursor``).
+
+    ``spend`` is called once a leaf, so that a long scan can be cut short or made to yield.
+    """
+
+    __slots__ = ("_end", "_index", "_load", "_node", "_path", "_root", "_spend", "_stop")
+
+    def __init__(
+        self, root: Ref, start: bytes, end: bytes | None, load: Load, spend: Callable[[], None]
+    ) -> None:
+        self._root = root
+        self._end = end
+        self._load = load
+        self._spend = spend
+        self._enter(start)
+
+    def _enter(self, start: bytes) -> None:
+        self._path: Path = []
+        self._node: Node | None = descend(self._root, start, self._load, self._path)
+        self._index = bisect_left(self._node.keys, start)
+        self._limit()
+
+    def _limit(self) -> None:
+        self._spend()
+        node = self._node
+        if node is None:
+            self._stop = 0
+            return
+        keys, end = node.keys, self._end
+        self._stop = len(keys)
+        if end is not None and keys and keys[-1] >= end:
+            self._stop = bisect_left(keys, end)
+            self._path = []
+
+    def __iter__(self) -> Cursor:
+        return self
+
+    def __next__(self) -> tuple[bytes, bytes | Large]:
+        while self._index >= self._stop:
+            if self._node is None:
+                raise StopIteration
+            self._node = _neighbour(self._path, 1, self._load)
+            self._index = 0
+            self._limit()
+        node = self._node
+        assert node is not None
+        index = self._index
+        self._index = index + 1
+        return node.keys[index], node.values[index]
+
+    def seek(self, key: bytes) -> None:
+        """Go on from the first key at or after ``key``; never backwards."""
+        node = self._node
+        if node is None:
+            return
+        keys = node.keys
+        if keys and key <= keys[-1]:
+            self._index = max(self._index, bisect_left(keys, key))
+            return
+        if self._end is not None and key >= self._end:
+            self._node, self._index, self._stop = None, 0, 0
+            return
+        if not self._path and self._stop < len(keys):
+            self._index = self._stop
+            return
+        self._enter(key)

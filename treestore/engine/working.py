@@ -1,0 +1,464 @@
+"""The tree that one command is changing: copy-on-write with a private stamp.
+
+A node that carries the command's stamp belongs to it and is edited in place; any other node on
+the way is copied first, once. Dropping the `WorkingTree` therefore undoes everything it did.
+
+``superseded`` collects the references (to nodes and large values) that this tree no longer needs,
+each with its commit number of birth; the engine turns them into retired pages once the command
+is durable, or forgets them when it is rolled back.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from treestore.engine.node import (
+    CHILD_OVERHEAD,
+    ENTRY_OVERHEAD,
+    NO_VALUES,
+    Large,
+    Node,
+    Ref,
+    Shape,
+)
+from treestore.engine.tree import Load
+
+BULK_ITEMS = 2048
+"""Items that a sorted bulk store merges in one step: a bound on the work between two chances for
+another thread to run."""
+
+BULK_FILL = 0.9
+"""How full a bulk store leaves its pages: room for a few later inserts without a split."""
+
+Steps = list[tuple[Node, int]]
+"""Owned branches from the root down, and which child was entered."""
+
+
+class WorkingTree:
+    """A tree under change by one command.
+
+    Attributes:
+        root: the current root.
+        stamp: the command's commit number; no other tree ever uses it.
+        count: number of keys in the tree.
+        created: about how many more pages the next checkpoint must write because of this
+            command: copies of clean nodes, new nodes, pages of large values.
+    """
+
+    __slots__ = ("_load", "_shape", "count", "created", "root", "stamp", "superseded")
+
+    def __init__(self, root: Ref, stamp: int, count: int, shape: Shape, load: Load) -> None:
+        self.root = root
+        self.stamp = stamp
+        self.count = count
+        self.created = 0
+        self.superseded: list[tuple[Ref | Large, int]] = []
+        self._shape = shape
+        self._load = load
+
+    # -- owning -------------------------------------------------------------------------------
+
+    def _own_root(self) -> Node:
+        ref = self.root
+        node = ref.node or self._load(ref)
+        if node.stamp != self.stamp:
+            self.superseded.append((ref, node.stamp))
+            if ref.page:
+                self.created += 1
+            node = node.copy(self.stamp)
+            self.root = Ref(node)
+        return node
+
+    def _own_child(self, parent: Node, index: int) -> Node:
+        children = parent.children
+        assert children is not None
+        ref = children[index]
+        node = ref.node or self._load(ref)
+        if node.stamp != self.stamp:
+            self.superseded.append((ref, node.stamp))
+            if ref.page:
+                self.created += 1
+            node = node.copy(self.stamp)
+            children[index] = Ref(node)
+        return node
+
+    def _descend(self, key: bytes, steps: Steps) -> Node:
+        """The owned leaf where ``key`` belongs; owned branches are appended to ``steps``."""
+        stamp = self.stamp
+        node = self._own_root()
+        children = node.children
+        while children is not None:
+            index = bisect_right(node.keys, key)
+            ref = children[index]
+            child = ref.node or self._load(ref)
+            if child.stamp != stamp:
+                self.superseded.append((ref, child.stamp))
+                if ref.page:
+                    self.created += 1
+                child = child.copy(stamp)
+                children[index] = Ref(child)
+            steps.append((node, index))
+            node = child
+            children = node.children
+        return node
+
+    def _cell(self, value: bytes) -> bytes | Large:
+        if len(value) <= self._shape.inline_size_bytes_max:
+            return value
+        self.created += 1 + len(value) // (self._shape.page_size - 64)
+        return Large(value, len(value), self.stamp)
+
+    def _drop(self, cell: bytes | Large) -> None:
+        if cell.__class__ is Large:
+            assert isinstance(cell, Large)
+            self.superseded.append((cell, cell.born))
+
+    # -- single keys --------------------------------------------------------------------------
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set one key."""
+        steps: Steps = []
+        leaf = self._descend(key, steps)
+        shape = self._shape
+        size = len(value)
+        cell: bytes | Large = value
+        if size > shape.inline_size_bytes_max:
+            cell = self._cell(value)
+            size = shape.large_cell_size
+        before = leaf.size
+        keys = leaf.keys
+        index = bisect_left(keys, key)
+        if index < len(keys) and keys[index] == key:
+            old = leaf.values[index]
+            leaf.values[index] = cell
+            leaf.size += size - shape.value_size(old)
+            if old.__class__ is not bytes:
+                self._drop(old)
+        else:
+            keys.insert(index, key)
+            leaf.values.insert(index, cell)
+            leaf.size += len(key) + size + ENTRY_OVERHEAD
+            self.count += 1
+        if leaf.size > shape.capacity:
+            self._split(leaf, steps)
+        elif leaf.size < before and leaf.size < shape.minimum:
+            # Only where it shrank: the last leaf of an ascending load is small on purpose.
+            self._refill(leaf, steps)
+
+    def delete(self, key: bytes) -> None:
+        """Remove one key that is known to be there."""
+        steps: Steps = []
+        leaf = self._descend(key, steps)
+        index = bisect_left(leaf.keys, key)
+        if index == len(leaf.keys) or leaf.keys[index] != key:
+            raise AssertionError("delete of a key that is not there")
+        self._cut(leaf, index, index + 1)
+        if leaf.size < self._shape.minimum:
+            self._refill(leaf, steps)
+
+    def _cut(self, leaf: Node, first: int, last: int) -> None:
+        value_size = self._shape.value_size
+        removed = leaf.values[first:last]
+        leaf.size -= (
+            sum(map(len, leaf.keys[first:last]))
+            + sum(map(value_size, removed))
+            + ENTRY_OVERHEAD * (last - first)
+        )
+        for cell in removed:
+            if cell.__class__ is not bytes:
+                self._drop(cell)
+        del leaf.keys[first:last]
+        del leaf.values[first:last]
+        self.count -= last - first
+
+    # -- many keys ----------------------------------------------------------------------------
+
+    def delete_range(self, start: bytes, end: bytes | None) -> int:
+        """Remove ``start <= key < end``, leaf by leaf; how many keys that were."""
+        before = self.count
+        while True:
+            steps: Steps = []
+            leaf = self._descend(start, steps)
+            keys = leaf.keys
+            first = bisect_left(keys, start)
+            last = len(keys) if end is None else bisect_left(keys, end)
+            bound = self._upper_bound(steps)
+            if first < last:
+                whole = first == 0 and last == len(keys)
+                self._cut(leaf, first, last)
+                if whole and steps:
+                    self._remove_leaf(steps)
+                elif leaf.size < self._shape.minimum:
+                    self._refill(leaf, steps)
+            if bound is None or (end is not None and bound >= end):
+                return before - self.count
+            # What is left of this leaf ends before ``start``, or it is gone: go on to its right.
+            start = max(start, bound)
+
+    def _upper_bound(self, steps: Steps) -> bytes | None:
+        """The separator to the right of the leaf that ``steps`` lead to; None for the last."""
+        for node, index in reversed(steps):
+            if index < len(node.keys):
+                return node.keys[index]
+        return None
+
+    def _remove_leaf(self, steps: Steps) -> None:
+        """Take the (owned, emptied) child that ``steps`` lead to out of its parent."""
+        parent, index = steps.pop()
+        children = parent.children
+        assert children is not None
+        if len(children) == 1:
+            # Only below a root that is about to collapse; an empty leaf stays in its place.
+            return
+        del children[index]
+        separator = max(index - 1, 0)
+        parent.size -= CHILD_OVERHEAD + len(parent.keys[separator])
+        del parent.keys[separator]
+        self._refill(parent, steps)
+
+    def put_sorted(self, items: Iterable[tuple[bytes, bytes]]) -> Iterator[int]:
+        """Merge ascending items into the tree, in bounded steps; yields after each step.
+
+        Raises:
+            ValueError: the keys do not ascend (the tree is then half changed: roll back).
+        """
+        iterator = iter(items)
+        last_key = b""
+        while pending := list(islice(iterator, BULK_ITEMS)):
+            keys = [key for key, _ in pending]
+            if keys[0] <= last_key or any(map(bytes.__ge__, keys, keys[1:])):
+                raise ValueError("keys of a sorted store must ascend")
+            last_key = keys[-1]
+            first = 0
+            while first < len(keys):
+                steps: Steps = []
+                leaf = self._descend(keys[first], steps)
+                bound = self._upper_bound(steps)
+                last = len(keys) if bound is None else bisect_left(keys, bound, first)
+                before = leaf.size
+                self._merge(leaf, pending[first:last])
+                if leaf.size > self._shape.capacity:
+                    self._split(leaf, steps)
+                elif leaf.size < min(self._shape.minimum, before):
+                    self._refill(leaf, steps)
+                first = last
+            yield len(keys)
+
+    def _merge(self, leaf: Node, items: list[tuple[bytes, bytes]]) -> None:
+        """Put ascending items, all within the leaf's bounds, into it; it may grow beyond a page."""
+        keys, values = leaf.keys, leaf.values
+        shape = self._shape
+        index = bisect_left(keys, items[0][0])
+        cell = self._cell
+        if index == len(keys) or keys[index] > items[-1][0]:
+            cells = [cell(value) for _, value in items]
+            new_keys = [key for key, _ in items]
+            keys[index:index] = new_keys
+            values[index:index] = cells
+            leaf.size += (
+                sum(map(len, new_keys))
+                + sum(map(shape.value_size, cells))
+                + ENTRY_OVERHEAD * len(items)
+            )
+            self.count += len(items)
+            return
+        for key, value in items:
+            index = bisect_left(keys, key, index)
+            new = cell(value)
+            if index < len(keys) and keys[index] == key:
+                old = values[index]
+                values[index] = new
+                leaf.size += shape.value_size(new) - shape.value_size(old)
+                self._drop(old)
+            else:
+                keys.insert(index, key)
+                values.insert(index, new)
+                leaf.size += len(key) + shape.value_size(new) + ENTRY_OVERHEAD
+                self.count += 1
+
+    # -- splitting ----------------------------------------------------------------------------
+
+    def _split(self, node: Node, steps: Steps) -> None:
+        """Cut an oversize owned node into several; the parents likewise, up to a new root."""
+        capacity = self._shape.capacity
+        while node.size > capacity:
+            rightmost = all(index == len(branch.keys) for branch, index in steps)
+            cuts = self._cuts(node, rightmost)
+            if node.children is None:
+                separators = self._cut_leaf(node, cuts)
+            else:
+                separators = self._cut_branch(node, cuts)
+            self.created += len(separators)
+            if steps:
+                parent, index = steps.pop()
+                assert parent.children is not None
+            else:
+                parent, index = Node([], NO_VALUES, [self.root], self.stamp, CHILD_OVERHEAD), 0
+                assert parent.children is not None
+                self.root = Ref(parent)
+                self.created += 1
+            parent.keys[index:index] = [key for key, _ in separators]
+            parent.children[index + 1 : index + 1] = [ref for _, ref in separators]
+            parent.size += sum(CHILD_OVERHEAD + len(key) for key, _ in separators)
+            node = parent
+
+    def _sizes(self, node: Node) -> list[int]:
+        if node.children is None:
+            value_size = self._shape.value_size
+            return [
+                len(key) + value_size(value) + ENTRY_OVERHEAD
+                for key, value in zip(node.keys, node.values, strict=True)
+            ]
+        return [CHILD_OVERHEAD, *(CHILD_OVERHEAD + len(key) for key in node.keys)]
+
+    def _cuts(self, node: Node, rightmost: bool) -> list[int]:
+        """Entry indexes at which to cut an oversize node.
+
+        Two parts are made even, but for the last leaf of the tree when only its last entry is too
+        much: keys then probably arrive in order, and the left part stays full. More parts (a bulk
+        store) are filled to `BULK_FILL`, the last two evened out, so that none is too empty.
+        """
+        sizes = self._sizes(node)
+        capacity = self._shape.capacity
+        if rightmost and node.children is None and node.size - sizes[-1] <= capacity:
+            return [len(sizes) - 1]
+        cuts: list[int] = []
+        target = int(capacity * BULK_FILL)
+        start, left = 0, node.size
+        while left > 2 * target:
+            end, used = start, 0
+            while used + sizes[end] <= target:
+                used += sizes[end]
+                end += 1
+            cuts.append(end)
+            start, left = end, left - used
+        # More than one target is left here: each round before took at most one of two.
+        cuts.append(self._middle(sizes, start, left))
+        return cuts
+
+    def _middle(self, sizes: list[int], start: int, total: int) -> int:
+        """The cut after ``start`` that comes nearest to two halves."""
+        used, end = 0, start
+        while end < len(sizes) - 1 and 2 * used + sizes[end] <= total:
+            used += sizes[end]
+            end += 1
+        return max(end, start + 1)
+
+    def _cut_leaf(self, node: Node, cuts: list[int]) -> list[tuple[bytes, Ref]]:
+        parts: list[tuple[bytes, Ref]] = []
+        keys, values = node.keys, node.values
+        for first, last in zip(cuts, [*cuts[1:], len(keys)], strict=True):
+            part = Node(keys[first:last], values[first:last], None, self.stamp, 0)
+            part.size = sum(self._sizes(part))
+            parts.append((separator(keys[first - 1], keys[first]), Ref(part)))
+        del keys[cuts[0] :], values[cuts[0] :]
+        node.size -= sum(self._node_size(ref) for _, ref in parts)
+        return parts
+
+    def _cut_branch(self, node: Node, cuts: list[int]) -> list[tuple[bytes, Ref]]:
+        parts: list[tuple[bytes, Ref]] = []
+        keys, children = node.keys, node.children
+        assert children is not None
+        for first, last in zip(cuts, [*cuts[1:], len(children)], strict=True):
+            # Child ``first`` loses its separator to the parent.
+            part = Node(keys[first : last - 1], NO_VALUES, children[first:last], self.stamp, 0)
+            part.size = sum(self._sizes(part))
+            parts.append((keys[first - 1], Ref(part)))
+        del keys[cuts[0] - 1 :], children[cuts[0] :]
+        node.size = sum(self._sizes(node))
+        return parts
+
+    @staticmethod
+    def _node_size(ref: Ref) -> int:
+        assert ref.node is not None
+        return ref.node.size
+
+    # -- merging ------------------------------------------------------------------------------
+
+    def _refill(self, node: Node, steps: Steps) -> None:
+        """Merge a too empty owned node with a neighbour, or even them out; then its parents."""
+        minimum = self._shape.minimum
+        while steps and node.size < minimum:
+            parent, index = steps.pop()
+            children = parent.children
+            assert children is not None
+            if len(children) == 1:
+                break
+            at = index - 1 if index > 0 else index
+            left, right = self._pair(parent, at)
+            key = parent.keys[at]
+            extra = len(key) if left.children is not None else 0
+            if left.size + right.size + extra <= self._shape.capacity:
+                self._join(parent, at, left, right)
+            else:
+                self._even_out(parent, at, left, right, steps)
+                return
+            node = parent
+        self._collapse()
+
+    def _pair(self, parent: Node, at: int) -> tuple[Node, Node]:
+        """Children ``at`` and ``at + 1``, owned on the left, as they are on the right."""
+        assert parent.children is not None
+        left = self._own_child(parent, at)
+        ref = parent.children[at + 1]
+        return left, ref.node or self._load(ref)
+
+    def _join(self, parent: Node, at: int, left: Node, right: Node) -> None:
+        """Append ``right`` to ``left`` and take it out of the parent."""
+        assert parent.children is not None
+        key = parent.keys[at]
+        ref = parent.children[at + 1]
+        if right.stamp != self.stamp:
+            self.superseded.append((ref, right.stamp))
+        if left.children is None:
+            left.keys += right.keys
+            left.values += right.values
+            left.size += right.size
+        else:
+            assert right.children is not None
+            left.keys.append(key)
+            left.keys += right.keys
+            left.children += right.children
+            left.size += right.size + len(key)
+        del parent.keys[at], parent.children[at + 1]
+        parent.size -= CHILD_OVERHEAD + len(key)
+
+    def _even_out(self, parent: Node, at: int, left: Node, right: Node, steps: Steps) -> None:
+        """Move entries between two neighbours so that both are about equally full."""
+        assert parent.children is not None
+        self._join(parent, at, left, right)
+        cut = self._middle(self._sizes(left), 0, left.size)
+        parts = (
+            self._cut_leaf(left, [cut]) if left.children is None else self._cut_branch(left, [cut])
+        )
+        ((key, ref),) = parts
+        parent.keys.insert(at, key)
+        parent.children.insert(at + 1, ref)
+        parent.size += CHILD_OVERHEAD + len(key)
+        self.created += 1
+        # A longer separator than before may not fit into the parent any more.
+        if parent.size > self._shape.capacity:
+            self._split(parent, steps)
+
+    def _collapse(self) -> None:
+        """A root branch with a single child is replaced by that child."""
+        while True:
+            root = self.root.node or self._load(self.root)
+            if root.children is None or len(root.children) > 1:
+                return
+            if root.stamp != self.stamp:
+                self.superseded.append((self.root, root.stamp))
+            self.root = root.children[0]
+
+
+def separator(left: bytes, right: bytes) -> bytes:
+    """The shortest key above ``left`` that is not above ``right``: short keys make wide branches.
+
+    As in Bayer and Unterauer, "Prefix B-trees" (1977).
+    """
+    for index, (one, other) in enumerate(zip(left, right, strict=False)):
+        if one != other:
+            return right[: index + 1]
+    return right[: len(left) + 1]

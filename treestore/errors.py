@@ -1,0 +1,150 @@
+"""The errors that TreeStore raises.
+
+Every error is a `TreeStoreError` with a stable ``code``: the string that travels over every edge
+(TCP, HTTP) and that a client turns back into the same class. A message is one sentence or two
+that tell a person what happened and what to do about it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class TreeStoreError(Exception):
+    """Base of everything that TreeStore raises on purpose.
+
+    Attributes:
+        code: stable name of the kind of error, the same on every edge.
+        message: the sentence for people; also ``str(error)``.
+        details: extra facts for programs, JSON-like; empty for most errors.
+    """
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+
+class NotFound(TreeStoreError):
+    """What was asked for does not exist (at the snapshot that was read)."""
+
+    code = "not_found"
+
+
+class AlreadyExists(TreeStoreError):
+    """What should be created is there already."""
+
+    code = "already_exists"
+
+
+class InvalidArgument(TreeStoreError):
+    """The request can never succeed as it is; change it before sending it again."""
+
+    code = "invalid_argument"
+
+
+class TransactionConflict(TreeStoreError):
+    """Another transaction changed what this one read; run it again."""
+
+    code = "transaction_conflict"
+
+
+class SnapshotExpired(TreeStoreError):
+    """The snapshot was evicted or its connection is gone; open a new one."""
+
+    code = "snapshot_expired"
+
+
+class Unauthenticated(TreeStoreError):
+    """An API key is needed and none, or an unknown one, was given."""
+
+    code = "unauthenticated"
+
+
+class PermissionDenied(TreeStoreError):
+    """The API key, or the operating system, does not allow this."""
+
+    code = "permission_denied"
+
+
+class RateLimited(TreeStoreError):
+    """Too many requests; wait and send it again."""
+
+    code = "rate_limited"
+
+
+class ResourceExhausted(TreeStoreError):
+    """A limit was met (size, memory, disk, connections); nothing was changed."""
+
+    code = "resource_exhausted"
+
+
+class DeadlineExceeded(TreeStoreError):
+    """The deadline passed before the work was done; nothing was changed."""
+
+    code = "deadline_exceeded"
+
+
+class OutcomeUnknown(TreeStoreError):
+    """A write may or may not have been applied; read before writing again."""
+
+    code = "outcome_unknown"
+
+
+class Unavailable(TreeStoreError):
+    """The service cannot do this now (stopping, read-only, unreachable); try again later."""
+
+    code = "unavailable"
+
+
+class CorruptionError(TreeStoreError):
+    """Stored bytes are not what was written; ``details`` name the file and offset."""
+
+    code = "corruption"
+
+
+class ProtocolError(TreeStoreError):
+    """The peer sent something that the protocol does not allow."""
+
+    code = "protocol_error"
+
+
+class InternalError(TreeStoreError):
+    """A fault in TreeStore itself; the server's log has the traceback."""
+
+    code = "internal"
+
+
+BY_CODE: dict[str, type[TreeStoreError]] = {
+    cls.code: cls
+    for cls in (
+        NotFound,
+        AlreadyExists,
+        InvalidArgument,
+        TransactionConflict,
+        SnapshotExpired,
+        Unauthenticated,
+        PermissionDenied,
+        RateLimited,
+        ResourceExhausted,
+        DeadlineExceeded,
+        OutcomeUnknown,
+        Unavailable,
+        CorruptionError,
+        ProtocolError,
+        InternalError,
+    )
+}
+
+
+def from_code(code: str, message: str, details: dict[str, Any] | None = None) -> TreeStoreError:
+    """The error that ``code`` names, as received from an edge.
+
+    An unknown code (from a newer server) becomes an `InternalError` whose message keeps the code.
+    """
+    cls = BY_CODE.get(code)
+    if cls is None:
+        return InternalError(f"{message} (unknown error code {code!r})", **(details or {}))
+    return cls(message, **(details or {}))

@@ -1,0 +1,93 @@
+"""What a store sees of the engine: one ordered map of bytes, read or written in a transaction.
+
+Operations are plain functions whose first argument is a `Read` (queries, streams) or a `Write`
+(commands). They never see files, tasks or sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Cell(Protocol):
+    """A stored value that has not been read yet: `Read.value` gives its bytes."""
+
+
+class Cursor(Protocol):
+    """A position in a forward scan. Iterating gives ``(key, cell)`` in key order.
+
+    A cell is either the value itself (``bytes``) or a `Cell` to be resolved by `Read.value`:
+    skipping over a large value costs nothing.
+    """
+
+    def __iter__(self) -> Iterator[tuple[bytes, Any]]: ...
+
+    def __next__(self) -> tuple[bytes, Any]: ...
+
+    def seek(self, key: bytes) -> None:
+        """Go on from the first key at or after ``key`` (only forwards)."""
+        ...
+
+
+class Read(Protocol):
+    """One consistent state of the store."""
+
+    @property
+    def now(self) -> datetime:
+        """The time of this transaction, timezone-aware UTC (injected, so tests can set it)."""
+        ...
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of ``key``, or None."""
+        ...
+
+    def scan(
+        self, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Every ``(key, value)`` with ``start <= key < end`` (None: no end), in order."""
+        ...
+
+    def cursor(self, start: bytes, end: bytes | None) -> Cursor:
+        """A forward scan that can skip: see `Cursor`."""
+        ...
+
+    def value(self, cell: Any) -> bytes:
+        """The bytes of a cell that a cursor gave."""
+        ...
+
+    def load(self, type_: type[T], record: bytes) -> T:
+        """A stored record as part of an answer.
+
+        ``record`` is the msgpack of a model object (a map by field name). An embedded caller gets
+        the decoded object; on the way to the wire the bytes go out as they are, so an operation
+        must not look inside what this returns. To look inside, decode the record itself.
+        """
+        ...
+
+
+class Write(Read, Protocol):
+    """A transaction under way: sees its own writes; nobody else does before the commit.
+
+    Iterators and cursors must be used up, or dropped, before the next write: a write changes nodes
+    of its own in place.
+    """
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set ``key`` to ``value``."""
+        ...
+
+    def put_sorted(self, items: Iterator[tuple[bytes, bytes]]) -> None:
+        """Set many keys, given in ascending order without repeats: the fast way to store much."""
+        ...
+
+    def delete(self, key: bytes) -> bool:
+        """Remove ``key``; whether it was there."""
+        ...
+
+    def delete_range(self, start: bytes, end: bytes | None) -> int:
+        """Remove every key with ``start <= key < end``; how many there were."""
+        ...

@@ -1,0 +1,51 @@
+"""The ``admin`` service. What runs is the host's; here is only what can be asked of it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from treestore.model.admin import CheckResult, Health, Stats
+from treestore.stores.operation import A, Action, M, Service
+
+
+class AdminHost(Protocol):
+    """The running database, as far as ``admin`` needs it."""
+
+    async def admin_health(self) -> Health: ...
+    async def admin_stats(self) -> Stats: ...
+    async def admin_checkpoint(self) -> bool: ...
+    async def admin_check(self) -> CheckResult: ...
+
+
+async def health(host: AdminHost) -> Health:
+    """Whether the store does its work, and what is wrong where it does not."""
+    return await host.admin_health()
+
+
+async def stats(host: AdminHost) -> Stats:
+    """Counters and sizes of the running store."""
+    return await host.admin_stats()
+
+
+async def checkpoint(host: AdminHost) -> bool:
+    """Write the durable state to the page file now; whether there was anything to write."""
+    return await host.admin_checkpoint()
+
+
+async def check(host: AdminHost) -> CheckResult:
+    """Verify every page, key and free page of the store, and the documents' indexes.
+
+    Writers wait meanwhile; readers go on.
+    """
+    return await host.admin_check()
+
+
+class Admin(Service[M, A]):
+    """Looking after a running store."""
+
+    service_name = "admin"
+
+    health = Action(health)
+    stats = Action(stats)
+    checkpoint = Action(checkpoint)
+    check = Action(check)

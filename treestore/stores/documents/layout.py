@@ -1,0 +1,243 @@
+"""Keys and records of documents.
+
+Keys (``place`` is the packed policy_id and version_id, see `treestore.stores.keys`)::
+
+    NODES     place path 00        -> record of a node (below)
+    NODES     place path 01        -> its text as msgpack, where that is longer than 1 KiB
+    NODE_IDS  place node_id        -> path
+    PAGES     place level start path -> end      (pages.py)
+    DOCUMENTS place                -> msgpack map of the `Document`
+    SOURCES   place                -> what `get_structure` needs beside the nodes (shapes.py)
+    POLICIES  policy_id            -> its versions (policies.py)
+
+A path holds one ordinal for each level, root first. Ordinals grow with the siblings' order and
+leave gaps, so an insert seldom moves a sibling. Written big-endian in 2, 3 or 5 bytes, smallest
+first byte 0x02 and largest 0xEF, none the prefix of another. Hence:
+
+* a node, its text and everything below it are one contiguous run, in document order;
+* ``path FF`` is where that run has ended;
+* the ancestors are the path's prefixes.
+
+A node's record::
+
+    0   4   head_end, u32 little-endian
+    4   4   text_end, u32 little-endian
+    8       head: the msgpack map of the `Node` up to and including the key "text"
+    head_end  text as msgpack; nothing where it has its own key (then text_end = head_end)
+    text_end  source: how the node was written in what was stored (shapes.py), msgpack
+
+So a node is ``record[8:text_end]`` and a node without its text ``record[8:head_end] + A0``: reads
+slice and join bytes, nothing is decoded.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final
+
+import msgspec
+
+from treestore.errors import InvalidArgument, ResourceExhausted
+from treestore.model.documents import Node
+from treestore.stores.keys import Keyspace, pack_str
+
+NAME_SIZE_BYTES_MAX: Final = 200
+"""Longest policy_id and version_id, in UTF-8 (a NUL counts twice)."""
+
+NODE_ID_SIZE_BYTES_MAX: Final = 256
+"""Longest node_id, likewise."""
+
+PATH_SIZE_BYTES_MAX: Final = 600
+"""Longest path: what the other parts of a key leave of the engine's limit."""
+
+DEPTH_MAX: Final = 200
+"""Levels of a document at most."""
+
+ORDINAL_GAP: Final = 64
+"""Distance between the ordinals of siblings that are stored together."""
+
+TEXT_INLINE_BYTES_MAX: Final = 1024
+"""A longer text has its own key, so that an outline never reads it."""
+
+HEAD = b"\x00"
+TEXT = b"\x01"
+FIRST_CHILD = b"\x02"
+AFTER = b"\xff"
+EMPTY_TEXT = b"\xa0"
+HEADER_SIZE: Final = 8
+
+_HEADER = struct.Struct("<II")
+unpack_header = _HEADER.unpack_from
+pack_header = _HEADER.pack
+
+encode = msgspec.msgpack.Encoder().encode
+decode_node = msgspec.msgpack.Decoder(Node).decode
+decode_any = msgspec.msgpack.Decoder().decode
+
+
+def packed_name(what: str, name: str, size_bytes_max: int = NAME_SIZE_BYTES_MAX) -> bytes:
+    """``name`` as a key element, or `InvalidArgument` with a sentence that begins with ``what``."""
+    if not isinstance(name, str):
+        raise InvalidArgument(f"{what} is a string, not {type(name).__name__}.")
+    if not name:
+        raise InvalidArgument(f"{what} must not be empty.")
+    try:
+        packed = pack_str(name)
+    except UnicodeEncodeError:
+        raise InvalidArgument(
+            f"{what} {name!r} holds half of a surrogate pair, which is no character."
+        ) from None
+    if len(packed) - 2 > size_bytes_max:
+        raise InvalidArgument(
+            f"{what} has {len(packed) - 2} bytes; it has at most {size_bytes_max}."
+        )
+    return packed
+
+
+def packed_node_id(node_id: str) -> bytes:
+    """A node_id as a key element.
+
+    Raises:
+        InvalidArgument: it is no string, empty, too long or no Unicode.
+    """
+    return packed_name("node_id", node_id, NODE_ID_SIZE_BYTES_MAX)
+
+
+class Place:
+    """One document's prefixes."""
+
+    __slots__ = ("ids", "nodes", "packed", "policy_id", "version_id")
+
+    def __init__(self, policy_id: str, version_id: str) -> None:
+        self.policy_id = policy_id
+        self.version_id = version_id
+        self.packed = packed_name("policy_id", policy_id) + packed_name("version_id", version_id)
+        self.nodes = Keyspace.NODES + self.packed
+        self.ids = Keyspace.NODE_IDS + self.packed
+
+    @property
+    def pages(self) -> bytes:
+        return Keyspace.PAGES + self.packed
+
+    @property
+    def document(self) -> bytes:
+        return Keyspace.DOCUMENTS + self.packed
+
+    @property
+    def source(self) -> bytes:
+        return Keyspace.SOURCES + self.packed
+
+    def __str__(self) -> str:
+        return f"version {self.version_id!r} of policy {self.policy_id!r}"
+
+
+# --- paths -----------------------------------------------------------------------------------
+
+_TWO: Final = 0x7E00  # ordinals in two bytes: first byte 02..7F
+_THREE: Final = 0x60_0000  # the next ones in three bytes: 80..DF
+_FIVE: Final = 1 << 36  # and in five bytes: E0..EF
+
+
+def encode_ordinal(ordinal: int) -> bytes:
+    """One level of a path; bytes order as the ordinals do."""
+    if ordinal < _TWO:
+        return (ordinal + 0x0200).to_bytes(2, "big")
+    ordinal -= _TWO
+    if ordinal < _THREE:
+        return (ordinal + 0x80_0000).to_bytes(3, "big")
+    ordinal -= _THREE
+    if ordinal < _FIVE:
+        return (ordinal + (0xE0 << 32)).to_bytes(5, "big")
+    raise ResourceExhausted("A node has too many children for another one.")
+
+
+def decode_ordinal(code: bytes) -> int:
+    """The ordinal that `encode_ordinal` wrote."""
+    number = int.from_bytes(code, "big")
+    if len(code) == 2:
+        return number - 0x0200
+    if len(code) == 3:
+        return number - 0x80_0000 + _TWO
+    return number - (0xE0 << 32) + _TWO + _THREE
+
+
+def level_ends(path: bytes, start: int = 0) -> list[int]:
+    """Where each level of ``path`` ends, root first, from the level that begins at ``start``."""
+    ends = []
+    at = start
+    size = len(path)
+    while at < size:
+        first = path[at]
+        at += 2 if first < 0x80 else 3 if first < 0xE0 else 5
+        ends.append(at)
+    return ends
+
+
+def parent_path(path: bytes) -> bytes:
+    """The path of the parent; empty for a root."""
+    ends = level_ends(path)
+    return path[: ends[-2]] if len(ends) > 1 else b""
+
+
+def spread(ordinals: list[int], index: int, count: int) -> tuple[int, int, list[int]]:
+    """Ordinals for ``count`` new siblings before ``ordinals[index]``.
+
+    Gives ``(low, high, new)``: the siblings ``ordinals[low:high]``, with the new ones put in at
+    ``index``, get the ordinals ``new``. Mostly ``low == high``: nobody moves. Where the gap is
+    used up, as few neighbours as make room for a while move along.
+    """
+    low = high = index
+    width = 1
+    while True:
+        before = ordinals[low - 1] if low else 0
+        places = high - low + count
+        if high == len(ordinals):
+            return low, high, [before + ORDINAL_GAP * (i + 1) for i in range(places)]
+        room = ordinals[high] - before
+        if room > places and (low == high or room >= 8 * (places + 1)):
+            return low, high, [before + room * (i + 1) // (places + 1) for i in range(places)]
+        low = max(0, low - width)
+        high = min(len(ordinals), high + width)
+        width *= 2
+
+
+# --- records ---------------------------------------------------------------------------------
+
+
+def make_record(head: bytes, text: bytes, source: bytes) -> tuple[bytes, bytes | None]:
+    """A record, and the text where it needs its own key. ``text`` is msgpack."""
+    head_end = HEADER_SIZE + len(head)
+    if len(text) > TEXT_INLINE_BYTES_MAX:
+        return pack_header(head_end, head_end) + head + source, text
+    return pack_header(head_end, head_end + len(text)) + head + text + source, None
+
+
+def bare(record: bytes) -> bytes:
+    """The node of a record without its text, as msgpack."""
+    head_end, _ = unpack_header(record)
+    return record[HEADER_SIZE:head_end] + EMPTY_TEXT
+
+
+def source_of(record: bytes) -> list[Any]:
+    """How the node was written: shape number, then overrides and position where needed."""
+    _, text_end = unpack_header(record)
+    source: list[Any] = decode_any(record[text_end:])
+    return source
+
+
+def with_fields(record: bytes, **fields: Any) -> bytes:
+    """``record`` with other values of some fields (not the text)."""
+    head_end, _ = unpack_header(record)
+    node = decode_any(record[HEADER_SIZE:head_end] + EMPTY_TEXT)
+    node.update(fields)
+    head = encode(node)[:-1]
+    rest = record[head_end:]
+    moved = HEADER_SIZE + len(head) - head_end
+    _, text_end = unpack_header(record)
+    return pack_header(head_end + moved, text_end + moved) + head + rest
+
+
+def with_source(record: bytes, source: bytes) -> bytes:
+    """``record`` with another source."""
+    _, text_end = unpack_header(record)
+    return record[:text_end] + source

@@ -1,0 +1,364 @@
+"""Reads of documents and nodes. They slice and join stored bytes and decode nothing."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+
+from treestore.errors import InvalidArgument, NotFound
+from treestore.model.documents import Document, Node
+from treestore.model.page import Page
+from treestore.stores.access import Read
+from treestore.stores.documents.layout import (
+    AFTER,
+    EMPTY_TEXT,
+    FIRST_CHILD,
+    HEAD,
+    HEADER_SIZE,
+    TEXT,
+    Place,
+    bare,
+    level_ends,
+    packed_node_id,
+    unpack_header,
+)
+from treestore.stores.documents.pages import parse_pages, paths_on_pages
+from treestore.stores.documents.policies import no_document, place_to_read
+from treestore.stores.keys import Keyspace, pack_str, successor
+
+LIST_LIMIT_MAX = 10_000
+"""Items of one page of a listing, at most."""
+
+
+# --- finding ---------------------------------------------------------------------------------
+
+
+def check_document(txn: Read, place: Place) -> None:
+    """Raise `NotFound` unless the document is stored."""
+    if txn.get(place.document) is None:
+        raise no_document(place)
+
+
+def no_nodes(txn: Read, place: Place, node_ids: Sequence[str]) -> NotFound:
+    """The error for ids that lead nowhere: it says whether there is a document at all."""
+    if txn.get(place.document) is None:
+        return no_document(place)
+    shown = ", ".join(repr(node_id) for node_id in node_ids[:5])
+    more = f" and {len(node_ids) - 5} more" if len(node_ids) > 5 else ""
+    what = "There is no node" if len(node_ids) == 1 else "There are no nodes"
+    return NotFound(f"{what} {shown}{more} in {place}.", ids=list(node_ids))
+
+
+def path_of(txn: Read, place: Place, node_id: str) -> bytes:
+    """Where a node is.
+
+    Raises:
+        NotFound: there is no such node, or no such document.
+    """
+    path = txn.get(place.ids + packed_node_id(node_id))
+    if path is None:
+        raise no_nodes(txn, place, [node_id])
+    return path
+
+
+def whole(txn: Read, place: Place, path: bytes) -> bytes:
+    """The node at ``path`` as msgpack, text included."""
+    key = place.nodes + path
+    record = txn.get(key + HEAD)
+    assert record is not None
+    head_end, text_end = unpack_header(record)
+    if head_end != text_end:
+        return record[HEADER_SIZE:text_end]
+    text = txn.get(key + TEXT)
+    assert text is not None
+    return record[HEADER_SIZE:head_end] + text
+
+
+def _load(txn: Read, place: Place, path: bytes, include_text: bool) -> Node:
+    if include_text:
+        return txn.load(Node, whole(txn, place, path))
+    record = txn.get(place.nodes + path + HEAD)
+    assert record is not None
+    return txn.load(Node, bare(record))
+
+
+# --- documents -------------------------------------------------------------------------------
+
+
+def get(txn: Read, policy_id: str, version_id: str | None = None) -> Document:
+    """One version's document.
+
+    Args:
+        version_id: None means the version in effect today (UTC), or the last stored one where no
+            version of the policy is dated.
+
+    Raises:
+        NotFound: there is no such document, or no version is in effect.
+    """
+    place = place_to_read(txn, policy_id, version_id)
+    record = txn.get(place.document)
+    if record is None:
+        raise no_document(place)
+    return txn.load(Document, record)
+
+
+def list_documents(
+    txn: Read, *, prefix: str = "", limit: int = 100, cursor: str | None = None
+) -> Page[Document]:
+    """Documents by policy_id, then version_id (in the order of their UTF-8 bytes).
+
+    Args:
+        prefix: only policies whose id begins with it.
+        limit: at most this many, 1 to 10,000.
+        cursor: ``next_cursor`` of the page before; stays good while documents come and go.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LIST_LIMIT_MAX:
+        raise InvalidArgument(f"limit is a number from 1 to {LIST_LIMIT_MAX}, not {limit!r}.")
+    if not isinstance(prefix, str):
+        raise InvalidArgument(f"prefix is a string, not {type(prefix).__name__}.")
+    try:
+        first = Keyspace.DOCUMENTS + pack_str(prefix)[:-1]
+    except UnicodeEncodeError:
+        raise InvalidArgument("prefix holds half of a surrogate pair.") from None
+    start, end = first, successor(first)
+    if cursor is not None:
+        start = _from_cursor(cursor) + b"\0"
+        if not first < start or (end is not None and start > end):
+            raise InvalidArgument("The cursor belongs to a listing with another prefix.")
+    items: list[Document] = []
+    last = b""
+    for key, record in txn.scan(start, end):
+        if len(items) == limit:
+            return Page(items, base64.urlsafe_b64encode(last[1:]).decode())
+        items.append(txn.load(Document, record))
+        last = key
+    return Page(items, None)
+
+
+def _from_cursor(cursor: str) -> bytes:
+    try:
+        raw = base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True)
+    except (AttributeError, UnicodeEncodeError, binascii.Error):
+        raw = b""
+    if not raw:
+        raise InvalidArgument("The cursor is none that a listing gave; start without one.")
+    return Keyspace.DOCUMENTS + raw
+
+
+# --- nodes -----------------------------------------------------------------------------------
+
+
+def get_node(
+    txn: Read,
+    policy_id: str,
+    node_id: str,
+    *,
+    version_id: str | None = None,
+    include_text: bool = True,
+) -> Node:
+    """One node.
+
+    Args:
+        version_id: None means the version in effect today (see `get`).
+        include_text: False leaves ``text`` empty, which is quicker where texts are long.
+
+    Raises:
+        NotFound: there is no such node or document.
+    """
+    place = place_to_read(txn, policy_id, version_id)
+    return _load(txn, place, path_of(txn, place, node_id), include_text)
+
+
+def get_nodes(
+    txn: Read,
+    policy_id: str,
+    node_ids: Sequence[str],
+    *,
+    version_id: str | None = None,
+    include_text: bool = True,
+) -> list[Node]:
+    """Several nodes, in the order asked; an id asked twice is answered twice.
+
+    Raises:
+        NotFound: some do not exist; ``details["ids"]`` names them all.
+    """
+    if isinstance(node_ids, str):
+        raise InvalidArgument("node_ids is a list of ids; for one node there is get_node.")
+    place = place_to_read(txn, policy_id, version_id)
+    paths: list[bytes] = []
+    unknown: list[str] = []
+    for node_id in node_ids:
+        path = txn.get(place.ids + packed_node_id(node_id))
+        if path is None:
+            unknown.append(node_id)
+        else:
+            paths.append(path)
+    if unknown:
+        raise no_nodes(txn, place, unknown)
+    if not paths:
+        check_document(txn, place)
+    return [_load(txn, place, path, include_text) for path in paths]
+
+
+def get_children(
+    txn: Read,
+    policy_id: str,
+    parent_id: str | None = None,
+    *,
+    version_id: str | None = None,
+    include_text: bool = True,
+) -> list[Node]:
+    """The children of a node, in document order; the roots for None.
+
+    Raises:
+        NotFound: there is no such node or document.
+    """
+    place = place_to_read(txn, policy_id, version_id)
+    above = b""
+    if parent_id is None:
+        check_document(txn, place)
+    else:
+        above = path_of(txn, place, parent_id)
+    return _outline(txn, place, above, 1, include_text, skip_start=True)
+
+
+def get_subtree(
+    txn: Read,
+    policy_id: str,
+    node_id: str | None = None,
+    *,
+    max_depth: int | None = None,
+    include_text: bool = True,
+    version_id: str | None = None,
+) -> list[Node]:
+    """A node and everything below it, in document order.
+
+    Args:
+        node_id: where to start; None gives the whole forest.
+        max_depth: levels below the start: 0 is the start alone (with None: the roots alone).
+        include_text: False leaves every ``text`` empty and does not read long ones.
+
+    Raises:
+        NotFound: there is no such node or document.
+    """
+    if max_depth is not None and (
+        isinstance(max_depth, bool) or not isinstance(max_depth, int) or max_depth < 0
+    ):
+        raise InvalidArgument(f"max_depth is a number of levels, 0 or more, not {max_depth!r}.")
+    place = place_to_read(txn, policy_id, version_id)
+    start = b""
+    if node_id is None:
+        check_document(txn, place)
+    else:
+        start = path_of(txn, place, node_id)
+    if max_depth is None:
+        if include_text:
+            return _everything(txn, place, start)
+        return _outline(txn, place, start, None, False)
+    # In the forest the level below the (missing) start is the roots'.
+    levels = max_depth + 1 if node_id is None else max_depth
+    return _outline(txn, place, start, levels, include_text)
+
+
+def _everything(txn: Read, place: Place, start: bytes) -> list[Node]:
+    """All nodes from ``start`` on, with their texts: one scan."""
+    nodes: list[Node] = []
+    add, load = nodes.append, txn.load
+    head = b""
+    first = place.nodes + start
+    for key, record in txn.scan(first, first + AFTER):
+        if key[-1]:
+            add(load(Node, head + record))
+            continue
+        head_end, text_end = unpack_header(record)
+        if head_end == text_end:
+            head = record[HEADER_SIZE:head_end]
+        else:
+            add(load(Node, record[HEADER_SIZE:text_end]))
+    return nodes
+
+
+def _outline(
+    txn: Read,
+    place: Place,
+    start: bytes,
+    levels: int | None,
+    include_text: bool,
+    *,
+    skip_start: bool = False,
+) -> list[Node]:
+    """Nodes down to ``levels`` below ``start``; what lies deeper, or is not asked, is skipped."""
+    nodes: list[Node] = []
+    value, load = txn.value, txn.load
+    base = len(place.nodes) + len(start)
+    first = place.nodes + start
+    head = b""
+    deepest = b"\0"  # a node whose children are not wanted; nothing starts with 00 at first
+    cursor = txn.cursor(first + FIRST_CHILD if skip_start else first, first + AFTER)
+    for key, cell in cursor:
+        if key.startswith(deepest) and len(key) > len(deepest) + 1:
+            cursor.seek(deepest + AFTER)
+        elif key[-1]:
+            if include_text:
+                nodes.append(load(Node, head + value(cell)))
+        else:
+            record = value(cell)
+            head_end, text_end = unpack_header(record)
+            head = record[HEADER_SIZE:head_end]
+            if not include_text:
+                nodes.append(load(Node, head + EMPTY_TEXT))
+            elif head_end != text_end:
+                nodes.append(load(Node, record[HEADER_SIZE:text_end]))
+            if levels is not None and (
+                # Children are the common case; they need no counting.
+                (levels == 1 and len(key) > base + 1) or len(level_ends(key[:-1], base)) >= levels
+            ):
+                deepest = key[:-1]
+    return nodes
+
+
+def get_ancestor_path(
+    txn: Read,
+    policy_id: str,
+    node_id: str,
+    *,
+    version_id: str | None = None,
+    include_text: bool = True,
+) -> list[Node]:
+    """The way to a node: its root first, the node itself last.
+
+    Raises:
+        NotFound: there is no such node or document.
+    """
+    place = place_to_read(txn, policy_id, version_id)
+    path = path_of(txn, place, node_id)
+    return [_load(txn, place, path[:end], include_text) for end in level_ends(path)]
+
+
+def get_nodes_by_page(
+    txn: Read,
+    policy_id: str,
+    pages: int | str,
+    *,
+    version_id: str | None = None,
+    include_text: bool = True,
+) -> list[Node]:
+    """Every node whose own page range touches the given pages, in document order.
+
+    A parent is found by its own range, not by its children's. A node whose range runs backwards
+    touches no page; one with only a first or only a last page touches that page.
+
+    Args:
+        pages: a page, or a set such as ``"1-3,7"``.
+
+    Raises:
+        InvalidArgument: ``pages`` is malformed.
+        NotFound: there is no such document.
+    """
+    ranges = parse_pages(pages)
+    place = place_to_read(txn, policy_id, version_id)
+    paths = paths_on_pages(txn, place, ranges)
+    if not paths:
+        check_document(txn, place)
+    return [_load(txn, place, path, include_text) for path in paths]

@@ -1,0 +1,137 @@
+"""The ``kv`` service: keys and values as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from treestore.errors import InvalidArgument
+from treestore.stores.access import Read, Write
+from treestore.stores.operation import A, Command, M, Query, Service, Stream
+
+KEYSPACE = b"\x01"
+"""First byte of every key of this service in the tree."""
+
+KEY_SIZE_BYTES_MAX = 1000
+"""Longest key a caller may use; the engine's own limit leaves room for the keyspace."""
+
+
+def _key(key: bytes) -> bytes:
+    if not isinstance(key, bytes):
+        raise InvalidArgument(f"A key is bytes, not {type(key).__name__}; encode it first.")
+    if not key:
+        raise InvalidArgument("A key must not be empty.")
+    if len(key) > KEY_SIZE_BYTES_MAX:
+        raise InvalidArgument(
+            f"The key has {len(key)} bytes; a key has at most {KEY_SIZE_BYTES_MAX}."
+        )
+    return KEYSPACE + key
+
+
+def _value(value: bytes) -> bytes:
+    if not isinstance(value, bytes):
+        raise InvalidArgument(f"A value is bytes, not {type(value).__name__}; encode it first.")
+    return value
+
+
+def _bound(name: str, key: bytes | None) -> bytes | None:
+    if key is None:
+        return None
+    if not isinstance(key, bytes):
+        raise InvalidArgument(f"{name} is bytes or None, not {type(key).__name__}.")
+    return KEYSPACE + key
+
+
+def successor(prefix: bytes) -> bytes | None:
+    """The first key after every key that starts with ``prefix``; None where there is none."""
+    stripped = prefix.rstrip(b"\xff")
+    if not stripped:
+        return None
+    return stripped[:-1] + bytes((stripped[-1] + 1,))
+
+
+def get(txn: Read, key: bytes) -> bytes | None:
+    """The value of ``key``, or None where it is absent."""
+    return txn.get(_key(key))
+
+
+def put(txn: Write, key: bytes, value: bytes) -> None:
+    """Set ``key`` to ``value``. Durable when it returns.
+
+    Args:
+        key: 1 to 1,000 bytes.
+        value: up to 100 MB.
+    """
+    txn.put(_key(key), _value(value))
+
+
+def delete(txn: Write, key: bytes) -> bool:
+    """Remove ``key``; returns whether it was there."""
+    return txn.delete(_key(key))
+
+
+def scan(
+    txn: Read,
+    *,
+    start: bytes | None = None,
+    end: bytes | None = None,
+    prefix: bytes | None = None,
+    reverse: bool = False,
+    limit: int | None = None,
+) -> Iterator[tuple[bytes, bytes]]:
+    """Every ``(key, value)`` of one snapshot in key order.
+
+    Args:
+        start: first key, inclusive (default: the first there is).
+        end: where to stop, exclusive (default: after the last).
+        prefix: only keys that begin with it; combines with ``start`` and ``end``.
+        reverse: from the last key to the first.
+        limit: at most this many items.
+    """
+    low = _bound("start", start) or KEYSPACE
+    high = _bound("end", end) or successor(KEYSPACE)
+    if prefix is not None:
+        first = _bound("prefix", prefix) or KEYSPACE
+        after = successor(first)
+        low = max(low, first)
+        high = after if high is None or (after is not None and after < high) else high
+    if limit is not None and (not isinstance(limit, int) or limit < 0):
+        raise InvalidArgument(f"limit is a number of items, 0 or more, not {limit!r}.")
+    return _items(txn, low, high, reverse, limit)
+
+
+def _items(
+    txn: Read, low: bytes, high: bytes | None, reverse: bool, limit: int | None
+) -> Iterator[tuple[bytes, bytes]]:
+    left = -1 if limit is None else limit
+    if left == 0:
+        return
+    for key, value in txn.scan(low, high, reverse=reverse):
+        yield key[1:], value
+        left -= 1
+        if left == 0:
+            return
+
+
+def batch(
+    txn: Write, puts: Sequence[tuple[bytes, bytes]] = (), deletes: Sequence[bytes] = ()
+) -> None:
+    """Set and remove many keys at once: all of it or, on any error, nothing.
+
+    Deletes are applied after the puts; a key named twice takes its last put.
+    """
+    for key, value in puts:
+        txn.put(_key(key), _value(value))
+    for key in deletes:
+        txn.delete(_key(key))
+
+
+class KV(Service[M, A]):
+    """Plain keys and values."""
+
+    service_name = "kv"
+
+    get = Query(get)
+    put = Command(put, idempotent=True)
+    delete = Command(delete)
+    scan = Stream(scan)
+    batch = Command(batch, idempotent=True)

@@ -1,0 +1,331 @@
+"""Operations, each defined once.
+
+An operation is a plain function over a transaction. Put into a `Service` class body through one of
+the descriptors here, the one definition serves every face of TreeStore:
+
+* ``db.documents.get_node(...)`` embedded, over TCP and blocking, with the function's own types and
+  docstring (the descriptor's ``__get__`` is overloaded on the service's mode);
+* the wire: ``Operation.parameters`` is a struct made from the signature, sent as a msgpack map by
+  name, so that a parameter added later with a default breaks nobody;
+* dispatch tables, metrics labels and the API reference: `OPERATIONS`.
+
+What is rejected statically: wrong types, wrong keywords, and a `Command` on a read-only service
+(``tests/typing`` pins it).
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    overload,
+)
+
+import attrs
+import msgspec
+
+from treestore.stores.access import Read, Write
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Async:
+    """Mode of a service whose calls are awaited."""
+
+
+class Blocking:
+    """Mode of a service whose calls return when they are done."""
+
+
+class ReadOnly:
+    """Access of a service bound to a snapshot: commands are rejected."""
+
+
+class ReadWrite:
+    """Access of a service that may write."""
+
+
+M = TypeVar("M")
+A = TypeVar("A")
+
+Kind = Literal["query", "command", "prepared", "stream", "action"]
+
+
+@attrs.frozen
+class Wire:
+    """How a parameter travels when its Python type is richer than the wire's.
+
+    Put into the annotation: ``Annotated[date | str, Wire(str, to_iso)]``. The caller's value goes
+    through ``encode`` before it is sent; the function gets ``decode`` of what arrived (by default
+    the wire's value itself, which it must then accept too).
+    """
+
+    type: Any
+    encode: Callable[[Any], Any]
+    decode: Callable[[Any], Any] | None = None
+
+
+@attrs.define(eq=False)
+class Operation:
+    """The one definition of an operation, as every edge needs it."""
+
+    name: str
+    """``service.method``: the name on the wire, in metrics and in the reference."""
+    kind: Kind
+    function: Callable[..., Any]
+    parameters: type[msgspec.Struct]
+    """Keyword parameters of ``function`` without its transaction, in their wire types."""
+    result: Any
+    """Type of the result (of an item, for a stream)."""
+    wires: dict[str, Wire]
+    """Parameters that are converted on their way."""
+    idempotent: bool = False
+    """A command that gives the same end state when it is applied twice."""
+
+    def encode_parameters(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> msgspec.Struct:
+        """The struct to send for a call (client side); `TypeError` as a plain call would raise."""
+        if not self.wires:
+            return self.parameters(*args, **kwargs)
+        struct = self.parameters(*args, **kwargs)
+        for name, wire in self.wires.items():
+            value = getattr(struct, name)
+            if value is not None and value is not msgspec.UNSET:
+                setattr(struct, name, wire.encode(value))
+        return struct
+
+    def arguments(self, parameters: msgspec.Struct) -> dict[str, Any]:
+        """Keyword arguments for ``function`` from a received struct (server side)."""
+        # Not msgspec.structs.asdict on purpose for nested structs: it is shallow, as wanted here.
+        arguments = msgspec.structs.asdict(parameters)
+        for name, wire in self.wires.items():
+            if wire.decode is not None:
+                value = arguments[name]
+                if value is not None and value is not msgspec.UNSET:
+                    arguments[name] = wire.decode(value)
+        return arguments
+
+
+OPERATIONS: dict[str, Operation] = {}
+"""Every operation by name, filled as service classes are defined."""
+
+
+class Caller(Protocol):
+    """What stands behind a service: an embedded store, a snapshot, a connection."""
+
+    def bind(self, operation: Operation) -> Callable[..., Any]:
+        """A callable that takes the operation's arguments; called once per service and name."""
+        ...
+
+
+class Service(Generic[M, A]):
+    """A named group of operations bound to a `Caller`."""
+
+    service_name: ClassVar[str]
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+
+def _parameters_of(
+    name: str, function: Callable[..., Any], skip: int
+) -> tuple[type[msgspec.Struct], dict[str, Wire]]:
+    signature = inspect.signature(function)
+    hints = typing.get_type_hints(function, include_extras=True)
+    fields: list[Any] = []
+    wires: dict[str, Wire] = {}
+    for parameter in list(signature.parameters.values())[skip:]:
+        hint = hints[parameter.name]
+        wire = _wire_of(hint)
+        if wire is not None:
+            wires[parameter.name] = wire
+            optional = type(None) in typing.get_args(hint)
+            hint = wire.type | None if optional or parameter.default is None else wire.type
+            if msgspec.UnsetType in typing.get_args(hints[parameter.name]):
+                hint = hint | msgspec.UnsetType
+        if parameter.default is inspect.Parameter.empty:
+            fields.append((parameter.name, hint))
+        else:
+            fields.append((parameter.name, hint, parameter.default))
+    struct = msgspec.defstruct(
+        name.replace(".", "_"), fields, omit_defaults=True, forbid_unknown_fields=True
+    )
+    return struct, wires
+
+
+def _wire_of(hint: Any) -> Wire | None:
+    if typing.get_origin(hint) is Annotated:
+        for extra in hint.__metadata__:
+            if isinstance(extra, Wire):
+                return extra
+        return None
+    for argument in typing.get_args(hint):
+        found = _wire_of(argument) if typing.get_origin(argument) is Annotated else None
+        if found is not None:
+            return found
+    return None
+
+
+class _Descriptor(Generic[P, R]):
+    kind: ClassVar[Kind]
+    skip: ClassVar[int] = 1
+
+    def __init__(self, function: Callable[..., Any], *, idempotent: bool = False) -> None:
+        self._function = function
+        self._idempotent = idempotent
+        self.__doc__ = function.__doc__
+        self._attribute = ""
+        self.operation: Operation
+
+    def __set_name__(self, owner: type[Service[Any, Any]], attribute: str) -> None:
+        self._attribute = attribute
+        name = f"{owner.service_name}.{attribute}"
+        parameters, wires = _parameters_of(name, self._function, self.skip)
+        result = typing.get_type_hints(self._function, include_extras=True)["return"]
+        if self.kind in ("prepared", "stream"):
+            # Callable[[Write], R] or Iterator[T]: what the caller sees is the last argument.
+            result = typing.get_args(result)[-1]
+        self.operation = Operation(
+            name, self.kind, self._function, parameters, result, wires, self._idempotent
+        )
+        OPERATIONS[name] = self.operation
+
+    def _bound(self, service: Service[Any, Any]) -> Any:
+        bound = service._caller.bind(self.operation)
+        bound.__name__ = self._attribute
+        bound.__doc__ = self.__doc__
+        # A non-data descriptor: from now on the attribute is found on the instance.
+        service.__dict__[self._attribute] = bound
+        return bound
+
+
+class Query(_Descriptor[P, R]):
+    """An operation that reads one snapshot and answers at once."""
+
+    kind = "query"
+
+    def __init__(self, function: Callable[Concatenate[Read, P], R]) -> None:
+        super().__init__(function)
+
+    @overload
+    def __get__(self, service: None, owner: Any) -> Self: ...
+    @overload
+    def __get__(
+        self, service: Service[Async, Any], owner: Any
+    ) -> Callable[P, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __get__(self, service: Service[Blocking, Any], owner: Any) -> Callable[P, R]: ...
+    def __get__(self, service: Any, owner: Any) -> Any:
+        return self if service is None else self._bound(service)
+
+
+class Command(_Descriptor[P, R]):
+    """An operation that writes, in one transaction, run by the writer."""
+
+    kind = "command"
+
+    def __init__(
+        self, function: Callable[Concatenate[Write, P], R], *, idempotent: bool = False
+    ) -> None:
+        super().__init__(function, idempotent=idempotent)
+
+    @overload
+    def __get__(self, service: None, owner: Any) -> Self: ...
+    @overload
+    def __get__(
+        self, service: Service[Async, ReadWrite], owner: Any
+    ) -> Callable[P, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __get__(self, service: Service[Blocking, ReadWrite], owner: Any) -> Callable[P, R]: ...
+    def __get__(self, service: Any, owner: Any) -> Any:
+        return self if service is None else self._bound(service)
+
+
+class Prepared(_Descriptor[P, R]):
+    """A command in two stages: long work outside the writer, then one transaction.
+
+    The function takes the parameters alone and returns what the writer will run. The first stage
+    sees no transaction, may take long and may run in a thread.
+    """
+
+    kind = "prepared"
+    skip = 0
+
+    def __init__(
+        self, function: Callable[P, Callable[[Write], R]], *, idempotent: bool = False
+    ) -> None:
+        super().__init__(function, idempotent=idempotent)
+
+    @overload
+    def __get__(self, service: None, owner: Any) -> Self: ...
+    @overload
+    def __get__(
+        self, service: Service[Async, ReadWrite], owner: Any
+    ) -> Callable[P, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __get__(self, service: Service[Blocking, ReadWrite], owner: Any) -> Callable[P, R]: ...
+    def __get__(self, service: Any, owner: Any) -> Any:
+        return self if service is None else self._bound(service)
+
+
+class AsyncStream(Protocol[T]):
+    """Items as they come: a bare ``async for``, or ``async with`` to let go of it early."""
+
+    def __aiter__(self) -> AsyncIterator[T]: ...
+    async def __aenter__(self) -> AsyncIterator[T]: ...
+    async def __aexit__(self, *exception: object) -> None: ...
+
+
+class Stream(_Descriptor[P, T]):
+    """A read that gives its items one after the other, all of one snapshot."""
+
+    kind = "stream"
+
+    def __init__(self, function: Callable[Concatenate[Read, P], Iterator[T]]) -> None:
+        super().__init__(function)
+
+    @overload
+    def __get__(self, service: None, owner: Any) -> Self: ...
+    @overload
+    def __get__(self, service: Service[Async, Any], owner: Any) -> Callable[P, AsyncStream[T]]: ...
+    @overload
+    def __get__(self, service: Service[Blocking, Any], owner: Any) -> Callable[P, Iterator[T]]: ...
+    def __get__(self, service: Any, owner: Any) -> Any:
+        return self if service is None else self._bound(service)
+
+
+class Action(_Descriptor[P, R]):
+    """An operation that waits or runs long, done by the actors (``admin``).
+
+    The function's first argument is the running host; it is a coroutine function.
+    """
+
+    kind = "action"
+
+    def __init__(
+        self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]
+    ) -> None:
+        super().__init__(function)
+
+    @overload
+    def __get__(self, service: None, owner: Any) -> Self: ...
+    @overload
+    def __get__(
+        self, service: Service[Async, Any], owner: Any
+    ) -> Callable[P, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __get__(self, service: Service[Blocking, Any], owner: Any) -> Callable[P, R]: ...
+    def __get__(self, service: Any, owner: Any) -> Any:
+        return self if service is None else self._bound(service)
