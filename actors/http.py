@@ -180,7 +180,7 @@ class _Conversation:
     async def _first_byte(self) -> None:
         """Wait for a request to begin, unless bytes of one are here already (pipelining)."""
         if not self.connection.trailing_data[0]:
-            self.connection.receive_data(await self.stream.receive_some(_RECEIVE_SIZE_BYTES))
+            self.connection.receive_data(bytes(await self.stream.receive_some(_RECEIVE_SIZE_BYTES)))
 
     async def _request(self) -> h11.Request | None:
         """The next request, its body read and dropped; None where the peer is gone."""
@@ -191,7 +191,9 @@ class _Conversation:
             if event is h11.NEED_DATA:
                 if self.connection.they_are_waiting_for_100_continue:
                     raise _Refused(413, "No path here takes a body.")
-                self.connection.receive_data(await self.stream.receive_some(_RECEIVE_SIZE_BYTES))
+                self.connection.receive_data(
+                    bytes(await self.stream.receive_some(_RECEIVE_SIZE_BYTES))
+                )
             elif isinstance(event, h11.Request):
                 request = event
                 if self.port.connections > self.settings.connections_max:

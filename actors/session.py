@@ -33,22 +33,23 @@ import trio
 
 from actors.host import Deduplication, HostSnapshot, Submission
 from actors.memory import Account
-from actors.session_work import Command, Task, failure_of, parameters_error
+from actors.session_answers import LARGE_SIZE_BYTES, Answers
+from actors.session_snapshots import Snapshots
+from actors.session_watch import watch
+from actors.session_work import Command, Task, parameters_error
 from actors.wire import Method, Shared
 from protocol import codes
-from protocol.connection import ServerConnection, State
+from protocol.connection import ServerConnection
 from protocol.errors import LocalProtocolError, MessageTooLarge, RemoteProtocolError
 from protocol.limits import KIB
 from protocol.messages import (
     Cancel,
     Credit,
-    Failure,
     Goodbye,
     Hello,
     Ping,
     Pong,
     Request,
-    Response,
     StreamEnd,
     StreamItems,
 )
@@ -64,9 +65,6 @@ from treestore.errors import (
 
 log = structlog.get_logger("treestore.session")
 
-LARGE_SIZE_BYTES = 64 * KIB
-"""Output of this size and more is charged to the memory budget."""
-
 BATCH_SIZE_BYTES = 256 * KIB
 """Items of a stream that travel in one message."""
 
@@ -78,9 +76,6 @@ BURST_S = 0.002
 
 LINGER_S = 1.0
 """How long a goodbye may take to reach the client."""
-
-_SNAPSHOT_DECODE: Callable[[Any], Any] = msgspec.msgpack.Decoder(dict[str, int]).decode
-_encode = msgspec.msgpack.encode
 
 
 class Session:
@@ -99,13 +94,17 @@ class Session:
         self._duplex = Duplex(stream)
         self._connection = ServerConnection(self._limits)
         self._account = Account(shared.budget)
+        self._answers = Answers(
+            self._duplex, self._connection, self._account, shared.counters, f"{number} ({peer})"
+        )
+        self._answer = self._answers.answer
+        self._fail = self._answers.fail
         self._client = b""
         self._client_session = 0
         self._running: dict[int, Command | Task] = {}
         self._streams = 0
         self._backlog: deque[Command] = deque()
-        self._snapshots: dict[int, HostSnapshot] = {}
-        self._snapshot_number = 0
+        self._snapshots = Snapshots(shared.host, shared.counters, self._limits.snapshots_max)
         self._room: trio.Event | None = None
         self._nursery: trio.Nursery | None = None
         self._goodbye: tuple[str, str] | None = None
@@ -229,10 +228,7 @@ class Session:
                 if entry.submission is not None:
                     entry.submission.cancel()
                 self._finish(entry)
-        for snapshot in self._snapshots.values():
-            snapshot.close()
-        self._counters.snapshots -= len(self._snapshots)
-        self._snapshots.clear()
+        self._snapshots.close_all()
         self._account.close()
 
     # --- input -----------------------------------------------------------------------------
@@ -314,7 +310,7 @@ class Session:
             return self._fail(request.id, parameters_error(request.method, error))
         snapshot: HostSnapshot | None = None
         if request.snapshot is not None:
-            snapshot = self._snapshots.get(request.snapshot)
+            snapshot = self._snapshots.find(request.snapshot)
             if snapshot is None:
                 text = f"This connection has no open snapshot {request.snapshot}."
                 return self._fail(request.id, SnapshotExpired(text))
@@ -402,34 +398,18 @@ class Session:
         """Snapshots belong to the session, not to the database's operations."""
         try:
             if request.method == "session.open_snapshot":
-                self._answer(request.id, self._open_snapshot())
+                result = self._snapshots.open(f"session {self.number} ({self.peer})")
             elif request.method == "session.close_snapshot":
-                number = _SNAPSHOT_DECODE(request.params).get("snapshot", 0)
-                snapshot = self._snapshots.pop(number, None)
-                if snapshot is not None:
-                    self._counters.snapshots -= 1
-                    snapshot.close()
-                self._answer(request.id, _encode(snapshot is not None))
+                result = self._snapshots.close(request.params)
             else:
                 hint = self._shared.methods.suggestions(request.method)
-                text = f"There is no method {request.method[:100]!r}. {hint}"
-                self._fail(request.id, InvalidArgument(text))
+                raise InvalidArgument(f"There is no method {request.method[:100]!r}. {hint}")
         except msgspec.MsgspecError as error:
             self._fail(request.id, parameters_error(request.method, error))
         except Exception as error:
             self._fail(request.id, error)
-
-    def _open_snapshot(self) -> bytes:
-        if len(self._snapshots) >= self._limits.snapshots_max:
-            raise ResourceExhausted(
-                f"This connection has {len(self._snapshots)} snapshots open, as many as are "
-                "allowed; close one."
-            )
-        snapshot = self._host.open_snapshot(f"session {self.number} ({self.peer})")
-        self._snapshot_number += 1
-        self._snapshots[self._snapshot_number] = snapshot
-        self._counters.snapshots += 1
-        return _encode({"snapshot": self._snapshot_number, "number": snapshot.number})
+        else:
+            self._answer(request.id, result)
 
     # --- work ------------------------------------------------------------------------------
 
@@ -558,35 +538,14 @@ class Session:
                 duplex.flush_soon()
         duplex.append(send(StreamEnd(task.id)), task.id)
 
-    # --- output ----------------------------------------------------------------------------
+    def _reading(self) -> bool:
+        return self._room is None
 
-    def _answer(self, request: int, result: bytes) -> None:
-        if len(result) >= LARGE_SIZE_BYTES:
-            waiting = self._duplex.waiting_bytes + len(result)
-            if not self._account.hold("output", waiting):
-                text = "The server has no memory for an answer of this size now; try again later."
-                return self._fail(request, ResourceExhausted(text))
-        try:
-            self._duplex.append(
-                self._connection.send(Response(request, msgspec.Raw(result))), request
-            )
-        except MessageTooLarge as error:
-            self._fail(request, ResourceExhausted(f"The answer is too long. {error}"))
-
-    def _fail(self, request: int, error: Exception) -> None:
-        """Answer with an error; what nobody foresaw is logged and becomes ``internal``."""
-        failure = failure_of(request, error)
-        self._counters.errors[failure.code] += 1
-        if failure.code == codes.INTERNAL:
-            log.error(
-                "request failed unexpectedly", session=self.number, peer=self.peer, exc_info=error
-            )
-        try:
-            sent = self._connection.send(failure)
-        except Exception:  # Details that msgpack cannot carry, or text that is no UTF-8.
-            text = failure.message.encode("utf-8", "replace").decode()
-            sent = self._connection.send(Failure(request, failure.code, text[:4096]))
-        self._duplex.append(sent, request)
+    async def _watch(self) -> None:
+        ending = await watch(
+            self._settings, self._duplex, self._connection, self._account, self._reading
+        )
+        self._end(ending.code, ending.message, linger=ending.linger)
 
     async def _write(self) -> None:
         try:
@@ -594,47 +553,3 @@ class Session:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             assert self._nursery is not None
             self._nursery.cancel_scope.cancel()
-
-    # --- watching --------------------------------------------------------------------------
-
-    async def _watch(self) -> None:
-        """End the session when the peer is dead, takes no output or dawdles with a message."""
-        settings, duplex = self._settings, self._duplex
-        tick = min(
-            settings.keep_alive_interval_s, settings.write_timeout_s, settings.partial_timeout_s
-        )
-        now = trio.current_time()
-        received, sent = duplex.received_bytes, duplex.sent_bytes
-        received_at = quiet_since = partial_since = now
-        partial_from = received
-        while True:
-            await trio.sleep(tick / 2)
-            now = trio.current_time()
-            self.count_bytes()
-            self._account.hold("output", duplex.waiting_bytes)
-            if duplex.received_bytes != received or self._room is not None:
-                received_at = now  # While we do not read, silence is no sign of death.
-            if duplex.received_bytes != received or duplex.sent_bytes != sent:
-                quiet_since = now
-            received, sent = duplex.received_bytes, duplex.sent_bytes
-            blocked = duplex.blocked_since
-            if blocked is not None and now - blocked >= settings.write_timeout_s:
-                text = "The client does not read what is sent to it."
-                return self._end(codes.DEADLINE_EXCEEDED, text, linger=False)
-            if blocked is None and now - received_at >= settings.keep_alive_timeout_s:
-                text = f"Nothing came for {settings.keep_alive_timeout_s:g} s."
-                return self._end(codes.DEADLINE_EXCEEDED, text, linger=False)
-            if (
-                self._connection.held_size_bytes == 0
-                or self._room is not None
-                or received - partial_from >= LARGE_SIZE_BYTES
-            ):
-                partial_since, partial_from = now, received
-            elif now - partial_since >= settings.partial_timeout_s:
-                text = "A message was begun and not finished in time."
-                return self._end(codes.DEADLINE_EXCEEDED, text)
-            silent = now - min(quiet_since, received_at) >= settings.keep_alive_interval_s
-            if silent and self._connection.state is State.OPEN and blocked is None:
-                duplex.append(self._connection.send(Ping(self.number)))
-                duplex.flush_soon()
-                quiet_since = now

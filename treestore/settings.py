@@ -45,6 +45,9 @@ def _setting(default: Any, help: str, *, flag: str = "", low: float | None = Non
     return attrs.field(default=default, metadata=metadata)
 
 
+# ruff: noqa: RUF009 - the rule does not see that _setting makes an attrs field.
+
+
 @attrs.frozen(kw_only=True)
 class ServerSettings:
     """Everything that ``treestore serve`` can be told."""

@@ -1,8 +1,10 @@
-"""``python -m scripts.bench``."""
+"""``python -m scripts.bench``: the same as ``treestore bench``."""
 
 from __future__ import annotations
 
-from scripts.bench.main import main
+import sys
+
+from scripts.bench.main import run
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run())

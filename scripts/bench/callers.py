@@ -87,7 +87,5 @@ async def callers_asyncio(calls: Sequence[Call], items: Sequence[Any], seconds: 
     latencies: list[float] = []
     source = cycle(items)
     begin = perf_counter()
-    await asyncio.gather(
-        *(_caller(call, source, begin + seconds, latencies) for call in calls)
-    )
+    await asyncio.gather(*(_caller(call, source, begin + seconds, latencies) for call in calls))
     return Sample(len(latencies), perf_counter() - begin, latencies)

@@ -14,6 +14,8 @@ class Sizes(msgspec.Struct, frozen=True):
     """Measured repetitions of each system, interleaved."""
     seconds: float = 1.5
     """Length of one repetition."""
+    warm_up_seconds: float = 0.5
+    """Length of the first repetition of each system, which does not count."""
     scans: int = 5
     """Repetitions of a full scan and of a bulk load, which take as long as they take."""
     document_nodes: int = 50_000
@@ -27,12 +29,13 @@ class Sizes(msgspec.Struct, frozen=True):
 
 
 QUICK = Sizes(
-    keys=200_000,
+    keys=100_000,
     repetitions=3,
-    seconds=0.4,
+    seconds=0.35,
+    warm_up_seconds=0.15,
     scans=2,
-    document_nodes=20_000,
-    law_nodes=30_000,
+    document_nodes=10_000,
+    law_nodes=20_000,
     law_repetitions=1,
     loop_seconds=5.0,
 )

@@ -73,7 +73,7 @@ class Worker:
     """A running child."""
 
     def __init__(self, module: str, config: Config) -> None:
-        """Start ``python -m module`` and wait until it is ready."""
+        """Start ``python -m module``; `wait` until it is ready."""
         self.name = module.rpartition(".")[2]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self._process = subprocess.Popen(
@@ -86,11 +86,6 @@ class Worker:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._to, self._from = self._process.stdin, self._process.stdout
-        try:
-            self.wait()
-        except BaseException:
-            self.close()
-            raise
 
     def run(self, workload: str, **arguments: Any) -> Sample:
         """Run a workload once."""
@@ -105,7 +100,7 @@ class Worker:
             raise WorkerFailed(f"{self.name} is gone") from error
 
     def wait(self) -> Sample:
-        """The result of what was started last."""
+        """The result of what was started last; at first, of the start itself."""
         reply = _read(self._from, Reply)
         if reply is None:
             raise WorkerFailed(f"{self.name} ended with code {self._process.wait()}")

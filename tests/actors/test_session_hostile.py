@@ -68,7 +68,7 @@ async def test_a_wrong_hello_ends_only_its_connection(data: bytes, text: str) ->
         async with listening(FakeHost()) as listener, raw_client(listener) as other:
             async with raw_client(listener, hello=False) as client:
                 await client.stream.send_all(data)
-                client.protocol._hello_sent = True  # type: ignore[attr-defined]
+                client.protocol._hello_sent = True
                 goodbye = await last_words(client)
                 assert goodbye.code == "protocol_error"
                 assert text in goodbye.message
@@ -234,10 +234,12 @@ async def test_half_sent_messages_cannot_take_all_memory() -> None:
 async def test_one_connection_cannot_hold_more_than_its_share() -> None:
     limits = Limits(partial_messages_max=4, partial_size_bytes_max=1000)
     with trio.fail_after(10):
-        async with listening(FakeHost(), WireSettings(limits=limits)) as listener:
-            async with raw_client(listener) as client:
-                await client.send(*(Part(number, False, b"x") for number in range(1, 6)))
-                assert "more than 4 messages" in (await last_words(client)).message
+        async with (
+            listening(FakeHost(), WireSettings(limits=limits)) as listener,
+            raw_client(listener) as client,
+        ):
+            await client.send(*(Part(number, False, b"x") for number in range(1, 6)))
+            assert "more than 4 messages" in (await last_words(client)).message
 
 
 async def test_a_reset_in_the_middle_of_everything() -> None:

@@ -32,9 +32,7 @@ async def listening(
     try:
         async with trio.open_nursery() as nursery:
             listener = await nursery.start(
-                partial(
-                    serve_listener, host, port=0, settings=settings, authenticate=authenticate
-                )
+                partial(serve_listener, host, port=0, settings=settings, authenticate=authenticate)
             )
             try:
                 yield listener
@@ -74,7 +72,7 @@ class RawClient:
                 return None
             if not data:
                 return None
-            self.received += self.protocol.receive_data(data)
+            self.received += self.protocol.receive_data(bytes(data))
         return self.received.pop(0)
 
     async def hello(self, **fields: Any) -> Welcome | Goodbye:
@@ -109,5 +107,5 @@ async def raw_client(listener: Listener, *, hello: bool = True) -> AsyncIterator
 
 async def eventually(condition: Callable[[], bool]) -> None:
     """Wait until ``condition`` holds; bounded by the caller's `trio.fail_after`."""
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - any condition, of code that sets no event
         await trio.sleep(0.001)

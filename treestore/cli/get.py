@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import indent
 from typing import Any
 
 import attrs
@@ -93,4 +94,12 @@ def print_node(console: Console, found: Found) -> None:
     for name, text, style in (("summary", node.summary, "italic"), ("text", node.text, "")):
         if text:
             console.print(styled(name, "dim"))
-            console.print(Padding(styled(text.strip("\n"), style, keep="\n\t"), (0, 0, 0, 2)))
+            _print_block(console, text.strip("\n"), style)
+
+
+def _print_block(console: Console, text: str, style: str) -> None:
+    if console.is_terminal:
+        console.print(Padding(styled(text, style, keep="\n\t"), (0, 0, 0, 2)))
+    else:
+        # Neither wrapped nor filled up with blanks: it goes to a file or to another program.
+        console.print(styled(indent(text, "  "), keep="\n\t"), soft_wrap=True)

@@ -42,10 +42,7 @@ def _option(field: attrs.Attribute[Any]) -> click.Option:
 @click.command(
     cls=rich_click.RichCommand,
     params=[
-        *(
-            _option(field)
-            for field in attrs.fields(attrs.resolve_types(ServerSettings))
-        ),
+        *(_option(field) for field in attrs.fields(attrs.resolve_types(ServerSettings))),
         click.Option(
             ["--config"],
             type=click.Path(path_type=Path),
@@ -56,7 +53,7 @@ def _option(field: attrs.Attribute[Any]) -> click.Option:
     ],
 )
 @click.pass_context
-def serve(context: click.Context, config: Path | None, as_json: bool, **flags: Any) -> None:
+def serve(context: click.Context, /, config: Path | None, as_json: bool, **flags: Any) -> None:
     """Serve a data directory over TCP and HTTP.
 
     Prints one line once all ports are bound:

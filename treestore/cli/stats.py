@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import click
-import msgspec
 import rich_click
 from rich.table import Table
 
@@ -36,7 +36,7 @@ def stats_table(found: Any) -> Table:
     table.columns[0].style = "cyan"
     table.add_column("value", justify="right")
     section = ""
-    for name, value in flattened(msgspec.to_builtins(found)):
+    for name, value in flattened(attrs.asdict(found)):
         head = name.rpartition(".")[0]
         if head != section and table.row_count:
             table.add_section()

@@ -121,7 +121,9 @@ def _choose(
         if directory and address is None:
             data = Path(directory)
         if data is None and address is None:
-            raise click.UsageError("Say which database: --data DIR or --connect HOST:PORT.", context)
+            raise click.UsageError(
+                "Say which database: --data DIR or --connect HOST:PORT.", context
+            )
     return Target(data, address, api_key, tls_ca)
 
 

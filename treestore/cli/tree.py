@@ -131,16 +131,12 @@ def drawn(document: Document, nodes: Sequence[Node]) -> Tree:
 
 def label(node: Node, hidden: int = 0) -> Text:
     """One node in one line."""
-    parts = [(clean(node.node_id), "cyan"), "  ", clean(node.title) or "(no title)"]
+    text = Text(no_wrap=True, overflow="ellipsis")
+    text.append(clean(node.node_id), "cyan")
+    text.append(f"  {clean(node.title) or '(no title)'}")
     pages = pages_of(node)
     if pages:
-        parts.append((f"  {pages}", "dim"))
+        text.append(f"  {pages}", "dim")
     if hidden:
-        parts.append((f"  … {plural(hidden, 'child') if hidden == 1 else f'{hidden} children'}", "dim"))
-    text = Text(no_wrap=True, overflow="ellipsis")
-    for part in parts:
-        if isinstance(part, tuple):
-            text.append(*part)
-        else:
-            text.append(part)
+        text.append(f"  … {hidden} {'child' if hidden == 1 else 'children'}", "dim")
     return text

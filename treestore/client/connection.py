@@ -210,6 +210,10 @@ class Connection:
                 pass
         self._scope.cancel()
 
+    async def aclose(self) -> None:
+        """Close the socket of a connection that `run` does not serve; harmless otherwise."""
+        await self._duplex.aclose()
+
     async def _write(self) -> None:
         try:
             await self._duplex.run_writer()

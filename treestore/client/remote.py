@@ -251,6 +251,8 @@ async def connect(
         # The nursery wraps what the body raised; `Pool.run` itself raises nothing.
         if failure is None:
             raise
+    finally:
+        await first.aclose()  # Where the pool was cancelled before it took it over.
     if failure is not None:
         raise failure
 

@@ -206,6 +206,7 @@ def rebuild_free_space(pages: PageFile, slots: list[Meta]) -> FreeSpace:
                 offset=0,
             )
         used.update(checker.used)
+        used.update((page, count) for page, count, _ in meta.free_runs)
     free_space = FreeSpace(newest.page_count)
     taken = sorted(used.items())
     position = first_page(pages.shape.page_size)
@@ -220,8 +221,9 @@ def rebuild_free_space(pages: PageFile, slots: list[Meta]) -> FreeSpace:
     # What only the older slot reaches is retired; the newest slot's walk decides what that is.
     checker = Checker(pages)
     checker.walk(Ref(None, newest.root_page, newest.root_checksum))
+    kept = {*checker.used, *(page for page, _, _ in newest.free_runs)}
     free_space.retired = [
-        (0, newest.number, start, count) for start, count in taken if start not in checker.used
+        (0, newest.number, start, count) for start, count in taken if start not in kept
     ]
     return free_space
 

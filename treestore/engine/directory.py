@@ -190,6 +190,8 @@ def _create(
         marker = disk.open(f"{directory}/{CREATING}", create=True)
         marker.sync()
         marker.close()
+        # Before anything else may exist: a log without CREATING is a store that lost its pages.
+        disk.sync_directory(directory)
     disk.make_directory(log_directory)
     disk.sync_directory(directory)
     identity = LogIdentity(environment.random.randbytes(16), timeline=1)

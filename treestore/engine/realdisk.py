@@ -99,6 +99,8 @@ class RealFile:
 
     def sync(self) -> None:
         """See `treestore.engine.disk.File`."""
+        if self._fd == _CLOSED:  # os.fdatasync would raise a ValueError
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF), self.path)
         _sync_data(self._fd)
 
     def close(self) -> None:

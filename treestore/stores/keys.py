@@ -5,16 +5,16 @@ gives the order of the tuples, element by element; values of different types ord
 None < bytes < str < int < date < datetime. An element::
 
     None      05
-    bytes     06 data, each 00 as 00 FF, then 00
-    str       07 UTF-8, each 00 as 00 FF, then 00
+    bytes     06 data, each 00 as 01 01 and each 01 as 01 02, then 00
+    str       07 UTF-8, likewise, then 00
     int       08..0F  negative, -(2**64)+1 up; 8 - n = how many bytes n its size takes
               10      zero
               11..18  positive, up to 2**64-1, likewise; big-endian
     date      20 days since 0001-01-01, 3 bytes big-endian
     datetime  21 microseconds since 0001-01-01 UTC, 8 bytes big-endian (timezone-aware only)
 
-The byte after a terminating 00 must not be FF, or it would read as an escaped 00; no element
-begins with FF, and whatever a store appends by itself must keep to that.
+No packed element is a prefix of another one, so a store may append what it likes, and every key
+that begins with some packed elements holds exactly these first.
 """
 
 from __future__ import annotations
@@ -52,7 +52,11 @@ def pack_str(text: str) -> bytes:
     Raises:
         UnicodeEncodeError: the string holds a lone surrogate.
     """
-    return b"\x07" + text.encode().replace(b"\0", b"\0\xff") + b"\0"
+    return b"\x07" + _escape(text.encode()) + b"\0"
+
+
+def _escape(data: bytes) -> bytes:
+    return data.replace(b"\1", b"\1\2").replace(b"\0", b"\1\1")
 
 
 def pack(*elements: Element) -> bytes:
@@ -70,7 +74,7 @@ def _pack_one(element: Element) -> bytes:
     if isinstance(element, str):
         return pack_str(element)
     if isinstance(element, bytes):
-        return b"\x06" + element.replace(b"\0", b"\0\xff") + b"\0"
+        return b"\x06" + _escape(element) + b"\0"
     if isinstance(element, bool):
         raise TypeError("a key element cannot be a bool")
     if isinstance(element, int):
@@ -147,11 +151,9 @@ def _take(data: bytes, at: int, size: int) -> bytes:
 
 def _unescape(data: bytes, at: int) -> tuple[bytes, int]:
     end = data.find(b"\0", at)
-    while end >= 0 and data[end + 1 : end + 2] == b"\xff":
-        end = data.find(b"\0", end + 2)
     if end < 0:
         raise ValueError("a string or bytes element has no end")
-    return data[at:end].replace(b"\0\xff", b"\0"), end + 1
+    return data[at:end].replace(b"\1\1", b"\0").replace(b"\1\2", b"\1"), end + 1
 
 
 def successor(prefix: bytes) -> bytes | None:

@@ -2,21 +2,26 @@
 
 Every step of every task is timed, and every turn of the loop (from the end of one wait for input
 to the beginning of the next). When the server ends, the numbers are written to RECORD: arrays of
-float64, begin and duration in turn, by `time.perf_counter`.
+float64 in seconds, begins by `time.perf_counter`.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from array import array
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any
 
 import trio
 
 STEPS, TURNS = "steps", "turns"
+COLUMNS = {STEPS: 3, TURNS: 2}
+"""Numbers for each entry: begin, duration, and for a step the processor time of its thread."""
+
+LONG_S = 0.005
 
 
 class LoopWatch(trio.abc.Instrument):
@@ -25,32 +30,38 @@ class LoopWatch(trio.abc.Instrument):
     def __init__(self) -> None:
         self.steps = array("d")
         self.turns = array("d")
+        self.long: list[tuple[float, str]] = []
+        """Begin, and whose step it was, of those that took too long."""
         self._step_at = self._turn_at = perf_counter()
+        self._busy_at = thread_time()
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """A task begins to run."""
+        self._busy_at = thread_time()
         self._step_at = perf_counter()
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """It gave control back."""
         begin = self._step_at
-        self.steps.append(begin)
-        self.steps.append(perf_counter() - begin)
+        duration = perf_counter() - begin
+        self.steps.extend((begin, duration, thread_time() - self._busy_at))
+        if duration > LONG_S:
+            self.long.append((begin, task.name))
 
     def before_io_wait(self, timeout: float) -> None:
         """A turn ends."""
-        self.turns.append(self._turn_at)
-        self.turns.append(perf_counter() - self._turn_at)
+        self.turns.extend((self._turn_at, perf_counter() - self._turn_at))
 
     def after_io_wait(self, timeout: float) -> None:
         """The next one begins."""
         self._turn_at = perf_counter()
 
     def save(self, record: Path) -> None:
-        """Write both arrays."""
+        """Write everything."""
         for name, numbers in ((STEPS, self.steps), (TURNS, self.turns)):
             with record.with_suffix(f".{name}").open("wb") as file:
                 numbers.tofile(file)
+        record.with_suffix(".long").write_text(json.dumps(self.long))
 
 
 def main() -> None:

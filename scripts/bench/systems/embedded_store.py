@@ -38,9 +38,7 @@ class Embedded:
 
     async def get(self, seconds: float, repetition: int) -> Sample:
         """Point gets, each of the newest state."""
-        return await loop_async(
-            self._database.kv.get, some_keys(self._rows, repetition), seconds
-        )
+        return await loop_async(self._database.kv.get, some_keys(self._rows, repetition), seconds)
 
     async def get_in_transaction(self, seconds: float, repetition: int) -> Sample:
         """Point gets in one snapshot."""

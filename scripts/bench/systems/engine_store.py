@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -87,7 +87,7 @@ class EngineStore:
 def open_workloads(config: Config) -> Iterator[Mapping[str, Callable[..., Sample]]]:
     """Load the table and offer the workloads."""
     rows = sorted_rows(config.sizes.keys)
-    environment = Environment(UnsyncedDisk(), time.time_ns, os.urandom)
+    environment = Environment(UnsyncedDisk(), time.time_ns, random.SystemRandom())
     options = EngineOptions(cache_size_bytes=1 << 30)
     path = str(Path(config.directory) / "unsynced.treestore")
     with closing(open_engine(path, options, environment)) as opened:

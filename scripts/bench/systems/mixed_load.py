@@ -44,9 +44,7 @@ async def mixed_load(database: Any, document: TestDocument, seconds: float) -> S
             counts["scanned rows"] += 1
 
     async def subtree() -> None:
-        await documents.get_subtree(
-            POLICY, document.subtree_id, max_depth=3, version_id=VERSION
-        )
+        await documents.get_subtree(POLICY, document.subtree_id, max_depth=3, version_id=VERSION)
         counts["subtrees"] += 1
         await trio.sleep(0.02)
 

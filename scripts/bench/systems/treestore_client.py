@@ -66,9 +66,7 @@ class TreeStoreClient:
             return
         async with AsyncExitStack() as stack:
             enter, address = stack.enter_async_context, self._config.address
-            yield [
-                await enter(treestore.connect(address, connections=1)) for _ in range(callers)
-            ]
+            yield [await enter(treestore.connect(address, connections=1)) for _ in range(callers)]
 
     async def get_node(
         self, seconds: float, repetition: int, callers: int, separate: bool = False
@@ -127,12 +125,16 @@ class TreeStoreClient:
         async with treestore.connect(self._config.address, connections=1) as database:
             return await callers_trio([database.kv.get] * callers, self._keys, seconds)
 
+    async def prepare_law(self) -> Sample:
+        """Read the D.C. Code's file."""
+        path = law_file()
+        assert path is not None
+        begin = perf_counter()
+        self._law = read_law(path, self._config.sizes.law_nodes)
+        return Sample(len(self._law), perf_counter() - begin)
+
     async def store_law(self, repetition: int) -> Sample:
         """Store the D.C. Code as one document."""
-        if not self._law:
-            path = law_file()
-            assert path is not None
-            self._law = read_law(path, self._config.sizes.law_nodes)
         begin = perf_counter()
         await self._database.documents.store(LAW_POLICY, LAW_VERSION, self._law)
         return Sample(len(self._law), perf_counter() - begin)
@@ -189,6 +191,7 @@ async def open_workloads(config: Config) -> AsyncIterator[AsyncWorkloads]:
             "get_ancestor_path": client.get_ancestor_path,
             "put": client.put,
             "pipelined_get": client.pipelined_get,
+            "prepare_law": client.prepare_law,
             "store_law": client.store_law,
             "get_law_node": client.get_law_node,
             "watch": client.watch,

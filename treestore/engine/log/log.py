@@ -189,7 +189,8 @@ class Log:
     @property
     def position(self) -> LogPosition:
         """The position after the last group (a marker counts) that is on the medium."""
-        return self._segments[-1].position
+        with self._lock:
+            return self._segments[-1].position
 
     def append(self, transactions: Sequence[Transaction]) -> LogPosition:
         """Write the transactions as one group, sync, and return the position after it.
@@ -204,7 +205,7 @@ class Log:
         """
         self._check_usable()
         if not transactions or not all(transaction.payloads for transaction in transactions):
-            raise InvalidArgument("a group needs transactions, and a transaction needs a payload")
+            raise InvalidArgument("A group needs transactions, and a transaction needs a payload.")
         size = group_bytes(transactions)
         self._check_limit(size)
         segment = self._segment_for(size)

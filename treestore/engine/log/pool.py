@@ -68,13 +68,10 @@ class SparePool:
 
         They count as stale: the process may have died while it was writing into one.
         """
-        names = self._disk.list(self._directory)
-        removed = False
-        for name in names:
+        for name in self._disk.list(self._directory):
             path = f"{self._directory}/{name}"
             if number_in(name, NEW_SUFFIX) is not None:
                 self._disk.unlink(path)
-                removed = True
             number = number_in(name, SPARE_SUFFIX)
             if number is None:
                 continue
@@ -87,9 +84,9 @@ class SparePool:
             else:
                 file.close()
                 self._disk.unlink(path)
-                removed = True
-        if removed:
-            self._disk.sync_directory(self._directory)
+        # Not only for the removals: the process may have died before it synced the name of a
+        # spare that was a segment until then.
+        self._disk.sync_directory(self._directory)
 
     def take(self, needed: int) -> Spare:
         """A spare of at least ``needed`` bytes: a ready one, or one that is made now.
@@ -189,6 +186,8 @@ class SparePool:
             file.allocate(size)
             for offset in range(0, size, len(_ZEROS)):
                 file.write_at(offset, [memoryview(_ZEROS)[: size - offset]])
+                if offset % (4096 << 20) == 0:
+                    file.sync()
             file.sync()
             path = f"{self._directory}/{spare_name(number)}"
             self._disk.rename(temporary, path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
@@ -21,16 +21,14 @@ from treestore.stores.documents.layout import (
     encode_ordinal,
     make_record,
     packed_node_id,
+    shown,
 )
 from treestore.stores.documents.pages import PAGE_MAX, page_item
 from treestore.stores.documents.shapes import Plan, Shapes, make_source
-from treestore.stores.documents.source import not_json, too_deep
-
-METADATA_DEPTH_MAX: Final = 100
-"""Levels of a metadata value, at most."""
+from treestore.stores.documents.source import too_deep
+from treestore.stores.documents.values import SCALARS, check_json, check_metadata, not_json
 
 _PHYSICAL_INDEX = re.compile(r"<?physical_index_(\d{1,18})>?")
-_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 Item = tuple[bytes, bytes]
 
@@ -44,43 +42,6 @@ class Top:
     depth: int
     section: str
     """Its position, such as "1.2.3"."""
-
-
-def check_json(value: Any, what: str) -> None:
-    """Raise `InvalidArgument` unless ``value`` is made of what JSON can hold."""
-    stack = [(value, 0)]
-    while stack:
-        item, depth = stack.pop()
-        if type(item) in _SCALARS:
-            continue
-        if depth >= METADATA_DEPTH_MAX:
-            raise InvalidArgument(f"{what} is nested more than {METADATA_DEPTH_MAX} levels deep.")
-        if isinstance(item, dict):
-            for key in item:
-                if not isinstance(key, str):
-                    raise InvalidArgument(f"{what} has the key {key!r}; keys are strings.")
-            stack.extend((inside, depth + 1) for inside in item.values())
-        elif isinstance(item, list | tuple):
-            stack.extend((inside, depth + 1) for inside in item)
-        elif not isinstance(item, str | int | float):
-            raise InvalidArgument(
-                f"{what} holds a {type(item).__name__}; it is made of strings, numbers, "
-                f"booleans, null, lists and objects."
-            )
-
-
-def check_metadata(metadata: Any, what: str = "metadata") -> dict[str, Any]:
-    """``metadata`` itself, {} for None; `InvalidArgument` unless it is JSON-like."""
-    if metadata is None:
-        return {}
-    if not isinstance(metadata, dict):
-        raise InvalidArgument(f"{what} is a dict, not {type(metadata).__name__}.")
-    check_json(metadata, what)
-    try:
-        encode(metadata)
-    except (OverflowError, UnicodeEncodeError, RecursionError) as error:
-        raise not_json(error, what) from None
-    return metadata
 
 
 def check_text(value: Any, what: str) -> str:
@@ -167,9 +128,9 @@ class Builder:
             try:
                 self._add(node, node_id, where, forest.child_ids(number), position)
             except InvalidArgument as error:
-                raise InvalidArgument(f"Node {node_id!r}: {error.message}") from None
+                raise InvalidArgument(f"Node {shown(node_id)}: {error.message}") from None
             except (TypeError, OverflowError, UnicodeEncodeError, RecursionError) as error:
-                raise not_json(error, f"Node {node_id!r}") from None
+                raise not_json(error, f"Node {shown(node_id)}") from None
 
     def _add(
         self,
@@ -255,7 +216,7 @@ def _metadata(node: dict[str, Any], plan: Plan, overrides: dict[str, Any]) -> di
     metadata: dict[str, Any] = {}
     for key in plan.unknown:
         value = metadata[key] = node[key]
-        if type(value) not in _SCALARS:
+        if type(value) not in SCALARS:
             check_json(value, f'"{key}"')
     if plan.metadata is not None:
         given = node[plan.metadata]

@@ -19,7 +19,6 @@ from treestore.stores.access import Write
 from treestore.stores.documents.build import (
     Builder,
     Top,
-    check_metadata,
     check_page,
     check_text,
 )
@@ -35,6 +34,7 @@ from treestore.stores.documents.layout import (
     make_record,
     packed_node_id,
     parent_path,
+    shown,
     source_of,
     unpack_header,
 )
@@ -42,7 +42,8 @@ from treestore.stores.documents.pages import page_item
 from treestore.stores.documents.policies import place_to_edit
 from treestore.stores.documents.reading import path_of, whole
 from treestore.stores.documents.shapes import Plan, Shapes, renamed, without_overrides
-from treestore.stores.documents.source import Entry, children_key, nested_entries, not_json
+from treestore.stores.documents.source import Entry, children_key, nested_entries
+from treestore.stores.documents.values import check_metadata, not_json
 
 
 def _loaded(editor: Editor, node_id: str) -> Node:
@@ -219,7 +220,7 @@ def update_node(
     try:
         _rewrite(editor, path, changes, section_path)
     except UnicodeEncodeError as error:
-        raise not_json(error, f"Node {node_id!r}") from None
+        raise not_json(error, f"Node {shown(node_id)}") from None
     editor.finish()
     return _loaded(editor, node_id)
 
@@ -332,7 +333,7 @@ def move_node(
     goal = b"" if parent_id is None else path_of(txn, editor.place, parent_id)
     if goal.startswith(path):
         raise InvalidArgument(
-            f"Node {node_id!r} cannot move below itself: {parent_id!r} is the node or lies below."
+            f"Node {shown(node_id)} cannot move below itself: {shown(parent_id)} is the node or lies below."
         )
     parent, old_index = _leave(editor, path, node_id)
     items = editor.take(path)

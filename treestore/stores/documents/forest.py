@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from treestore.errors import InvalidArgument
-from treestore.stores.documents.layout import DEPTH_MAX
+from treestore.stores.documents.layout import DEPTH_MAX, shown
 from treestore.stores.documents.source import Entry, too_deep
 
 
@@ -128,11 +128,11 @@ def _take_ids(forest: Forest, first_number: int, exists: Callable[[str], bool]) 
             continue
         if not isinstance(node_id, str):
             raise InvalidArgument(
-                f"A node_id is a string, not {node_id!r} (node number {number + 1})."
+                f"A node_id is a string, not {shown(node_id)} (node number {number + 1})."
             )
         if node_id in numbers or exists(node_id):
             raise InvalidArgument(
-                f"The node id {node_id!r} occurs twice; ids are unique within a document.",
+                f"The node id {shown(node_id)} occurs twice; ids are unique within a document.",
                 node_id=node_id,
             )
         numbers[node_id] = number
@@ -177,14 +177,14 @@ def _link_by_id(
             continue
         if not isinstance(parent_id, str):
             raise InvalidArgument(
-                f"The parent_id of node {forest.ids[number]!r} is a string or null, "
-                f"not {parent_id!r}."
+                f"The parent_id of node {shown(forest.ids[number])} is a string or null, "
+                f"not {shown(parent_id)}."
             )
         parent = numbers.get(parent_id)
         if parent is None:
             if not exists(parent_id):
                 raise InvalidArgument(
-                    f"Node {forest.ids[number]!r} names the parent {parent_id!r}, "
+                    f"Node {shown(forest.ids[number])} names the parent {shown(parent_id)}, "
                     f"which does not exist.",
                     node_id=forest.ids[number],
                 )
@@ -196,7 +196,7 @@ def _link_by_id(
         position = positions[place] if positions else None
         if position is not None and position > len(siblings):
             raise InvalidArgument(
-                f"Node {forest.ids[number]!r} has the index {position}, but its parent has "
+                f"Node {shown(forest.ids[number])} has the index {position}, but its parent has "
                 f"{len(siblings)} children so far."
             )
         siblings.insert(len(siblings) if position is None else position, number)
@@ -221,7 +221,7 @@ def _walk(forest: Forest) -> None:
             seen.add(number)
             number = forest.parents[number]
         raise InvalidArgument(
-            f"Node {forest.ids[number]!r} is its own ancestor through parent_id.",
+            f"Node {shown(forest.ids[number])} is its own ancestor through parent_id.",
             node_id=forest.ids[number],
         )
     forest.ordered = order == list(range(len(order)))

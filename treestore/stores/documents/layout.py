@@ -42,7 +42,7 @@ from treestore.model.documents import Node
 from treestore.stores.keys import Keyspace, pack_str
 
 NAME_SIZE_BYTES_MAX: Final = 200
-"""Longest policy_id and version_id, in UTF-8 (a NUL counts twice)."""
+"""Longest policy_id and version_id, in UTF-8 (the characters 0 and 1 count twice)."""
 
 NODE_ID_SIZE_BYTES_MAX: Final = 256
 """Longest node_id, likewise."""
@@ -75,6 +75,12 @@ decode_node = msgspec.msgpack.Decoder(Node).decode
 decode_any = msgspec.msgpack.Decoder().decode
 
 
+def shown(value: Any) -> str:
+    """``value`` for a message: its repr, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
 def packed_name(what: str, name: str, size_bytes_max: int = NAME_SIZE_BYTES_MAX) -> bytes:
     """``name`` as a key element, or `InvalidArgument` with a sentence that begins with ``what``."""
     if not isinstance(name, str):
@@ -85,7 +91,7 @@ def packed_name(what: str, name: str, size_bytes_max: int = NAME_SIZE_BYTES_MAX)
         packed = pack_str(name)
     except UnicodeEncodeError:
         raise InvalidArgument(
-            f"{what} {name!r} holds half of a surrogate pair, which is no character."
+            f"{what} {shown(name)} holds half of a surrogate pair, which is no character."
         ) from None
     if len(packed) - 2 > size_bytes_max:
         raise InvalidArgument(

@@ -21,6 +21,7 @@ from treestore.stores.documents.layout import (
     bare,
     level_ends,
     packed_node_id,
+    shown,
     unpack_header,
 )
 from treestore.stores.documents.pages import parse_pages, paths_on_pages
@@ -44,7 +45,7 @@ def no_nodes(txn: Read, place: Place, node_ids: Sequence[str]) -> NotFound:
     """The error for ids that lead nowhere: it says whether there is a document at all."""
     if txn.get(place.document) is None:
         return no_document(place)
-    shown = ", ".join(repr(node_id) for node_id in node_ids[:5])
+    shown = ", ".join(shown(node_id) for node_id in node_ids[:5])
     more = f" and {len(node_ids) - 5} more" if len(node_ids) > 5 else ""
     what = "There is no node" if len(node_ids) == 1 else "There are no nodes"
     return NotFound(f"{what} {shown}{more} in {place}.", ids=list(node_ids))

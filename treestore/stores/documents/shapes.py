@@ -227,12 +227,15 @@ def _add_missing(
         out["parent_id"] = node.parent_id
     if plan.children is None and node.child_ids and not flat:
         out[names.get("children", NAMES["children"])] = []
-    if plan.metadata is None:
+    if plan.metadata is None and len(node.metadata) > len(plan.unknown):
         own = set(plan.unknown)
-        extra = {k: v for k, v in node.metadata.items() if k not in own}
-        taken = set(out) | set(ROLE_OF) | DERIVED
-        nested = {k: v for k, v in extra.items() if k in taken}
-        out.update((k, v) for k, v in extra.items() if k not in taken)
+        taken = out.keys() | ROLE_OF.keys() | DERIVED
+        nested: dict[str, Any] = {}
+        for key, value in node.metadata.items():
+            if key in taken and key not in own:
+                nested[key] = value
+            elif key not in own:
+                out[key] = value
         if nested:
             out["metadata"] = nested
 

@@ -33,8 +33,9 @@ import attrs
 import msgspec
 
 from treestore.errors import InvalidArgument
-from treestore.stores.documents.layout import DEPTH_MAX
+from treestore.stores.documents.layout import DEPTH_MAX, shown
 from treestore.stores.documents.shapes import CHILDREN_KEYS
+from treestore.stores.documents.values import SCALARS, check_json, not_json
 from treestore.stores.operation import Wire
 
 BLOB_NODES_MAX: Final = 200
@@ -126,7 +127,7 @@ def children_key(node: dict[str, Any]) -> str | None:
                 found = key
             elif isinstance(node[key], list) and any(isinstance(c, dict) for c in node[key]):
                 raise InvalidArgument(
-                    f'The node {node.get("title")!r} has children under both "{found}" '
+                    f'The node {shown(node.get("title"))} has children under both "{found}" '
                     f'and "{key}"; put them under one.'
                 )
     return found
@@ -146,7 +147,7 @@ def nested_entries(roots: list[Any]) -> Iterator[Entry]:
                 continue
             if not isinstance(node[key], list | tuple):
                 raise InvalidArgument(
-                    f'"{key}" of the node {node.get("title")!r} is a list of nodes, '
+                    f'"{key}" of the node {shown(node.get("title"))} is a list of nodes, '
                     f"not {_name(node[key])}."
                 )
             if node[key]:
@@ -163,7 +164,7 @@ def _flat_entries(nodes: list[Any]) -> Iterator[Entry]:
             inside = node.get(key)
             if isinstance(inside, list | tuple) and any(isinstance(c, dict) for c in inside):
                 raise InvalidArgument(
-                    f"The node {node.get('node_id')!r} has nodes under {key!r}, but the list uses "
+                    f"The node {shown(node.get('node_id'))} has nodes under {key!r}, but the list uses "
                     f"parent_id; give the tree in one of the two ways."
                 )
         yield 0, node
@@ -219,6 +220,7 @@ def to_blobs(structure: Any) -> list[bytes]:
     blobs: list[bytes] = []
     parts: list[bytes] = []
     size_bytes = 0
+    check_json(heading.document, "The document")
     try:
         blobs.append(encode(heading))
         for depth, node in entries:
@@ -227,6 +229,10 @@ def to_blobs(structure: Any) -> list[bytes]:
             key = None if heading.flat else children_key(node)
             if key is not None and node[key]:
                 node = {**node, key: None}
+            for name, value in node.items():
+                # The encoder also takes dates, sets and the like, which are not JSON.
+                if type(value) not in SCALARS:
+                    check_json(value, f"{name!r}")
             part = encode(depth) + encode(node)
             if parts and (
                 size_bytes + len(part) > BLOB_SIZE_BYTES_MAX or len(parts) == BLOB_NODES_MAX
@@ -250,19 +256,6 @@ def _array(parts: list[bytes]) -> bytes:
 def too_deep() -> InvalidArgument:
     """The error for a document with too many levels."""
     return InvalidArgument(f"The document is nested more than {DEPTH_MAX} levels deep.")
-
-
-def not_json(error: Exception, where: str = "The structure") -> InvalidArgument:
-    """The error for values that JSON cannot hold, from what the encoder raised."""
-    if isinstance(error, UnicodeEncodeError):
-        reason = "half of a surrogate pair, which is no character"
-    elif isinstance(error, RecursionError):
-        reason = "values nested too deeply"
-    elif isinstance(error, OverflowError):
-        reason = "a whole number of more than 64 bits"
-    else:
-        reason = f"what JSON cannot hold ({error})"
-    return InvalidArgument(f"{where} holds {reason}.")
 
 
 Structure = Annotated[

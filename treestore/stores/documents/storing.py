@@ -10,7 +10,7 @@ import msgspec
 from treestore.errors import InvalidArgument
 from treestore.model.documents import Document
 from treestore.stores.access import Write
-from treestore.stores.documents.build import Builder, Top, check_metadata
+from treestore.stores.documents.build import Builder, Top
 from treestore.stores.documents.forest import link
 from treestore.stores.documents.layout import (
     AFTER,
@@ -29,7 +29,8 @@ from treestore.stores.documents.policies import (
     write_entries,
 )
 from treestore.stores.documents.shapes import DocumentSource, Shapes
-from treestore.stores.documents.source import Heading, Structure, not_json, opened
+from treestore.stores.documents.source import Heading, Structure, opened
+from treestore.stores.documents.values import check_metadata, not_json
 
 
 def store(

@@ -1,0 +1,62 @@
+"""Snapshots that belong to a session: opened by the client, freed when it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from actors.host import Host, HostSnapshot
+from actors.wire import Counters
+from treestore.errors import ResourceExhausted
+
+_decode: Callable[[Any], dict[str, int]] = msgspec.msgpack.Decoder(dict[str, int]).decode
+_encode = msgspec.msgpack.encode
+
+
+class Snapshots:
+    """The open snapshots of one session, by the numbers that it gave them."""
+
+    def __init__(self, host: Host, counters: Counters, count_max: int) -> None:
+        self._host = host
+        self._counters = counters
+        self._count_max = count_max
+        self._open: dict[int, HostSnapshot] = {}
+        self._last = 0
+
+    def find(self, number: int) -> HostSnapshot | None:
+        """The open snapshot of that number."""
+        return self._open.get(number)
+
+    def open(self, owner: str) -> bytes:
+        """Pin the newest state; returns the encoded answer.
+
+        Raises:
+            ResourceExhausted: too many are open.
+        """
+        if len(self._open) >= self._count_max:
+            raise ResourceExhausted(
+                f"This connection has {len(self._open)} snapshots open, as many as are allowed; "
+                "close one."
+            )
+        snapshot = self._host.open_snapshot(owner)
+        self._last += 1
+        self._open[self._last] = snapshot
+        self._counters.snapshots += 1
+        return _encode({"snapshot": self._last, "number": snapshot.number})
+
+    def close(self, params: msgspec.Raw) -> bytes:
+        """Let go of the snapshot that the parameters name; returns the encoded answer."""
+        snapshot = self._open.pop(_decode(params).get("snapshot", 0), None)
+        if snapshot is not None:
+            self._counters.snapshots -= 1
+            snapshot.close()
+        return _encode(snapshot is not None)
+
+    def close_all(self) -> None:
+        """The session is over."""
+        self._counters.snapshots -= len(self._open)
+        for snapshot in self._open.values():
+            snapshot.close()
+        self._open.clear()

@@ -1,0 +1,130 @@
+"""``treestore serve``: the ready line, ports, signals, settings."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import EXAMPLE, FREE_PORTS, Running, treestore
+
+Serve = Callable[..., Running]
+
+
+def fetch(url: str) -> tuple[int, Any]:
+    try:
+        with urllib.request.urlopen(url, timeout=30) as response:
+            return response.status, json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
+
+
+def test_ready_line_and_health(tmp_path: Path, serve: Serve) -> None:
+    server = serve("--data", tmp_path / "data", *FREE_PORTS)
+    assert server.ready.startswith("treestore ready tcp=127.0.0.1:")
+    assert server.facts["data"] == str(tmp_path / "data")
+    assert int(server.facts["pid"]) == server.process.pid
+    for port in ("http", "metrics"):
+        base = f"http://{server.facts[port]}"
+        status, health = fetch(f"{base}/health")
+        assert (status, health["status"]) == (200, "ok")
+        assert fetch(f"{base}/ready") == (200, {"ready": True})
+        status, error = fetch(f"{base}/nope")
+        assert (status, error["error"]["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_gracefully(
+    tmp_path: Path, serve: Serve, number: signal.Signals
+) -> None:
+    server = serve("--data", tmp_path / "data", *FREE_PORTS)
+    assert server.stop(number) == 0
+    log = server.errors()
+    assert "Traceback" not in log
+    events = [json.loads(line)["event"] for line in log.splitlines()]
+    assert events == ["opened", "ready", "stopping", "stopped"]
+    # The directory is free again, and whole.
+    assert treestore("check", "--data", tmp_path / "data").returncode == 0
+
+
+def test_ready_line_as_json(tmp_path: Path, serve: Serve) -> None:
+    server = serve("--data", tmp_path / "data", *FREE_PORTS, "--json")
+    ready = json.loads(server.ready)
+    assert ready["event"] == "ready"
+    assert ready["pid"] == server.process.pid
+
+
+@pytest.mark.parametrize(
+    ("flag", "fact"), [("--port", "tcp"), ("--http-port", "http"), ("--metrics-port", "metrics")]
+)
+def test_a_port_in_use_is_one_line(tmp_path: Path, serve: Serve, flag: str, fact: str) -> None:
+    server = serve("--data", tmp_path / "one", *FREE_PORTS)
+    port = server.facts[fact].rpartition(":")[2]
+    done = treestore(
+        *("serve", "--data", tmp_path / "two", *FREE_PORTS, flag, port, "--log-level", "error")
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert f"127.0.0.1:{port} is in use" in done.stderr
+    assert flag in done.stderr
+
+
+def test_a_directory_in_use_is_one_line(tmp_path: Path, serve: Serve) -> None:
+    serve("--data", tmp_path / "data", *FREE_PORTS)
+    done = treestore("serve", "--data", tmp_path / "data", *FREE_PORTS)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "in use by another process" in done.stderr
+
+
+def test_settings_from_the_environment_and_a_file(tmp_path: Path, serve: Serve) -> None:
+    config = tmp_path / "treestore.toml"
+    config.write_text(
+        f'data_dir = "{tmp_path / "from-file"}"\n'
+        "port = 1\nhttp_port = 0\nmetrics_port = 0\ncache_size_mb = 16\nrate_limit = 5\n"
+    )
+    server = serve("--config", config, TREESTORE_PORT="0")
+    assert server.facts["data"] == str(tmp_path / "from-file")
+    assert server.facts["tcp"] != "127.0.0.1:1"
+
+
+def test_kill_9_loses_nothing(tmp_path: Path, serve: Serve) -> None:
+    server = serve("--data", tmp_path / "data", *FREE_PORTS)
+    done = treestore(
+        "ingest", EXAMPLE / "2025-07-01.json", "--connect", server.facts["tcp"], "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    server.process.kill()
+    server.process.wait()
+    found = treestore("tree", "2025-07-01", "--data", tmp_path / "data", "--json")
+    assert len(json.loads(found.stdout)["nodes"]) == 36
+    assert treestore("check", "--data", tmp_path / "data").returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_tls(tmp_path: Path, serve: Serve) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = (
+        f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost "
+        f"-addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {cert}"
+    )
+    subprocess.run(command.split(), check=True, capture_output=True)
+    server = serve(
+        "--data", tmp_path / "data", *FREE_PORTS, "--tls-cert", cert, "--tls-key", key
+    )
+    address = server.facts["tcp"]
+    done = treestore("tree", "--connect", address, "--tls-ca", cert, "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, []), done.stderr
+    plain = treestore("tree", "--connect", address)
+    assert plain.returncode == 1
+    assert len(plain.stderr.splitlines()) == 1
