@@ -50,14 +50,16 @@ class Checkpointer:
         self._after = after
         self._wall_clock = wall_clock
         self._asked = trio.Event()
+        self._log_full = False
         self._lock = trio.Lock()
         self._failures = 0
         self._last: CheckpointStatistics | None = None
         self._last_at: float | None = None
         self._last_error: str | None = None
 
-    def ask(self) -> None:
-        """Make a checkpoint soon."""
+    def ask(self, log_full: bool = False) -> None:
+        """Make a checkpoint soon; with ``log_full`` until the log has room again."""
+        self._log_full = self._log_full or log_full
         self._asked.set()
 
     async def run(self) -> None:
@@ -66,12 +68,15 @@ class Checkpointer:
             with trio.move_on_after(self.engine.options.checkpoint_interval_s):
                 await self._asked.wait()
             self._asked = trio.Event()
+            log_full, self._log_full = self._log_full, False
             if self.engine.failed is not None:
                 self._after(False)
                 await trio.sleep(RETRY_S)
                 continue
             try:
-                await self.checkpoint()
+                if not await self.checkpoint(repeat=log_full) and log_full:
+                    # Both slots are up to date, and still there is no room.
+                    self._after(False)
             except ResourceExhausted:
                 await trio.sleep(RETRY_S)
             except TreeStoreError as error:
@@ -85,8 +90,11 @@ class Checkpointer:
         async with self._lock:
             yield
 
-    async def checkpoint(self) -> bool:
+    async def checkpoint(self, *, repeat: bool = False) -> bool:
         """Make one now; whether there was anything to do.
+
+        Args:
+            repeat: see `Engine.begin_checkpoint`.
 
         Cancellation: the checkpoint itself is finished first.
 
@@ -97,9 +105,8 @@ class Checkpointer:
         async with self._lock:
             if self.engine.failed is not None:
                 raise self.engine.read_only()
-            checkpoint = self.engine.begin_checkpoint()
+            checkpoint = self.engine.begin_checkpoint(repeat=repeat)
             if checkpoint is None:
-                self._after(True)
                 return False
             succeeded = False
             try:
@@ -116,7 +123,7 @@ class Checkpointer:
                 position = self.engine.finish_checkpoint()
                 if not succeeded:
                     self._after(False)
-            self._last = checkpoint.statistics
+            self._last = checkpoint.statistics or self._last
             self._last_at = self._wall_clock()
             self._last_error = None
             if position is not None:

@@ -63,7 +63,8 @@ class Account:
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
         self._closed = False
-        self._held: dict[str, int] = {}
+        self._input_bytes = 0
+        self._output_bytes = 0
         self.used_bytes = 0
 
     def reserve(self, size_bytes: int) -> bool:
@@ -79,15 +80,30 @@ class Account:
             self._budget.release(size_bytes)
             self.used_bytes -= size_bytes
 
-    def hold(self, what: str, size_bytes: int) -> bool:
-        """Set what ``what`` takes to ``size_bytes``; returns whether it fits."""
-        change = size_bytes - self._held.get(what, 0)
-        if change > 0:
-            if not self.reserve(change):
-                return False
-        elif change < 0:
-            self.release(-change)
-        self._held[what] = size_bytes
+    def hold_input(self, size_bytes: int) -> bool:
+        """Half-received messages take ``size_bytes`` now; returns whether they fit."""
+        fits = self._change(size_bytes - self._input_bytes)
+        if fits:
+            self._input_bytes = size_bytes
+        return fits
+
+    def hold_output(self, size_bytes: int) -> bool:
+        """Waiting output takes ``size_bytes`` now; returns whether it fits."""
+        fits = self._change(size_bytes - self._output_bytes)
+        if fits:
+            self._output_bytes = size_bytes
+        return fits
+
+    def release_output(self) -> None:
+        """No output waits."""
+        if self._output_bytes:
+            self.release(self._output_bytes)
+            self._output_bytes = 0
+
+    def _change(self, size_bytes: int) -> bool:
+        if size_bytes > 0:
+            return self.reserve(size_bytes)
+        self.release(-size_bytes)
         return True
 
     def close(self) -> None:

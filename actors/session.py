@@ -94,6 +94,7 @@ class Session:
         self._duplex = Duplex(stream)
         self._connection = ServerConnection(self._limits)
         self._account = Account(shared.budget)
+        self._duplex.on_empty = self._account.release_output
         self._answers = Answers(
             self._duplex, self._connection, self._account, shared.counters, f"{number} ({peer})"
         )
@@ -252,7 +253,7 @@ class Session:
                 messages, fault = error.messages, error
             if holding or connection.held_size_bytes > 0:
                 holding = connection.held_size_bytes > 0
-                if not self._account.hold("input", connection.held_size_bytes):
+                if not self._account.hold_input(connection.held_size_bytes):
                     text = "The server has no memory for a message of this size now; try later."
                     return self._end(codes.RESOURCE_EXHAUSTED, text)
             try:
@@ -263,7 +264,7 @@ class Session:
                 return self._end(codes.PROTOCOL_ERROR, str(fault))
             duplex.flush_now()
             if duplex.waiting_bytes >= LARGE_SIZE_BYTES:
-                self._account.hold("output", duplex.waiting_bytes)
+                self._account.hold_output(duplex.waiting_bytes)
                 await duplex.wait_below(self._settings.output_pause_size_bytes)
 
     async def _handle(self, messages: list[Any]) -> None:

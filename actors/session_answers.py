@@ -44,7 +44,7 @@ class Answers:
         """Queue the result of a request. Never raises for what ``result`` is."""
         if len(result) >= LARGE_SIZE_BYTES:
             waiting = self._duplex.waiting_bytes + len(result)
-            if not self._account.hold("output", waiting):
+            if not self._account.hold_output(waiting):
                 text = "The server has no memory for an answer of this size now; try again later."
                 return self.fail(request, ResourceExhausted(text))
         try:

@@ -49,7 +49,7 @@ async def watch(
     while True:
         await trio.sleep(tick)
         now = trio.current_time()
-        account.hold("output", duplex.waiting_bytes)
+        account.hold_output(duplex.waiting_bytes)
         if duplex.received_bytes != received:
             received_at = dead_since = now
             received = duplex.received_bytes

@@ -59,9 +59,8 @@ class Writer:
         self._stalled: tuple[Group, list[Mail]] | None = None
         self._stopping = False
         self.stopped = trio.Event()
-        self.need_checkpoint: Callable[[], None] = lambda: None
-        """Called when the log is full, or a checkpoint is due."""
-        self._published = 0
+        self.need_checkpoint: Callable[[bool], None] = lambda log_full: None
+        """Called when a checkpoint is due, with True when the log is full."""
         self._commands = self._failed = self._groups = self._transactions = 0
         self._group_last = self._stalls = 0
 
@@ -265,7 +264,7 @@ class Writer:
         if self.engine.log.room_bytes() < group.size_bytes + 4096 * (2 + len(group.transactions)):
             self._stalls += 1
             self._stalled = (group, mails)
-            self.need_checkpoint()
+            self.need_checkpoint(True)
             return
         self._in_flight = mails
         self._log_thread.submit(
@@ -288,7 +287,7 @@ class Writer:
         for mail in mails:
             mail.end()
         if self.engine.checkpoint_due():
-            self.need_checkpoint()
+            self.need_checkpoint(False)
         self._ship()
         self._wake()
 

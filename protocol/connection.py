@@ -231,10 +231,11 @@ class _Connection(Generic[R]):
         size = len(payload)
         if size <= self.peer_limits.frame_size_bytes_max:
             return size.to_bytes(4, "big") + payload
-        if size > self.peer_limits.message_size_bytes_max:
+        limits = self.peer_limits
+        size_max = min(limits.message_size_bytes_max, limits.partial_size_bytes_max)
+        if size > size_max:
             raise MessageTooLarge(
-                f"The message has {size:,} bytes; the peer accepts at most "
-                f"{self.peer_limits.message_size_bytes_max:,}."
+                f"The message has {size:,} bytes; the peer accepts at most {size_max:,}."
             )
         self._fragmented += 1
         return Fragments(self._fragmented, payload, self.peer_limits.frame_size_bytes_max)

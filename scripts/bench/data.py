@@ -19,7 +19,7 @@ VERSION = "v1"
 LAW_POLICY = "dc-code"
 LAW_VERSION = "2024"
 
-_WORDS = (
+_VOCABULARY = (
     "the applicant shall provide evidence of coverage under section plan authority review board "
     "decision benefit member service provider notice written within days after receipt request "
     "appeal hearing officer medical necessity criteria treatment therapy device records person "
@@ -27,7 +27,8 @@ _WORDS = (
     "report annual contract employee commission hospital physician payment claim amount rate "
     "period effective date part chapter title subsection paragraph purposes term means includes "
     "except provided however any such may not must for with by on or and to in a is be as that"
-).split()
+)
+_WORDS = _VOCABULARY.split()
 
 Row = tuple[bytes, bytes]
 

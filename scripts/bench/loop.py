@@ -87,4 +87,5 @@ def _within(record: Path, name: str, sample: Sample) -> NDArray[numpy.float64]:
     entries = numpy.fromfile(record.with_suffix(f".{name}"), dtype=numpy.float64)
     entries = entries.reshape(-1, COLUMNS[name])
     begin, end = sample.details["begin"], sample.details["end"]
-    return entries[(entries[:, 0] >= begin) & (entries[:, 0] < end)]
+    chosen: NDArray[numpy.float64] = entries[(entries[:, 0] >= begin) & (entries[:, 0] < end)]
+    return chosen

@@ -9,7 +9,7 @@ import json
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -118,7 +118,7 @@ def _show(report: Report) -> None:
 
 
 @contextlib.contextmanager
-def _scratch(directory: Path | None, console: Console) -> Iterator[Path]:
+def _scratch(directory: Path | None, console: Console) -> Generator[Path, None, None]:
     """A folder for the data, removed at the end whatever happens.
 
     By default below /var/tmp, because /tmp is often in memory, where a sync costs nothing.
@@ -140,7 +140,7 @@ def _scratch(directory: Path | None, console: Console) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _termination() -> Iterator[None]:
+def _termination() -> Generator[None, None, None]:
     """Unwind on SIGTERM, so that the servers stop and their data go."""
 
     def stop(*_: object) -> NoReturn:

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 import numpy
+from numpy.typing import NDArray
 
 from scripts.bench.rows import TREESTORE, Row, Target
 from scripts.bench.worker import Sample, Worker, WorkerFailed
@@ -43,7 +44,7 @@ class Series:
         return percentiles_ms(self.latencies_s)
 
 
-def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
+def percentiles_ms(seconds: Sequence[float] | NDArray[numpy.float64]) -> dict[str, float]:
     """p50, p99, p99.9 and the longest, in milliseconds."""
     if not len(seconds):
         return {}

@@ -9,10 +9,10 @@ import matplotlib
 
 matplotlib.use("Agg")  # Before pyplot: no window, no display.
 
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
-from scripts.bench.report import Report  # noqa: E402
-from scripts.bench.rows import TREESTORE  # noqa: E402
+from scripts.bench.report import Report
+from scripts.bench.rows import TREESTORE
 
 _OK, _MISSED = "#2a7f62", "#c0392b"
 _COLOURS = ("#2a7f62", "#34679a", "#b8860b")

@@ -178,8 +178,8 @@ def markdown(report: Report) -> str:
             for series in result.series:
                 values = [number(value) for value in series.latencies_ms().values()]
                 if values:
-                    cells = " | ".join(values)
-                    text.append(f"| {result.row.title} | {series.system} | {cells} |")
+                    shown = " | ".join(values)
+                    text.append(f"| {result.row.title} | {series.system} | {shown} |")
     notes = [f"- {result.row.title}: {note}" for result in report.results for note in result.notes]
     notes += [f"- {note}" for note in report.notes]
     if notes:

@@ -66,7 +66,11 @@ EMBEDDED = (
         (Target(2.5, SQLITE), Target(0.5, LMDB, aim=0.8)),
         "get/s",
     ),
-    Row("point-get-snapshot", "… all in one snapshot or read transaction", unit="get/s"),
+    Row(
+        "point-get-snapshot",
+        "embedded point get, in one snapshot or read transaction",
+        unit="get/s",
+    ),
     Row("insert", "random inserts, 100 a transaction, no sync", (Target(1.5, SQLITE, 3),), "row/s"),
     Row(
         "commit-64",
@@ -81,7 +85,7 @@ EMBEDDED = (
 
 TCP = (
     Row("tcp-get-node", "TCP get_node, 16 callers", (Target(2, POSTGRES),), "call/s"),
-    Row("tcp-get-node-16", "… one connection per caller", unit="call/s"),
+    Row("tcp-get-node-16", "TCP get_node, 16 callers with a connection each", unit="call/s"),
     Row(
         "tcp-subtree",
         "TCP get_subtree depth 3, about 600 nodes",
@@ -89,9 +93,13 @@ TCP = (
         "call/s",
     ),
     Row("tcp-ancestors", "TCP get_ancestor_path, 16 callers", (Target(2, POSTGRES),), "call/s"),
-    Row("tcp-ancestors-16", "… one connection per caller", unit="call/s"),
+    Row(
+        "tcp-ancestors-16",
+        "TCP get_ancestor_path, 16 callers with a connection each",
+        unit="call/s",
+    ),
     Row("tcp-put", "TCP durable puts, 64 callers", (Target(2.5, POSTGRES, 4),), "put/s"),
-    Row("tcp-put-64", "… one connection per caller", unit="put/s"),
+    Row("tcp-put-64", "TCP durable puts, 64 callers with a connection each", unit="put/s"),
     Row(
         "tcp-latency",
         "TCP get_node, one caller: median latency",
@@ -110,7 +118,7 @@ LAW = Row(
         Target(1024, unit="mebibytes", at_most=True, measure="process memory"),
         Target(50, unit="milliseconds", at_most=True, measure="others' get_node p99"),
     ),
-    "node/s",
+    "get_node/s",
 )
 
 LOOP = Row(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cli.conftest import CHECKOUT, EXAMPLE, FREE_PORTS, environment, treestore
 
 
-def read_json(*arguments: object) -> object:
+def read_json(*arguments: object) -> Any:
     done = treestore(*arguments, "--json")
     assert done.returncode == 0, done.stderr
     assert not done.stderr
@@ -75,9 +79,7 @@ def test_check_finds_nothing_wrong(stored: Path) -> None:
 def test_ingest_markdown_and_json_together(tmp_path: Path) -> None:
     notes = tmp_path / "notes.md"
     notes.write_text("# One\n\nfirst\n\n## Two\n\nsecond\n")
-    outcomes = read_json(
-        "ingest", notes, EXAMPLE / "2024-01-01.json", "--data", tmp_path / "data"
-    )
+    outcomes = read_json("ingest", notes, EXAMPLE / "2024-01-01.json", "--data", tmp_path / "data")
     first, second = (outcome["document"] for outcome in outcomes)
     assert (first["policy_id"], first["node_count"]) == ("notes", 2)
     assert (second["policy_id"], second["node_count"]) == ("2024-01-01", 34)
@@ -155,6 +157,27 @@ def test_a_closed_pipe_is_quiet(stored: Path) -> None:
     assert process.stderr.read() == ""
     assert process.wait(60) == 141
     process.stderr.close()
+
+
+def test_ctrl_c_is_quiet(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "never.md")  # Reading it waits for ever.
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "treestore.cli", "ingest", str(tmp_path / "never.md")),
+            *("--data", str(tmp_path / "data")),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        cwd=CHECKOUT,
+    )
+    while not (tmp_path / "data" / "pages").exists():
+        time.sleep(0.02)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output, errors) == (130, "", "treestore: interrupted\n")
 
 
 @pytest.mark.parametrize("name", ["C", "POSIX"])

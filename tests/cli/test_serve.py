@@ -43,9 +43,7 @@ def test_ready_line_and_health(tmp_path: Path, serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_it_gracefully(
-    tmp_path: Path, serve: Serve, number: signal.Signals
-) -> None:
+def test_a_signal_stops_it_gracefully(tmp_path: Path, serve: Serve, number: signal.Signals) -> None:
     server = serve("--data", tmp_path / "data", *FREE_PORTS)
     assert server.stop(number) == 0
     log = server.errors()
@@ -119,9 +117,7 @@ def test_tls(tmp_path: Path, serve: Serve) -> None:
         f"-addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {cert}"
     )
     subprocess.run(command.split(), check=True, capture_output=True)
-    server = serve(
-        "--data", tmp_path / "data", *FREE_PORTS, "--tls-cert", cert, "--tls-key", key
-    )
+    server = serve("--data", tmp_path / "data", *FREE_PORTS, "--tls-cert", cert, "--tls-key", key)
     address = server.facts["tcp"]
     done = treestore("tree", "--connect", address, "--tls-ca", cert, "--json")
     assert (done.returncode, json.loads(done.stdout)) == (0, []), done.stderr

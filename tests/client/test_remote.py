@@ -280,6 +280,18 @@ async def test_long_values_both_ways() -> None:
             await db.kv.put(b"long", value)
             assert await db.kv.get(b"long") == value
             assert [item async for item in db.kv.scan()] == [(b"long", value)]
+    limits = WireSettings(limits=Limits(partial_messages_max=2, partial_size_bytes_max=20_000_000))
+    with trio.fail_after(20):
+        async with (
+            listening(FakeHost(), limits) as listener,
+            connect(address_of(listener), connections=1) as db,
+        ):
+            async with trio.open_nursery() as nursery:
+                for number in range(6):  # Together more than may be half sent.
+                    nursery.start_soon(db.kv.put, b"%d" % number, value)
+            assert await db.kv.get(b"5") == value
+            assert listener.statistics().connections_total == 1
+            await eventually(lambda: listener.statistics().memory.used_bytes == 0)
     limits = WireSettings(limits=Limits(message_size_bytes_max=2_000_000))
     host = FakeHost()
     host.put(b"long", value)

@@ -11,8 +11,7 @@ import threading
 import pytest
 
 from tests.crash.simdisk import SimDisk
-from treestore.engine import realdisk
-from treestore.engine.realdisk import RealDisk
+from treestore.engine.realdisk import RealDisk, RealFile
 
 
 @pytest.fixture(params=["real", "simulated"])
@@ -154,12 +153,12 @@ def test_many_buffers_and_partial_writes(tmp_path, monkeypatch):
         calls.append(len(views))
         return real(fd, [b"".join(views)[:1000]], offset)
 
-    monkeypatch.setattr(realdisk.os, "pwritev", partial)
+    monkeypatch.setattr(os, "pwritev", partial)
     file.write_at(100_000, buffers)
     assert file.read_at(100_000, 1 << 20) == b"".join(buffers)
     assert len(calls) == -(-len(b"".join(buffers)) // 1000)
     assert max(calls) <= 1024
-    monkeypatch.setattr(realdisk.os, "pwritev", lambda *_: 0)
+    monkeypatch.setattr(os, "pwritev", lambda *_: 0)
     with pytest.raises(OSError, match="wrote nothing"):
         file.write_at(0, [b"x"])
 
@@ -168,7 +167,7 @@ def test_short_reads_are_continued(tmp_path, monkeypatch):
     file = RealDisk().open(str(tmp_path / "f"), create=True)
     file.write_at(0, [bytes(range(100))])
     real = os.pread
-    monkeypatch.setattr(realdisk.os, "pread", lambda fd, n, at: real(fd, min(n, 7), at))
+    monkeypatch.setattr(os, "pread", lambda fd, n, at: real(fd, min(n, 7), at))
     assert file.read_at(10, 60) == bytes(range(10, 70))
     assert file.read_at(90, 60) == bytes(range(90, 100))
 
@@ -180,14 +179,14 @@ def test_file_systems_without_allocation(tmp_path, monkeypatch):
     def refuse(fd, offset, size):
         raise OSError(errno.EOPNOTSUPP, "no")
 
-    monkeypatch.setattr(realdisk.os, "posix_fallocate", refuse)
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
     file.allocate(3 << 20)
     assert file.read_at(0, 4 << 20) == b"abc".ljust(3 << 20, b"\0")
 
     def full(fd, offset, size):
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr(realdisk.os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match="full"):
         file.allocate(4 << 20)
     assert file.size() == 3 << 20
@@ -199,6 +198,7 @@ def test_files_are_private_and_not_inherited(tmp_path):
     file = disk.open(str(tmp_path / "d" / "f"), create=True)
     assert os.stat(tmp_path / "d").st_mode & 0o077 == 0
     assert os.stat(tmp_path / "d" / "f").st_mode & 0o077 == 0
+    assert isinstance(file, RealFile)
     assert not os.get_inheritable(file._fd)
     file.close()
 
@@ -212,7 +212,7 @@ def test_a_directory_cannot_be_made_over_a_file(tmp_path):
 def test_reads_from_many_threads(tmp_path):
     file = RealDisk().open(str(tmp_path / "f"), create=True)
     file.write_at(0, [bytes([n]) * 4096 for n in range(200)])
-    wrong = []
+    wrong: list[int] = []
 
     def read(start):
         blocks = [file.read_at(n * 4096, 4096) for n in range(start, 200)]

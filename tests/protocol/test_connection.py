@@ -214,6 +214,25 @@ def test_what_follows_a_long_message_of_a_stream_stays_behind_it() -> None:
     assert kinds == [Response, StreamItems, StreamEnd]
 
 
+def test_no_more_is_half_sent_than_the_peer_accepts() -> None:
+    """Ten long messages at once, of which the peer takes two at a time."""
+    client, server = open_pair(SMALL)
+    outbox = Outbox(SMALL)
+    for number in range(1, 11):
+        params = msgspec.Raw(encode(bytes(1200)))
+        outbox.append(client.send(Request(number, "kv.put", params)), number)
+        if number % 3 == 0:
+            outbox.append(client.send(Cancel(number)), number)
+    seen: list[object] = []
+    while outbox:
+        seen += server.receive_data(outbox.take())
+    assert outbox.size_bytes == 0
+    order = [(type(message), message.id) for message in seen]  # type: ignore[attr-defined]
+    assert sorted(number for kind, number in order if kind is Request) == list(range(1, 11))
+    for number in (3, 6, 9):
+        assert order.index((Request, number)) < order.index((Cancel, number))
+
+
 def test_a_message_too_long_for_the_peer_is_not_sent() -> None:
     client, _ = open_pair(SMALL)
     with pytest.raises(MessageTooLarge, match="at most 2,000"):

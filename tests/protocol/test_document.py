@@ -52,6 +52,7 @@ async def test_the_worked_example_is_what_happens() -> None:
                     heard += await client.receive_some()
                 assert heard.hex(" ") == said.hex(" ")
             assert await client.receive_some() == b""
+            await client.aclose()
 
 
 def test_every_code_is_listed() -> None:

@@ -95,7 +95,8 @@ class FakeWrite:
         return cell.data
 
     def load(self, type_: type[T], record: bytes) -> T:
-        return decoder(type_).decode(record)
+        result: T = decoder(type_).decode(record)  # type: ignore[arg-type]
+        return result
 
     # Write
 

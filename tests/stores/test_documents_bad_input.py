@@ -185,16 +185,18 @@ def test_bad_pages(pages):
 def test_bad_reads():
     store = FakeStore()
     store.prepared(storing.store, "p", "v", [{"node_id": "a"}])
-    txn = store.txn
+    txn: Any = store.txn
+    nothing: Any = None
+    other: Any = b"p"
     with pytest.raises(NotFound) as caught:
         reading.get_nodes(txn, "p", ["a", "b", "c"])
     assert caught.value.details["ids"] == ["b", "c"]
     for bad in (lambda: reading.get_nodes(txn, "p", "a"),
                 lambda: reading.get_subtree(txn, "p", "a", max_depth=-1),
                 lambda: reading.get_node(txn, "p", ""),
-                lambda: reading.get_node(txn, "p", None),
+                lambda: reading.get_node(txn, "p", nothing),
                 lambda: reading.list_documents(txn, limit=0),
-                lambda: reading.list_documents(txn, prefix=b"p"),
+                lambda: reading.list_documents(txn, prefix=other),
                 lambda: reading.list_documents(txn, prefix="\ud800"),
                 lambda: reading.list_documents(txn, cursor="?"),
                 lambda: reading.list_documents(txn, cursor=""),
@@ -238,7 +240,7 @@ def test_bad_updates_and_moves():
     store = FakeStore()
     store.prepared(storing.store, "p", "v", [{"node_id": "a", "nodes": [{"node_id": "b"}]}])
     run = store.run
-    cases: list[Any] = [{"title": None}, {"text": 5}, {"page_start": "1"}, {"text": 1}, {"metadata": 1},
+    cases: list[Any] = [{"title": None}, {"text": 5}, {"page_start": "1"}, {"metadata": 1},
              {"title": "\ud800"}, {"metadata": {"x": b""}}, {"section_path": 7}]  # fmt: skip
     for fields in cases:
         with pytest.raises(InvalidArgument):

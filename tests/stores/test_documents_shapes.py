@@ -27,7 +27,7 @@ OWN_KEYS = st.dictionaries(
     JSON,
     max_size=3,
 )
-LEAF_KEYS = st.fixed_dictionaries(
+LEAF_KEYS: st.SearchStrategy[Any] = st.fixed_dictionaries(
     {},
     optional={
         "title": STRING,

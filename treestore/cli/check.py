@@ -12,6 +12,7 @@ import click
 import rich_click
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from treestore.cli import logs
 from treestore.cli.console import clean, errors, output, plural, print_json, size
 from treestore.engine.check import CheckReport, check_engine
 from treestore.engine.directory import open_engine
@@ -37,6 +38,7 @@ def check(data: Path, as_json: bool) -> int:
 
     Opening recovers the log first, as a server would. Exit code 1 where anything is wrong.
     """
+    logs.configure("warning")
     report, page_size_bytes = _check(data)
     if as_json:
         print_json({"ok": report.ok, **attrs.asdict(report)})

@@ -13,6 +13,13 @@ WIDE = 1_000
 """Columns where output goes to a file or a pipe: nothing is wrapped or cut there."""
 
 
+class _Console(Console):
+    """A console that leaves a closed pipe to `treestore.cli.main`, like every other error."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def output() -> Console:
     """The console for results: standard output, in colour only on a terminal."""
     return _console(sys.stdout)
@@ -26,18 +33,13 @@ def errors() -> Console:
 def _console(stream: TextIO) -> Console:
     # rich looks at NO_COLOR itself, and draws no colours on anything but a terminal.
     width = None if stream.isatty() else WIDE
-    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+    return _Console(file=stream, width=width, highlight=False, soft_wrap=False)
 
 
 def print_json(value: Any) -> None:
     """Print ``value`` (attrs classes, lists, dicts …) as one JSON document."""
     encoded = msgspec.json.format(msgspec.json.encode(value), indent=2)
     sys.stdout.write(encoded.decode() + "\n")
-
-
-def one_line(text: str) -> str:
-    """``text`` as one line without control characters."""
-    return clean(" ".join(text.split()))
 
 
 def clean(text: str, keep: str = "") -> str:

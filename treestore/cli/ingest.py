@@ -13,7 +13,8 @@ import rich_click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
 
-from treestore.cli.console import clean, errors, one_line, output, plural, print_json
+from treestore.cli.console import clean, errors, output, plural, print_json
+from treestore.cli.main import one_line
 from treestore.cli.source import FORMATS, Source, read_source
 from treestore.cli.target import Target, run, target_options
 from treestore.errors import OutcomeUnknown, TreeStoreError, Unauthenticated, Unavailable
@@ -155,7 +156,9 @@ async def ingest_files(
             shown = clean(file.name)
             try:
                 progress.update(bar, description=f"reading {shown}")
-                source = await trio.to_thread.run_sync(read_source, file, kind)
+                source = await trio.to_thread.run_sync(
+                    read_source, file, kind, abandon_on_cancel=True
+                )
                 found = plural(source.node_count, "node")
                 progress.update(bar, description=f"storing {shown}: {found}")
                 document = await store(db, file, source, names)

@@ -13,6 +13,7 @@ However a command ends, its user sees at most one line on standard error and one
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
@@ -23,8 +24,6 @@ import click
 import rich_click
 from click.shell_completion import shell_complete
 
-from treestore.cli import bench, check, get, ingest, logs, serve, stats, tree
-from treestore.cli.console import one_line
 from treestore.errors import TreeStoreError
 
 TRACEBACK_VARIABLE = "TREESTORE_TRACEBACK"
@@ -39,26 +38,33 @@ def installed_version() -> str:
         return "unknown"
 
 
+COMMANDS = ("bench", "check", "get", "ingest", "serve", "stats", "tree")
+"""Each is a command of that name in a module of that name, here in `treestore.cli`."""
+
+
+class _Commands(rich_click.RichGroup):
+    """Loads a command's module when it is asked for: half of a short command is its imports."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"treestore.cli.{cmd_name}")
+        command = getattr(module, cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
 @click.group(
-    cls=rich_click.RichGroup,
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Settings come from flags, then TREESTORE_* variables, then the file of --config.",
 )
 @click.version_option(installed_version(), prog_name="treestore", message="%(prog)s %(version)s")
 def cli() -> None:
     """TreeStore: storage for applications that reason over documents."""
-
-
-for _command in (
-    serve.serve,
-    ingest.ingest,
-    tree.tree,
-    get.get,
-    stats.stats,
-    check.check,
-    bench.bench,
-):
-    cli.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -71,7 +77,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    logs.configure("warning")
     sys.exit(guarded(lambda: _run(list(sys.argv[1:] if arguments is None else arguments))))
 
 
@@ -139,6 +144,11 @@ def _report(error: BaseException) -> int:
             f"({TRACEBACK_VARIABLE}=1 shows where)"
         )
     return 1
+
+
+def one_line(text: str) -> str:
+    """``text`` as one line without control characters."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
 
 
 def _say(line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ import attrs
 import click
 import trio
 
+from treestore.cli import logs
 from treestore.errors import InvalidArgument
 
 P = ParamSpec("P")
@@ -111,8 +113,6 @@ def _choose(
     tls_ca: Path | None,
 ) -> Target:
     # A flag wins over a variable, so the two are told apart before one is chosen.
-    import os
-
     if data is not None and address is not None:
         raise click.UsageError("--data and --connect exclude each other; give one.", context)
     if data is None and address is None:
@@ -128,5 +128,6 @@ def _choose(
 
 
 def run(main: Callable[[], Awaitable[T]]) -> T:
-    """`trio.run`, with Ctrl-C as a plain cancellation where tasks can clean up."""
+    """`trio.run` for a command: only warnings are logged."""
+    logs.configure("warning")
     return trio.run(main)

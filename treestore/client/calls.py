@@ -64,7 +64,7 @@ class Backoff:
     _next_s: float = attrs.field(init=False, default=0.0)
 
     def reset(self) -> None:
-        """An attempt succeeded."""
+        """The last attempt came to something."""
         self._next_s = 0.0
 
     def next(self) -> float:

@@ -159,11 +159,13 @@ class Connection:
                 for message in self._protocol.receive_data(data):
                     if isinstance(message, Welcome):
                         self.welcome = message
+                        self._duplex.outbox.limit(message.limits)
                         return
                     assert isinstance(message, Goodbye)
                     raise errors.from_code(message.code, message.message)
         except (trio.BrokenResourceError, ssl.SSLError) as error:
-            raise Unavailable(f"The connection broke during the hello: {error}.") from error
+            why = error.__cause__ or error  # trio wraps what TLS says.
+            raise Unavailable(f"The connection broke during the hello: {why}.") from error
         except RemoteProtocolError as error:
             raise errors.ProtocolError(str(error)) from None
 

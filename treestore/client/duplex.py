@@ -14,6 +14,7 @@ Nothing is raised from `append`, `flush_now` and `flush_soon`.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -35,6 +36,8 @@ class Duplex:
         self.sent_bytes = 0
         self.blocked_since: float | None = None
         """`trio.current_time` since when the peer takes nothing; None while it reads."""
+        self.on_empty: Callable[[], None] | None = None
+        """Called whenever everything that waited was written; must not raise."""
         self._socket: trio.socket.SocketType | None = None
         if os.name == "posix" and type(stream) is trio.SocketStream:
             self._socket = stream.socket
@@ -122,6 +125,8 @@ class Duplex:
             self.flush_soon()
         elif self.outbox:
             self.flush_soon()
+        elif self.on_empty is not None:
+            self.on_empty()
 
     async def run_writer(self) -> None:
         """Write what is queued, until cancelled. One task runs it."""
@@ -151,6 +156,8 @@ class Duplex:
         self._drained.unpark_all()
         if self._failed is not None:
             raise trio.BrokenResourceError("the connection broke") from self._failed
+        if self.on_empty is not None:
+            self.on_empty()
 
     async def _write_rest(self) -> None:
         if self._socket is None:

@@ -26,6 +26,9 @@ from treestore.stores.operation import Operation
 CONNECT_TIMEOUT_S = 10.0
 """One attempt to connect and say hello."""
 
+LASTING_S = 1.0
+"""A connection that held this long counts as a success: the next wait begins small again."""
+
 
 class Pool:
     """The connections of a client."""
@@ -78,8 +81,8 @@ class Pool:
                         self._notify()  # Those who wait are told; waiting will not help them.
                     await trio.sleep(backoff.next())
                     continue
-            backoff.reset()
             self._last_error = None
+            opened_at = trio.current_time()
             self._connections.append(connection)
             self._notify()
             try:
@@ -88,6 +91,8 @@ class Pool:
                 self._connections.remove(connection)
             connection = None
             # A server that accepts and hangs up at once must not be hammered.
+            if trio.current_time() - opened_at > LASTING_S:
+                backoff.reset()
             await trio.sleep(backoff.next())
 
     async def connect(self) -> Connection:

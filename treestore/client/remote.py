@@ -20,6 +20,8 @@ from treestore.errors import InvalidArgument, SnapshotExpired
 from treestore.stores.operation import Async, Operation, ReadOnly, ReadWrite
 
 if TYPE_CHECKING:
+    from treestore.stores.admin import Admin
+    from treestore.stores.documents.service import Documents
     from treestore.stores.kv import KV
 
 SERVICES = {
@@ -156,6 +158,7 @@ class RemoteSnapshot:
     """Read-only services that see one state of the database."""
 
     kv: KV[Async, ReadOnly]
+    documents: Documents[Async, ReadOnly]
 
     def __init__(self, caller: SnapshotCaller, number: int) -> None:
         self.number = number
@@ -167,6 +170,8 @@ class RemoteDatabase:
     """A database on a server. Made by `connect`; belongs to one event loop."""
 
     kv: KV[Async, ReadWrite]
+    documents: Documents[Async, ReadWrite]
+    admin: Admin[Async, ReadWrite]
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool

@@ -50,8 +50,9 @@ class CheckpointStatistics:
 class Checkpoint:
     """One checkpoint under way; made by `Engine.begin_checkpoint`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, repeat: bool = False) -> None:
         self._engine = engine
+        self._repeat = repeat
         self._pages = engine.pages
         self._free = engine.free_space
         self._pins = engine.pins()
@@ -70,6 +71,8 @@ class Checkpoint:
             ResourceExhausted: no room on the disk; nothing was changed, try again later.
             OSError: a write or sync failed; the page file is read-only from now on.
         """
+        if self._repeat:
+            return self._flip_again()
         began = time.perf_counter()
         self._collect(self.state.root)
         node_pages, large_runs, list_runs = self._plan()
@@ -107,6 +110,19 @@ class Checkpoint:
             written + size,
             time.perf_counter() - began,
         )
+        return meta
+
+    def _flip_again(self) -> Meta:
+        """Put what the newest slot says into the older one too.
+
+        The log may only be trimmed to the older slot's position, so after one checkpoint a full
+        log can still be full; after this it is not. No page changes.
+        """
+        newest = self._engine.slots[0]
+        meta = msgspec.structs.replace(newest, sequence=newest.sequence + 1)
+        self._pages.write_meta(meta)
+        self._pages.sync()
+        self.meta = meta
         return meta
 
     def _collect(self, ref: Ref) -> None:

@@ -320,24 +320,33 @@ class Engine:
             or self.transactions_since_checkpoint >= self.options.checkpoint_records
         )
 
-    def begin_checkpoint(self) -> Checkpoint | None:
+    def begin_checkpoint(self, *, repeat: bool = False) -> Checkpoint | None:
         """Start a checkpoint of the newest durable state; None where there is nothing to do.
 
         ``run`` it in any one thread, then call `finish_checkpoint`.
+
+        Args:
+            repeat: where nothing changed since the last one, bring the older slot up to the newer
+                so that all of the log before it can go.
         """
         self._ensure_open()
         if self.checkpoint is not None:
             raise AssertionError("a checkpoint is running already")
-        if self.slots and self.durable.number == self.slots[0].number:
+        unchanged = bool(self.slots) and self.durable.number == self.slots[0].number
+        if unchanged and not (repeat and self.slots[-1].log_position != self._wanted_position()):
             return None
         self.pages.ensure_writable()
-        self.checkpoint = Checkpoint(self)
+        self.checkpoint = Checkpoint(self, repeat=unchanged)
         self._counted = (
             self.log_bytes_since_checkpoint,
             self.transactions_since_checkpoint,
             self.dirty_pages,
         )
         return self.checkpoint
+
+    def _wanted_position(self) -> tuple[int, ...]:
+        """Log position of the older slot once both say the same; with one slot, never there."""
+        return self.slots[0].log_position if len(self.slots) > 1 else ()
 
     def finish_checkpoint(self) -> LogPosition | None:
         """End the running checkpoint, whether it succeeded or not.

@@ -1,8 +1,9 @@
 """Documents and their nodes, as every face of TreeStore returns them.
 
 The classes are also the record format: a stored record is the msgpack map of the fields by name,
-in the order declared here, and the same bytes go over the wire. A field may be added with a
-default; none may be renamed.
+in the order declared here, and the same bytes go over the wire. (A store writes records from
+dicts: given a slotted attrs object, msgspec orders the fields as it likes.) A field may be added
+with a default, before ``text``; none may be renamed.
 """
 
 from __future__ import annotations

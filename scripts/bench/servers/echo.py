@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import msgspec
@@ -48,7 +48,7 @@ async def _main() -> None:
 
 
 @contextmanager
-def run_echo() -> Iterator[str]:
+def run_echo() -> Generator[str, None, None]:
     """Run the echo in a process of its own; gives its address."""
     process = subprocess.Popen(
         [sys.executable, "-m", __name__], stdout=subprocess.PIPE, cwd=ROOT, text=True

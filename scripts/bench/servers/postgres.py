@@ -1,4 +1,4 @@
-"""A PostgreSQL cluster for the time of a run: its own directory, a free port, default durability."""
+"""A PostgreSQL cluster for the time of a run: own directory, free port, default durability."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def run_postgres(directory: Path) -> Iterator[tuple[str, str]]:
+def run_postgres(directory: Path) -> Generator[tuple[str, str], None, None]:
     """Run a new cluster in ``directory`` (made here); gives address and version.
 
     Raises:
@@ -76,7 +76,15 @@ def run_postgres(directory: Path) -> Iterator[tuple[str, str]]:
     # Our own locale and environment must not change what is measured.
     environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
     settings: dict[str, Any] = {"cwd": directory, "env": environment, **user}
-    initialise = [programs / "initdb", "-D", directory / "cluster", "-A", "trust", "-U", "bench"]
+    initialise: list[str | Path] = [
+        programs / "initdb",
+        "-D",
+        directory / "cluster",
+        "-A",
+        "trust",
+        "-U",
+        "bench",
+    ]
     initialise += ["--no-locale", "--encoding=UTF8"]
     done = subprocess.run(initialise, capture_output=True, text=True, check=False, **settings)
     if done.returncode:
@@ -107,7 +115,7 @@ def run_postgres(directory: Path) -> Iterator[tuple[str, str]]:
             _stop(process)
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _wait(process: subprocess.Popen[Any], port: int, log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -120,7 +128,7 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     raise NoPostgres(f"PostgreSQL did not start: {lines[-1] if lines else 'it said nothing'}")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[Any]) -> None:
     for number, patience_s in ((signal.SIGINT, 30), (signal.SIGQUIT, 10), (signal.SIGKILL, 10)):
         if process.poll() is not None:
             return

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def run_treestore(
     *options: str,
     module: Sequence[str] = ("treestore.cli",),
     log: Path | None = None,
-) -> Iterator[RunningServer]:
+) -> Generator[RunningServer, None, None]:
     """Run a server on ``directory``; stopped at the exit.
 
     Args:

@@ -74,7 +74,7 @@ def main() -> None:
         options["instruments"] = [*options.get("instruments", ()), watch]
         return plain_run(main, *args, **options)
 
-    trio.run = watched_run
+    trio.run = watched_run  # type: ignore[assignment]
     from treestore.cli import main as command_line  # Only now: it may import trio's run.
 
     try:

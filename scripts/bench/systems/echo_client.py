@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Any
@@ -97,7 +97,7 @@ class EchoClient:
 
 
 @asynccontextmanager
-async def open_workloads(config: Config) -> AsyncIterator[AsyncWorkloads]:
+async def open_workloads(config: Config) -> AsyncGenerator[AsyncWorkloads, None]:
     """Connect and offer the workloads."""
     host, _, port = config.address.rpartition(":")
     stream = await trio.open_tcp_stream(host, int(port))

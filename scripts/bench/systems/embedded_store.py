@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from itertools import count, islice
 from pathlib import Path
@@ -75,7 +75,7 @@ class Embedded:
 
 
 @asynccontextmanager
-async def open_workloads(config: Config) -> AsyncIterator[AsyncWorkloads]:
+async def open_workloads(config: Config) -> AsyncGenerator[AsyncWorkloads, None]:
     """Load the table and offer the workloads."""
     rows = sorted_rows(config.sizes.keys)
     path = Path(config.directory) / "table.treestore"

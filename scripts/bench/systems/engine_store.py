@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
@@ -15,6 +15,7 @@ from scripts.bench.data import Row, some_keys, sorted_rows
 from scripts.bench.systems.batches import INSERTS, batches
 from scripts.bench.worker import Config, Sample, serve
 from treestore.engine.directory import open_engine
+from treestore.engine.disk import File
 from treestore.engine.engine import Engine
 from treestore.engine.options import EngineOptions, Environment
 from treestore.engine.realdisk import RealDisk, RealFile
@@ -30,7 +31,7 @@ class UnsyncedFile(RealFile):
 class UnsyncedDisk(RealDisk):
     """A disk of such files."""
 
-    def open(self, path: str, *, create: bool = False, read_only: bool = False) -> RealFile:
+    def open(self, path: str, *, create: bool = False, read_only: bool = False) -> File:
         """As `RealDisk.open`."""
         file = super().open(path, create=create, read_only=read_only)
         file.__class__ = UnsyncedFile
@@ -84,7 +85,7 @@ class EngineStore:
 
 
 @contextmanager
-def open_workloads(config: Config) -> Iterator[Mapping[str, Callable[..., Sample]]]:
+def open_workloads(config: Config) -> Generator[Mapping[str, Callable[..., Sample]], None, None]:
     """Load the table and offer the workloads."""
     rows = sorted_rows(config.sizes.keys)
     environment = Environment(UnsyncedDisk(), time.time_ns, random.SystemRandom())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from itertools import count, islice
 from pathlib import Path
@@ -103,7 +103,7 @@ class Lmdb:
 
 
 @contextmanager
-def open_workloads(config: Config) -> Iterator[Mapping[str, Callable[..., Sample]]]:
+def open_workloads(config: Config) -> Generator[Mapping[str, Callable[..., Sample]], None, None]:
     """Load the table and offer the workloads."""
     rows = sorted_rows(config.sizes.keys)
     with _open(Path(config.directory) / "table.lmdb") as environment:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from time import perf_counter
@@ -124,7 +124,7 @@ class Postgres:
         self._keys = some_keys(sorted_rows(20_000), 5)
 
     @asynccontextmanager
-    async def _sources(self, callers: int, separate: bool) -> AsyncIterator[list[Any]]:
+    async def _sources(self, callers: int, separate: bool) -> AsyncGenerator[list[Any], None]:
         """What each caller calls: the pool, or a connection that it keeps."""
         if not separate:
             yield [self._pool] * callers
@@ -187,11 +187,16 @@ def _shuffled(ids: list[str]) -> list[str]:
 
 
 @asynccontextmanager
-async def open_workloads(config: Config) -> AsyncIterator[AsyncWorkloads]:
+async def open_workloads(config: Config) -> AsyncGenerator[AsyncWorkloads, None]:
     """Load the document and offer the workloads."""
     document = make_document(config.sizes.document_nodes, config.sizes.subtree_nodes)
     host, _, port = config.address.rpartition(":")
-    options = {"host": host, "port": int(port), "user": "bench", "database": "postgres"}
+    options: dict[str, Any] = {
+        "host": host,
+        "port": int(port),
+        "user": "bench",
+        "database": "postgres",
+    }
     connection = await asyncpg.connect(**options)
     seconds = await load(connection, document)
     await connection.close()
@@ -203,7 +208,7 @@ async def open_workloads(config: Config) -> AsyncIterator[AsyncWorkloads]:
         wide_client = Postgres(config, document, wide)
 
         async def loaded() -> Sample:
-            return Sample(len(document.nodes), seconds)
+            return Sample(await pool.fetchval("SELECT count(*) FROM nodes"), seconds)
 
         yield {
             "loaded": loaded,

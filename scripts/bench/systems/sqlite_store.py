@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, contextmanager
 from itertools import count, islice
 from pathlib import Path
@@ -105,7 +105,7 @@ class Sqlite:
 
 
 @contextmanager
-def open_workloads(config: Config) -> Iterator[Mapping[str, Callable[..., Sample]]]:
+def open_workloads(config: Config) -> Generator[Mapping[str, Callable[..., Sample]], None, None]:
     """Load the table and offer the workloads."""
     rows = sorted_rows(config.sizes.keys)
     with closing(connect(Path(config.directory) / "table.sqlite")) as connection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -59,7 +59,7 @@ class TreeStoreClient:
         return Sample(len(self._document.nodes), elapsed)
 
     @asynccontextmanager
-    async def _databases(self, callers: int, separate: bool) -> AsyncIterator[list[Any]]:
+    async def _databases(self, callers: int, separate: bool) -> AsyncGenerator[list[Any], None]:
         """What each caller calls: the one client, or a client of its own."""
         if not separate:
             yield [self._database] * callers
@@ -168,7 +168,7 @@ class TreeStoreClient:
         async with trio.open_nursery() as nursery:
             for number in range(4):
                 nursery.start_soon(look_on, random.Random(number), nursery.cancel_scope)
-            while not stop.exists():
+            while not stop.exists():  # noqa: ASYNC110 - another process makes it.
                 await trio.sleep(0.02)
             nursery.cancel_scope.cancel()
         return Sample(len(latencies), perf_counter() - begin, latencies)
@@ -179,7 +179,7 @@ class TreeStoreClient:
 
 
 @asynccontextmanager
-async def open_workloads(config: Config) -> AsyncIterator[AsyncWorkloads]:
+async def open_workloads(config: Config) -> AsyncGenerator[AsyncWorkloads, None]:
     """Connect and offer the workloads."""
     document = make_document(config.sizes.document_nodes, config.sizes.subtree_nodes)
     async with treestore.connect(config.address, timeout=TIMEOUT_S) as database:

@@ -143,6 +143,7 @@ def test_trim_keeps_three_segments_and_recycles():
     disk = SimDisk()
     options = LogOptions(16384, 16384, 1 << 20)
     log = create(disk, options)
+    position = log.position
     for number in range(30):
         position = log.append([Transaction(number, [bytes(4000)])])
     assert log.live_size_bytes() == 30 * 4096
@@ -174,6 +175,7 @@ def test_trim_stops_at_the_position():
 
 def test_an_iterator_keeps_its_segments():
     log = create(SimDisk(), LogOptions(16384, 16384, 1 << 20))
+    position = log.position
     for number in range(30):
         position = log.append([Transaction(number, [bytes([number]) * 4000])])
     iterator = log.read(1)
@@ -189,6 +191,7 @@ def test_an_iterator_keeps_its_segments():
 def test_the_hard_limit_refuses_before_writing():
     disk = SimDisk()
     log = create(disk, LogOptions(16384, 65536, size_bytes_max=10 * 4096))
+    position = log.position
     for number in range(10):
         position = log.append([transaction(number)])
     assert log.room_bytes() == 0
@@ -205,6 +208,7 @@ def test_the_hard_limit_refuses_before_writing():
 
 def test_half_the_limit_always_fits_after_a_checkpoint():
     log = create(SimDisk(), LogOptions(16384, 65536, size_bytes_max=1 << 20))
+    position = log.position
     for number in range(8):
         position = log.append([Transaction(number, [bytes((1 << 19) - 100)])])
         log.trim(position)
@@ -308,6 +312,7 @@ def test_a_full_disk_does_not_stop_a_prepared_log():
 def test_a_failed_trim_latches():
     disk = SimDisk()
     log = create(disk, LogOptions(16384, 16384, 1 << 20))
+    position = log.position
     for n in range(30):
         position = log.append([Transaction(n, [bytes(4000)])])
     disk.fail_next("sync_directory", errno.EIO)
@@ -470,5 +475,7 @@ def test_a_log_is_a_list(actions):
                 assert recovered.outcome == Clean()
                 assert recovered.last.lsn in (last, last + 1)
                 assert list(recovered.transactions) == model
+            case _:
+                raise AssertionError(action)
         assert grouped(log.read(start.lsn + 1)) == model
     log.close()

@@ -6,8 +6,8 @@ import attrs
 import pytest
 
 from tests.crash.simdisk import SimDisk, SimFile
-from tests.engine.log.logs import IDENTITY, Transaction, transaction
-from treestore.engine.log import reader
+from tests.engine.log.logs import IDENTITY, transaction
+from treestore.engine.log import Transaction, reader
 from treestore.engine.log.format import padded
 from treestore.engine.log.header import SegmentHeader
 from treestore.engine.log.position import Tip

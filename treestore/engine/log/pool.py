@@ -175,7 +175,9 @@ class SparePool:
         """Create, fill with zeros, sync, rename, sync the directory.
 
         Really writing the zeros is the point: a sync after writing into blocks that were only
-        allocated has to change the file's metadata, which takes ten times as long.
+        allocated has to change the file's metadata, which takes ten times as long. They are
+        synced piece by piece, because the sync of a group waits behind what is on its way to the
+        medium: measured beside a 100 MiB segment, 4 ms at worst instead of 34.
         """
         size = fmt.padded(size)
         number = self._next_number()
@@ -186,9 +188,7 @@ class SparePool:
             file.allocate(size)
             for offset in range(0, size, len(_ZEROS)):
                 file.write_at(offset, [memoryview(_ZEROS)[: size - offset]])
-                if offset % (4096 << 20) == 0:
-                    file.sync()
-            file.sync()
+                file.sync()
             path = f"{self._directory}/{spare_name(number)}"
             self._disk.rename(temporary, path)
             self._disk.sync_directory(self._directory)

@@ -214,10 +214,11 @@ def _fields(node: dict[str, Any], plan: Plan) -> tuple[dict[str, Any], dict[str,
 
 def _metadata(node: dict[str, Any], plan: Plan, overrides: dict[str, Any]) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
-    for key in plan.unknown:
-        value = metadata[key] = node[key]
-        if type(value) not in SCALARS:
-            check_json(value, f'"{key}"')
+    for key, value in node.items():
+        if key in plan.unknown:
+            metadata[key] = value
+            if type(value) not in SCALARS:
+                check_json(value, f'"{key}"')
     if plan.metadata is not None:
         given = node[plan.metadata]
         if given is None:

@@ -333,7 +333,8 @@ def move_node(
     goal = b"" if parent_id is None else path_of(txn, editor.place, parent_id)
     if goal.startswith(path):
         raise InvalidArgument(
-            f"Node {shown(node_id)} cannot move below itself: {shown(parent_id)} is the node or lies below."
+            f"Node {shown(node_id)} cannot move below itself: {shown(parent_id)} is that node or "
+            f"one below it."
         )
     parent, old_index = _leave(editor, path, node_id)
     items = editor.take(path)

@@ -48,8 +48,8 @@ def parse_markdown(text: str, *, doc_name: str = "") -> dict[str, Any]:
         structure.append(_node(PREFACE_TITLE, number, line_num, preface))
         number += 1
     parents: list[tuple[int, dict[str, Any]]] = []
-    ends = [line for line, _, _ in headings[1:]] + [len(lines)]
-    for (line, level, title), end in zip(headings, ends, strict=True):
+    ends = [line for line, _, _ in headings] + [len(lines)]
+    for (line, level, title), end in zip(headings, ends[1:], strict=True):
         node = _node(title, number, line + 1, "\n".join(lines[line:end]).strip())
         number += 1
         while parents and parents[-1][0] >= level:

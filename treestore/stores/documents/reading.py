@@ -45,10 +45,10 @@ def no_nodes(txn: Read, place: Place, node_ids: Sequence[str]) -> NotFound:
     """The error for ids that lead nowhere: it says whether there is a document at all."""
     if txn.get(place.document) is None:
         return no_document(place)
-    shown = ", ".join(shown(node_id) for node_id in node_ids[:5])
+    names = ", ".join(shown(node_id) for node_id in node_ids[:5])
     more = f" and {len(node_ids) - 5} more" if len(node_ids) > 5 else ""
     what = "There is no node" if len(node_ids) == 1 else "There are no nodes"
-    return NotFound(f"{what} {shown}{more} in {place}.", ids=list(node_ids))
+    return NotFound(f"{what} {names}{more} in {place}.", ids=list(node_ids))
 
 
 def path_of(txn: Read, place: Place, node_id: str) -> bytes:

@@ -98,7 +98,7 @@ class Plan:
             if name is not None:
                 self.roles[name] = role
         self.derived = tuple(key for key in keys if key in DERIVED)
-        self.unknown = tuple(k for k in keys if k not in self.roles and k not in DERIVED)
+        self.unknown = frozenset(k for k in keys if k not in self.roles and k not in DERIVED)
         self.single_page = self.page_end is None and self.page_start in SINGLE_PAGE_KEYS
 
     node_id: str | None
@@ -203,8 +203,7 @@ def write_node(
         elif role == "children":
             out[key] = []
         elif role == "metadata":
-            own = set(plan.unknown)
-            out[key] = {k: v for k, v in metadata.items() if k not in own}
+            out[key] = {k: v for k, v in metadata.items() if k not in plan.unknown}
         else:
             out[key] = getattr(node, role)
     _add_missing(out, node, plan, names, flat)
@@ -227,8 +226,8 @@ def _add_missing(
         out["parent_id"] = node.parent_id
     if plan.children is None and node.child_ids and not flat:
         out[names.get("children", NAMES["children"])] = []
-    if plan.metadata is None and len(node.metadata) > len(plan.unknown):
-        own = set(plan.unknown)
+    own = plan.unknown
+    if plan.metadata is None and not node.metadata.keys() <= own:
         taken = out.keys() | ROLE_OF.keys() | DERIVED
         nested: dict[str, Any] = {}
         for key, value in node.metadata.items():

@@ -164,8 +164,8 @@ def _flat_entries(nodes: list[Any]) -> Iterator[Entry]:
             inside = node.get(key)
             if isinstance(inside, list | tuple) and any(isinstance(c, dict) for c in inside):
                 raise InvalidArgument(
-                    f"The node {shown(node.get('node_id'))} has nodes under {key!r}, but the list uses "
-                    f"parent_id; give the tree in one of the two ways."
+                    f"The node {shown(node.get('node_id'))} has nodes under {key!r}, but the "
+                    f"list uses parent_id; give the tree in one of the two ways."
                 )
         yield 0, node
 

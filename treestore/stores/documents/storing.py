@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import date
 from typing import Any
 
+import attrs
 import msgspec
 
 from treestore.errors import InvalidArgument
 from treestore.model.documents import Document
 from treestore.stores.access import Write
-from treestore.stores.documents.build import Builder, Top
+from treestore.stores.documents.build import Builder, Item, Top
 from treestore.stores.documents.forest import link
 from treestore.stores.documents.layout import (
     AFTER,
@@ -29,7 +31,7 @@ from treestore.stores.documents.policies import (
     write_entries,
 )
 from treestore.stores.documents.shapes import DocumentSource, Shapes
-from treestore.stores.documents.source import Heading, Structure, opened
+from treestore.stores.documents.source import Entry, Heading, Structure, opened
 from treestore.stores.documents.values import check_metadata, not_json
 
 
@@ -73,8 +75,74 @@ def store(
     if not isinstance(language, str) or not language:
         raise InvalidArgument('language is the name of a language, such as "english".')
     metadata = check_metadata(metadata)
-    first, last = to_period(effective_from, effective_to)
+    period = to_period(effective_from, effective_to)
     heading, entries = opened(structure)
+    prepared = _prepare(place, heading, entries)
+    own_id = heading.document.get("doc_id")
+    if pageindex_doc_id is None and isinstance(own_id, str):
+        pageindex_doc_id = own_id
+    prepared.fields = {
+        "pageindex_doc_id": pageindex_doc_id,
+        "metadata": metadata,
+        "language": language,
+    }
+    prepared.period = period
+    return prepared
+
+
+@attrs.define
+class _PreparedDocument:
+    """A document ready to be stored; called with the transaction, it is."""
+
+    place: Place
+    items: list[Item]
+    """All of its nodes' entries, ascending."""
+    source: bytes
+    root_ids: tuple[str, ...]
+    node_count: int
+    fields: dict[str, Any] = attrs.field(factory=dict)
+    period: tuple[date | None, date | None] = (None, None)
+
+    def __call__(self, txn: Write) -> Document:
+        place = self.place
+        old = txn.get(place.document)
+        if old is not None:
+            remove_nodes(txn, place)
+        entry = self._record_version(txn)
+        document = Document(
+            policy_id=place.policy_id,
+            version_id=place.version_id,
+            root_ids=self.root_ids,
+            node_count=self.node_count,
+            created_at=txn.now if old is None else decode_document(old).created_at,
+            updated_at=txn.now,
+            effective_from=entry.effective_from,
+            effective_to=entry.effective_to,
+            **self.fields,
+        )
+        txn.put_sorted(iter(self.items))
+        txn.put(place.document, encode(document))
+        txn.put(place.source, self.source)
+        return document
+
+    def _record_version(self, txn: Write) -> VersionEntry:
+        """List the version with its policy, as the one recorded last."""
+        place = self.place
+        versions = read_entries(txn, place.policy_id)
+        entry = find_entry(versions, place.version_id)
+        if entry is None:
+            entry = VersionEntry(place.version_id)
+        else:
+            versions.remove(entry)
+        versions.append(entry)
+        entry.stored = True
+        if not (entry.declared and self.period == (None, None)):
+            entry.effective_from, entry.effective_to = self.period
+        write_entries(txn, place.policy_id, versions)
+        return entry
+
+
+def _prepare(place: Place, heading: Heading, entries: Iterator[Entry]) -> _PreparedDocument:
     forest = link(entries, by_id=heading.flat)
     shapes = Shapes(heading.flat)
     builder = Builder(place, shapes)
@@ -92,48 +160,17 @@ def store(
         shapes.table(),
         forest.next_number,
     )
-    if pageindex_doc_id is None and isinstance(heading.document.get("doc_id"), str):
-        pageindex_doc_id = heading.document["doc_id"]
-    items = list(builder.items())
     root_ids = tuple(forest.ids[root] for root in forest.roots)
-    node_count = len(forest.ids)
-    del entries, structure, forest, builder
+    return _PreparedDocument(
+        place, list(builder.items()), _encoded(source), root_ids, len(forest.ids)
+    )
 
-    def apply(txn: Write) -> Document:
-        old = txn.get(place.document)
-        versions = read_entries(txn, policy_id)
-        entry = find_entry(versions, version_id)
-        if old is not None:
-            remove_nodes(txn, place)
-        if entry is None:
-            entry = VersionEntry(version_id)
-        else:
-            # Recorded anew: from now on it is the latest of its policy.
-            versions.remove(entry)
-        versions.append(entry)
-        entry.stored = True
-        if not (entry.declared and first is None and last is None):
-            entry.effective_from, entry.effective_to = first, last
-        document = Document(
-            policy_id=policy_id,
-            version_id=version_id,
-            pageindex_doc_id=pageindex_doc_id,
-            root_ids=root_ids,
-            node_count=node_count,
-            language=language,
-            metadata=metadata,
-            created_at=txn.now if old is None else decode_document(old).created_at,
-            updated_at=txn.now,
-            effective_from=entry.effective_from,
-            effective_to=entry.effective_to,
-        )
-        txn.put_sorted(iter(items))
-        txn.put(place.document, encode(document))
-        txn.put(place.source, encode(source))
-        write_entries(txn, policy_id, versions)
-        return document
 
-    return apply
+def _encoded(source: DocumentSource) -> bytes:
+    try:
+        return encode(source)
+    except UnicodeEncodeError as error:
+        raise not_json(error) from None
 
 
 def _document(heading: Heading) -> bytes:
