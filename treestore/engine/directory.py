@@ -27,7 +27,7 @@ from treestore.engine.checkpoint import Checkpoint
 from treestore.engine.disk import Disk, Lock
 from treestore.engine.engine import Engine
 from treestore.engine.freespace import FreeSpace
-from treestore.engine.log import Log, LogIdentity, LogOptions, LogPosition, Recovered
+from treestore.engine.log import Log, LogIdentity, LogOptions, LogPosition, TornTail
 from treestore.engine.meta import Meta, first_page, read_slots
 from treestore.engine.node import NO_VALUES, Node, Ref, Shape
 from treestore.engine.options import EngineOptions, Environment
@@ -57,10 +57,10 @@ class OpenReport:
 
     created: bool
     outcome: str
-    """``clean``, ``torn tail`` (the log's unacknowledged end was cut off and saved) ..."""
+    """``clean``, or ``torn tail``: the log's unacknowledged end was cut off and saved aside."""
     replayed_transactions: int
     free_space_rebuilt: bool
-    recovered: Recovered | None = None
+    torn_tail: TornTail | None = None
 
 
 @attrs.frozen
@@ -295,8 +295,9 @@ def _recover(
     except BaseException:
         file.close()
         raise
-    report = OpenReport(created, str(recovered.outcome), replayed, rebuilt, recovered)
-    return engine, report
+    torn = recovered.outcome if isinstance(recovered.outcome, TornTail) else None
+    outcome = "clean" if torn is None else "torn tail"
+    return engine, OpenReport(created, outcome, replayed, rebuilt, torn)
 
 
 def _free_space(pages: PageFile, slots: list[Meta]) -> tuple[FreeSpace, bool]:

@@ -134,12 +134,12 @@ def find_remains(file: File, header: SegmentHeader, end: int, group: int) -> Rem
         found = chunk.find(salt)
         while found >= 0:
             record = offset + found - fmt.RECORD_SALT_OFFSET
-            if record >= end:
+            its_group = _group_at(file, record) if record >= end else 0
+            if its_group > group:  # else bytes of an earlier life of the file, by chance
                 nothing = False
                 last = max(last, record + fmt.RECORD_HEADER_BYTES)
-                behind = _end_of_later_group(file, header, record, group)
-                if behind:
-                    return Remains(record, False, behind)
+                if its_group > group + 1 and _is_valid(file, header, record):
+                    return Remains(record, False, last)
             found = chunk.find(salt, found + 1)
         if offset + len(chunk) >= size:
             break
@@ -147,17 +147,21 @@ def find_remains(file: File, header: SegmentHeader, end: int, group: int) -> Rem
     return Remains(None, nothing, min(last, size))
 
 
-def _end_of_later_group(file: File, header: SegmentHeader, offset: int, group: int) -> int:
-    """Where the record at ``offset`` ends if it is valid and of group+2 or later; else 0."""
+def _group_at(file: File, offset: int) -> int:
+    """The group number of the record at ``offset``, if there is a record; 0 where the file ends."""
     head = file.read_at(offset, fmt.RECORD_HEADER_BYTES)
     if len(head) < fmt.RECORD_HEADER_BYTES:
         return 0
-    length, _, its_group = fmt.RECORD_BODY.unpack_from(head, fmt.RECORD_CRC_BYTES)[:3]
-    end: int = offset + fmt.RECORD_HEADER_BYTES + length
-    if its_group < group + 2 or end > header.size_bytes:
-        return 0
-    data = head + file.read_at(offset + len(head), length)
-    (checksum,) = fmt.CRC.unpack_from(data)
-    if crc32c(memoryview(data)[fmt.RECORD_CRC_BYTES :], header.seed) != checksum:
-        return 0
-    return end
+    group: int = fmt.RECORD_BODY.unpack_from(head, fmt.RECORD_CRC_BYTES)[2]
+    return group
+
+
+def _is_valid(file: File, header: SegmentHeader, offset: int) -> bool:
+    """Whether there is a whole record of this activation, whatever it follows."""
+    head = file.read_at(offset, fmt.RECORD_HEADER_BYTES)
+    (length,) = fmt.CRC.unpack_from(head, fmt.RECORD_CRC_BYTES)
+    if offset + len(head) + length > header.size_bytes:
+        return False
+    (checksum,) = fmt.CRC.unpack_from(head)
+    payload = file.read_at(offset + len(head), length)
+    return crc32c(payload, crc32c(head[fmt.RECORD_CRC_BYTES :], header.seed)) == checksum
