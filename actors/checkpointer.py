@@ -6,7 +6,7 @@ meanwhile; the work is done on a worker thread.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import attrs
@@ -85,7 +85,7 @@ class Checkpointer:
                 log.error("a checkpoint failed; the store is read-only now", error=str(error))
 
     @asynccontextmanager
-    async def paused(self) -> AsyncIterator[None]:
+    async def paused(self) -> AsyncGenerator[None]:
         """No checkpoint runs inside the ``async with``."""
         async with self._lock:
             yield

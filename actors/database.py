@@ -10,7 +10,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
@@ -20,7 +20,7 @@ import trio
 from actors.checkpointer import Checkpointer
 from actors.database_admin import AdminPart
 from actors.database_host import HostPart
-from actors.embedded import EmbeddedCaller
+from actors.embedded import EmbeddedCaller, InlineReader
 from actors.housekeeper import Housekeeper
 from actors.log_thread import LogThread
 from actors.mail import WriterLimits
@@ -49,6 +49,8 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
 
     def __init__(self, store: OpenStore, limits: WriterLimits | None = None) -> None:
         Services.__init__(self, EmbeddedCaller(self))
+        self.inline_readers: list[InlineReader] = []
+        self._closed = False
         self.store = store
         self.engine = store.engine
         self.log_thread = LogThread()
@@ -63,13 +65,17 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
         self.read_limiter = trio.CapacityLimiter(READ_THREADS)
         self.opened_at = trio.current_time()
         self.supervisor: Supervisor | None = None
-        self._closed = False
         HostPart.__init__(self)
 
     @property
     def report(self) -> OpenReport:
         """What opening found and did."""
         return self.store.report
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are still taken."""
+        return not self._closed
 
     def ensure_open(self) -> None:
         """Raise `Unavailable` once the database was closed."""
@@ -84,7 +90,7 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
         return self._snapshot()
 
     @asynccontextmanager
-    async def _snapshot(self) -> AsyncIterator[Services[Async, ReadOnly]]:
+    async def _snapshot(self) -> AsyncGenerator[Services[Async, ReadOnly]]:
         await trio.lowlevel.checkpoint()
         self.ensure_open()
         snapshot = self.engine.snapshot("embedded")
@@ -118,6 +124,8 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
         with trio.CancelScope(shield=True):
             await self.writer.stop()
             self._closed = True
+            for reader in self.inline_readers:
+                reader.forbid()
             if self.engine.failed is None:
                 with contextlib.suppress(TreeStoreError, OSError):
                     await self.checkpointer.checkpoint()
@@ -134,7 +142,7 @@ async def open_database(
     options: EngineOptions | None = None,
     limits: WriterLimits | None = None,
     environment: Environment | None = None,
-) -> AsyncIterator[Database]:
+) -> AsyncGenerator[Database]:
     """Open (or create) the store in ``directory`` and run its actors for the ``async with``.
 
     Args:
@@ -159,8 +167,8 @@ async def open_database(
     opening: Callable[[], OpenStore] = partial(
         open_engine, os.fspath(directory), options, environment, create=create
     )
-    with trio.CancelScope(shield=True):
-        store = await trio.to_thread.run_sync(opening)
+    # Not interruptible: a thread that cannot be abandoned either opens the store or raises.
+    store = await trio.to_thread.run_sync(opening)
     raised: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
@@ -168,7 +176,7 @@ async def open_database(
             database.start(nursery)
             try:
                 yield database
-            except BaseException as error:
+            except BaseException as error:  # noqa: ASYNC103
                 # Not through the nursery, which would wrap it into a group.
                 raised = error
             await database.stop()
@@ -178,5 +186,3 @@ async def open_database(
             raise
     if raised is not None:
         raise raised
-
-

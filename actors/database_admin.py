@@ -40,9 +40,7 @@ class AdminPart:
         checkpoints = db.checkpointer.statistics()
         if checkpoints.last_error is not None:
             problems.append(f"The last checkpoint failed: {checkpoints.last_error}")
-        actors: dict[str, str] = {
-            "writer": "ended" if db.writer.stopped.is_set() else "running"
-        }
+        actors: dict[str, str] = {"writer": "ended" if db.writer.stopped.is_set() else "running"}
         for name, status in db.supervisor.actors.items() if db.supervisor else ():
             actors[name] = "running" if status.running else "restarting"
             if status.restarts and not status.running:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import trio
 
-from actors.embedded import INLINE_BUDGET, in_thread
+from actors.embedded import SLICE_RESERVE, InlineReader, in_thread
 from actors.host import Deduplication, Done, EncodedStream, HostSnapshot, Submission
 from actors.mail import Mail
 from treestore.engine.snapshot import Snapshot
-from treestore.engine.transaction import OverBudget, ReadTransaction, WriteTransaction
+from treestore.engine.transaction import OverBudget, WriteTransaction
 from treestore.errors import InternalError, TreeStoreError
 from treestore.stores import deduplication as answers
 from treestore.stores.operation import Operation
@@ -34,7 +34,7 @@ class HostPart:
     """Implements `actors.host.Host` for `Database`."""
 
     def __init__(self) -> None:
-        self._wire_reader: ReadTransaction | None = None
+        self._inline: InlineReader | None = None
         self._watermarks: dict[bytes, int] = {}
         """Session prefix -> watermark up to which its answers were pruned."""
 
@@ -51,18 +51,22 @@ class HostPart:
         snapshot: HostSnapshot | None = None,
     ) -> bytes | None:
         """See `Host.query_now`."""
-        engine = self._database.engine
-        reader = self._wire_reader
+        database = self._database
+        reader = self._inline
         if reader is None:
-            reader = self._wire_reader = engine.read(raw=True)
-        root = engine.durable.root if snapshot is None else _pinned(snapshot).usable_root()
-        reader.renew(root, INLINE_BUDGET)
+            reader = self._inline = InlineReader(database, raw=True)
+        txn = reader.txn
+        if txn.budget < SLICE_RESERVE:
+            # A session gives way between chunks of requests, not between two of them.
+            database.ensure_open()
+            reader.end_slice()
+        txn.renew(
+            database.engine.durable.root if snapshot is None else _pinned(snapshot).usable_root()
+        )
         try:
-            return _encode(operation.function(reader, **operation.arguments(parameters)))
+            return _encode(operation.function(txn, **operation.arguments(parameters)))
         except OverBudget:
             return None
-        finally:
-            engine.pages.cache.lookups += INLINE_BUDGET - reader.budget
 
     async def query(
         self,
@@ -86,16 +90,14 @@ class HostPart:
         operation: Operation,
         parameters: msgspec.Struct,
         snapshot: HostSnapshot | None = None,
-    ) -> AsyncIterator[EncodedStream]:
+    ) -> AsyncGenerator[EncodedStream]:
         """See `Host.stream`."""
         await trio.lowlevel.checkpoint()
         engine = self._database.engine
         own = engine.snapshot(operation.name) if snapshot is None else None
         pinned = own or _pinned(cast("HostSnapshot", snapshot))
         try:
-            items = operation.function(
-                pinned.read(raw=True), **operation.arguments(parameters)
-            )
+            items = operation.function(pinned.read(raw=True), **operation.arguments(parameters))
             yield _Batches(items)
         finally:
             if own is not None:
@@ -121,13 +123,10 @@ class HostPart:
         """See `Host.submit`."""
         function = operation.function
         arguments = operation.arguments(parameters)
-        run: Callable[[WriteTransaction], bytes]
-        if deduplication is None:
-
-            def run(txn: WriteTransaction) -> bytes:
-                return _encode(function(txn, **arguments))
-
-        else:
+        run: Callable[[WriteTransaction], bytes] = lambda txn: _encode(  # noqa: E731
+            function(txn, **arguments)
+        )
+        if deduplication is not None:
             run = self._once(
                 operation.name,
                 _encode(parameters),
@@ -139,7 +138,7 @@ class HostPart:
             lambda result, error: done(result if error is None else _typed(error)),
             size=size_bytes,
             deadline=deadline,
-            long=size_bytes > LONG_SIZE_BYTES,
+            long=operation.long or size_bytes > LONG_SIZE_BYTES,
             raw=True,
         )
         return mail if self._database.writer.submit(mail) else None

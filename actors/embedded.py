@@ -9,7 +9,7 @@ starve the others.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,33 +17,56 @@ import trio
 
 from actors.mail import Mail
 from treestore.engine.snapshot import Snapshot
-from treestore.engine.transaction import OverBudget, ReadTransaction
+from treestore.engine.transaction import UNLIMITED, OverBudget, ReadTransaction
 from treestore.errors import Unavailable
 from treestore.stores.operation import Operation
 
 if TYPE_CHECKING:
     from actors.database import Database
 
-INLINE_BUDGET = 1000
-"""Look-ups and leaves that a query may spend on the event loop: about two milliseconds."""
+SLICE_BUDGET = 500
+"""Look-ups and leaves that may be spent on the event loop between two checkpoints: about a
+millisecond. A budget rather than a clock: reading the clock costs a tenth of a look-up."""
+
+SLICE_RESERVE = 100
+"""A query begins with at least this much; with less left it waits for the next slice."""
 
 PACE_S = 0.001
+"""The same for streams, whose items differ too much in size to be counted."""
+
 LONG_ITEMS = 200
 """A command with a list longer than this is run on a thread."""
 
 
-class Pace:
-    """Lets a task that makes many short calls give way once a millisecond."""
+class InlineReader:
+    """The transaction that queries on the event loop use one after the other.
 
-    __slots__ = ("until",)
+    Its budget lasts for a slice of work; `next_slice` starts another one.
+    """
 
-    def __init__(self) -> None:
-        self.until = 0.0
+    __slots__ = ("_database", "txn")
 
-    async def rest(self) -> None:
+    def __init__(self, database: Database, *, raw: bool) -> None:
+        self._database = database
+        budget = SLICE_BUDGET if database.is_open else -1
+        self.txn = database.engine.read(budget=budget, raw=raw)
+        database.inline_readers.append(self)
+
+    def end_slice(self) -> None:
+        """Account for what was spent, and allow as much again."""
+        txn = self.txn
+        self._database.engine.pages.cache.lookups += SLICE_BUDGET - max(txn.budget, 0)
+        txn.budget = SLICE_BUDGET
+
+    def forbid(self) -> None:
+        """The database is closed: make the next query notice."""
+        self.txn.budget = -1
+
+    async def next_slice(self) -> None:
         """Let the other tasks run, and see whether this one was cancelled."""
+        self._database.ensure_open()
         await trio.lowlevel.checkpoint()
-        self.until = time.perf_counter() + PACE_S
+        self.end_slice()
 
 
 class EmbeddedCaller:
@@ -52,7 +75,7 @@ class EmbeddedCaller:
     def __init__(self, database: Database, snapshot: Snapshot | None = None) -> None:
         self._database = database
         self._snapshot = snapshot
-        self._pace = Pace()
+        self._reader: InlineReader | None = None
 
     def bind(self, operation: Operation) -> Callable[..., Any]:
         """The callable that stands behind ``db.service.method``."""
@@ -70,45 +93,50 @@ class EmbeddedCaller:
 
     def _bind_query(self, operation: Operation) -> Callable[..., Any]:
         function = operation.function
-        database, snapshot, pace = self._database, self._snapshot, self._pace
+        database, snapshot = self._database, self._snapshot
         engine = database.engine
-        reader = engine.read(budget=INLINE_BUDGET)
-        cache = engine.pages.cache
-        clock = time.perf_counter
+        if self._reader is None:
+            self._reader = InlineReader(database, raw=False)
+        next_slice = self._reader.next_slice
+        txn = self._reader.txn
 
         async def query(*args: Any, **kwargs: Any) -> Any:
-            if clock() > pace.until:
-                database.ensure_open()
-                await pace.rest()
-            if snapshot is None:
-                reader.renew(engine.durable.root, INLINE_BUDGET)
-            else:
-                reader.renew(snapshot.usable_root(), INLINE_BUDGET)
+            if txn.budget < SLICE_RESERVE:
+                await next_slice()
+            txn.renew(snapshot.usable_root())  # type: ignore[union-attr]
             try:
-                return function(reader, *args, **kwargs)
+                return function(txn, *args, **kwargs)
             except OverBudget:
-                pass
-            finally:
-                cache.lookups += INLINE_BUDGET - reader.budget
-            return await in_thread(
-                database, snapshot, lambda txn: function(txn, *args, **kwargs), raw=False
-            )
+                return await self._in_thread(function, args, kwargs)
 
-        return query
+        async def query_newest(*args: Any, **kwargs: Any) -> Any:
+            if txn.budget < SLICE_RESERVE:
+                await next_slice()
+            # What `renew` does, without the call.
+            txn.root = engine.durable.root
+            txn.time = None
+            try:
+                return function(txn, *args, **kwargs)
+            except OverBudget:
+                return await self._in_thread(function, args, kwargs)
+
+        return query_newest if snapshot is None else query
+
+    async def _in_thread(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        return await in_thread(
+            self._database, self._snapshot, lambda txn: function(txn, *args, **kwargs), raw=False
+        )
 
     def _bind_command(self, operation: Operation) -> Callable[..., Any]:
         function, database = operation.function, self._database
 
         async def command(*args: Any, **kwargs: Any) -> Any:
             database.ensure_open()
-            long = any(isinstance(arg, list | tuple) and len(arg) > LONG_ITEMS for arg in args)
-            long = long or any(
-                isinstance(arg, list | tuple) and len(arg) > LONG_ITEMS for arg in kwargs.values()
-            )
+            long = operation.long or _has_long_list(args) or _has_long_list(kwargs.values())
             return await database.writer.execute(
-                lambda outcome: Mail(
-                    lambda txn: function(txn, *args, **kwargs), outcome, long=long
-                )
+                lambda outcome: Mail(lambda txn: function(txn, *args, **kwargs), outcome, long=long)
             )
 
         return command
@@ -119,9 +147,7 @@ class EmbeddedCaller:
         async def prepared(*args: Any, **kwargs: Any) -> Any:
             database.ensure_open()
             apply = await trio.to_thread.run_sync(partial(function, *args, **kwargs))
-            return await database.writer.execute(
-                lambda outcome: Mail(apply, outcome, long=True)
-            )
+            return await database.writer.execute(lambda outcome: Mail(apply, outcome, long=True))
 
         return prepared
 
@@ -133,6 +159,13 @@ class EmbeddedCaller:
             return await function(database, *args, **kwargs)
 
         return action
+
+
+def _has_long_list(arguments: Iterable[Any]) -> bool:
+    for argument in arguments:
+        if isinstance(argument, list | tuple) and len(argument) > LONG_ITEMS:
+            return True
+    return False
 
 
 def _bind_refusal(operation: Operation) -> Callable[..., Any]:
@@ -182,12 +215,14 @@ class EmbeddedStream:
         **kwargs: Any,
     ) -> None:
         database.ensure_open()
+        self._database = database
         self._own = database.engine.snapshot(operation.name) if snapshot is None else None
         pinned = self._own or snapshot
         assert pinned is not None
         self._items: Iterator[Any] | None = None
         try:
-            self._items = operation.function(pinned.read(), *args, **kwargs)
+            self._read = pinned.read()
+            self._items = operation.function(self._read, *args, **kwargs)
         except BaseException:
             self._release()
             raise
@@ -196,6 +231,7 @@ class EmbeddedStream:
     def _release(self) -> None:
         self._items = None
         if self._own is not None:
+            self._database.engine.pages.cache.lookups += UNLIMITED - self._read.budget
             self._own.close()
             self._own = None
 

@@ -56,8 +56,10 @@ class EncodedStream(Protocol):
 class HostSnapshot(Protocol):
     """A pinned snapshot that belongs to a session."""
 
-    number: int
-    """Commit number that it shows."""
+    @property
+    def number(self) -> int:
+        """Commit number that it shows."""
+        ...
 
     def close(self) -> None:
         """Let go of it; closing twice is harmless."""

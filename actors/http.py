@@ -170,8 +170,8 @@ class _Conversation:
                 await self._refuse(refused.status, refused.text)
                 return
             except trio.TooSlowError:
-                if self.connection.our_state is h11.SEND_RESPONSE:
-                    await self._refuse(408, "The request took too long to arrive.")
+                # (Where the answer took too long to leave, this says nothing more.)
+                await self._refuse(408, "The request took too long to arrive.")
                 return
             if self.connection.our_state is not h11.DONE:
                 return  # MUST_CLOSE: the peer asked for it, or speaks HTTP/1.0.

@@ -49,7 +49,7 @@ class LogThread:
             failure: BaseException | None = None
             try:
                 result = job()
-            except BaseException as error:
+            except BaseException as error:  # noqa: ASYNC103
                 failure = error
             # Not kept alive until the next job comes.
             del item, job

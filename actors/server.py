@@ -16,7 +16,7 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from functools import partial
 
 import attrs
@@ -108,7 +108,7 @@ async def serve(
             work = trio.CancelScope()
             nursery.start_soon(_watch_signals, signals, stopping, work)
             with work:
-                await _run(settings, tls, stopping, as_json, task_status)
+                await _run(settings, tls, stopping, as_json, lambda at: task_status.started(at))
             nursery.cancel_scope.cancel()
     log.info("stopped")
 
@@ -131,11 +131,10 @@ async def _run(
     tls: ssl.SSLContext | None,
     stopping: trio.Event,
     as_json: bool,
-    task_status: trio.TaskStatus[Addresses],
+    started: Callable[[Addresses], None],
 ) -> None:
     assert settings.data_dir is not None  # settings.check
     async with open_database(settings.data_dir, options=_engine_options(settings)) as database:
-        log.info("opened", data=str(settings.data_dir), outcome=str(database.report.outcome))
         if stopping.is_set():
             return
         async with trio.open_nursery() as nursery:
@@ -145,8 +144,10 @@ async def _run(
             gc.freeze()
             addresses = ports.addresses()
             _announce(settings, addresses, as_json)
+            # Not sooner: a server that cannot start says so in one line, and nothing else.
+            log.info("opened", data=str(settings.data_dir), outcome=str(database.report.outcome))
             log.info("ready", **attrs.asdict(addresses))
-            task_status.started(addresses)
+            started(addresses)
             await stopping.wait()
             ports.stop()
             # The ports keep to their own grace period; this is the fence behind it.
@@ -239,7 +240,7 @@ def _announce(settings: ServerSettings, addresses: Addresses, as_json: bool) -> 
 
 
 @contextlib.contextmanager
-def _bind_errors(flag: str, host: str, port: int) -> Iterator[None]:
+def _bind_errors(flag: str, host: str, port: int) -> Generator[None, None, None]:
     try:
         yield
     except OSError as error:

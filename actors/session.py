@@ -134,7 +134,8 @@ class Session:
                 with suppress(LocalProtocolError):
                     self._duplex.append(self._connection.refuse(*self._goodbye))
             if self._linger:
-                await self._duplex.linger(LINGER_S, 4 * self._limits.frame_size_bytes_max)
+                with trio.move_on_after(LINGER_S, shield=True):
+                    await self._duplex.linger(LINGER_S, 4 * self._limits.frame_size_bytes_max)
             self.count_bytes()
             await self._duplex.aclose()
 

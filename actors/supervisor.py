@@ -44,9 +44,7 @@ class Supervisor:
         status = self.actors[name] = ActorStatus(name)
         self._nursery.start_soon(self._keep_running, status, run, name=f"actor {name}")
 
-    async def _keep_running(
-        self, status: ActorStatus, run: Callable[[], Awaitable[None]]
-    ) -> None:
+    async def _keep_running(self, status: ActorStatus, run: Callable[[], Awaitable[None]]) -> None:
         back_off = BACK_OFF_S_MIN
         while True:
             began = trio.current_time()

@@ -77,8 +77,7 @@ class Writer:
         if self.engine.failed is not None:
             raise self.engine.read_only()
         if len(self._mailbox) >= self.limits.mailbox_count_max or (
-            self._mailbox_bytes + mail.size > self.limits.mailbox_size_bytes_max
-            and self._mailbox
+            self._mailbox_bytes + mail.size > self.limits.mailbox_size_bytes_max and self._mailbox
         ):
             return False
         self._mailbox.append(mail)
@@ -90,7 +89,9 @@ class Writer:
         """Return once the mailbox had room."""
         await self._room.park()
 
-    async def execute(self, mail_of: Callable[[Callable[[Any, Exception | None], None]], Mail]) -> Any:
+    async def execute(
+        self, mail_of: Callable[[Callable[[Any, Exception | None], None]], Mail]
+    ) -> Any:
         """Run one command and wait until it is durable.
 
         Cancellation: before the writer began it, the command is taken back and never applied;

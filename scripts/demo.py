@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from subprocess import PIPE, TimeoutExpired
@@ -31,7 +31,7 @@ from treestore.cli import logs
 from treestore.cli.console import clean, output, plural
 from treestore.cli.get import pages_of
 from treestore.cli.ingest import Naming, ingest_files
-from treestore.cli.main import guarded
+from treestore.cli.program import guarded
 from treestore.cli.tree import documents_table, drawn, label
 from treestore.errors import InvalidArgument, Unavailable
 from treestore.model.documents import Document, Node
@@ -69,7 +69,7 @@ class Server:
 
 
 @asynccontextmanager
-async def running_server(data: Path, log: IO[bytes]) -> AsyncIterator[Server]:
+async def running_server(data: Path, log: IO[bytes]) -> AsyncGenerator[Server, None]:
     """A server on ``data`` and free ports; killed at the exit if it still runs."""
     ports = [argument for name in ("", "http-", "metrics-") for argument in (f"--{name}port", "0")]
     began = time.perf_counter()

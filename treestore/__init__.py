@@ -1,7 +1,7 @@
 """TreeStore: the storage layer for applications that reason over documents.
 
-    async with treestore.open("data") as db: ...              # embedded, in a trio program
-    async with treestore.connect("127.0.0.1:7707") as db: ... # a client
+async with treestore.open("data") as db: ...              # embedded, in a trio program
+async with treestore.connect("127.0.0.1:7707") as db: ... # a client
 """
 
 from __future__ import annotations

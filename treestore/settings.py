@@ -104,7 +104,7 @@ class ServerSettings:
             low, value = field.metadata["low"], getattr(self, field.name)
             if low is not None and value is not None and not value >= low:
                 raise InvalidArgument(f"{flag_of(field)} is at least {low}, not {value}.")
-            if field.name.endswith("port") and not 0 <= value <= 65535:
+            if field.name.endswith("port") and value not in range(65536):
                 raise InvalidArgument(f"{flag_of(field)} is 0 to 65535, not {value}.")
         if self.data_dir is None:
             raise InvalidArgument(

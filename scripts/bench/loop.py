@@ -76,10 +76,14 @@ def _note(result: Result, record: Path, sample: Sample) -> None:
     )
     begin, end = sample.details["begin"], sample.details["end"]
     long = json.loads(record.with_suffix(".long").read_text())
-    names = Counter(name for at, name in long if begin <= at < end)
+    long = [entry for entry in long if begin <= entry[0] < end]
+    names = Counter(name for *_, name in long)
+    busy = Counter(name for _, _, used, name in long if used > LONG_S)
     if names:
-        worst = ", ".join(f"{name} ({count})" for name, count in names.most_common(5))
-        result.notes.append(f"Steps over 5 ms, by task: {worst}.")
+        worst = ", ".join(f"{name} {count} ({busy[name]})" for name, count in names.most_common(5))
+        result.notes.append(
+            f"Steps over 5 ms by task (in brackets: those that used that much themselves): {worst}."
+        )
 
 
 def _within(record: Path, name: str, sample: Sample) -> NDArray[numpy.float64]:

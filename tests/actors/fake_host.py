@@ -6,7 +6,7 @@ Commands are applied in the order submitted: at once, or when a test calls `run_
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -236,7 +236,7 @@ class FakeHost:
         operation: Operation,
         parameters: msgspec.Struct,
         snapshot: HostSnapshot | None = None,
-    ) -> AsyncIterator[FakeStream]:
+    ) -> AsyncGenerator[FakeStream]:
         data = dict(self.data) if snapshot is None else snapshot.data  # type: ignore[attr-defined]
         self.streams += 1
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from treestore.errors import (
 @asynccontextmanager
 async def database(
     disk: SimDisk, options: EngineOptions = SMALL, limits: WriterLimits | None = None
-) -> AsyncIterator[Database]:
+) -> AsyncGenerator[Database]:
     """A database on a simulated disk."""
     async with open_database(
         "/db", options=options, limits=limits, environment=environment(disk)
@@ -116,7 +116,7 @@ async def test_snapshots_and_scans_keep_one_state(tmp_path: Path) -> None:
             assert first[1] == b"old"
             assert set(rest) == {b"old"}
             with pytest.raises(Unavailable, match="read-only"):
-                await snapshot.kv.put(b"a", b"")  # type: ignore[attr-defined]
+                await snapshot.kv.put(b"a", b"")  # type: ignore[arg-type]
         with pytest.raises(TreeStoreError, match="closed"):
             await snapshot.kv.get(b"007")
         async with db.kv.scan() as items:
@@ -175,7 +175,7 @@ async def test_no_reply_before_the_sync_and_none_visible() -> None:
         assert await db.kv.get(b"k") == b"v"
 
 
-def _gate_syncs(db: Database) -> tuple[Callable[[], None], Callable[[], None]]:
+def _gate_syncs(db: Database) -> tuple[Callable[[], None], Callable[[], bool]]:
     """Hold the next append until the first callable is called; the second waits for it."""
     import threading
 
@@ -290,20 +290,20 @@ async def test_deadline_before_the_turn_changes_nothing() -> None:
 
 async def test_a_crashed_background_actor_is_restarted_and_reported() -> None:
     async with database(SimDisk()) as db:
-        ran = trio.Event()
+        ran, again = trio.Event(), trio.Event()
 
         async def crash_once() -> None:
             if not ran.is_set():
                 ran.set()
                 raise RuntimeError("planted")
+            again.set()
             await trio.sleep_forever()
 
         assert db.supervisor is not None
         db.supervisor.start("planted", crash_once)
-        await ran.wait()
         with trio.fail_after(5):
-            while not db.supervisor.actors["planted"].restarts:
-                await trio.sleep(0.01)
+            await again.wait()
+        assert db.supervisor.actors["planted"].restarts == 1
         assert "planted" in str(db.supervisor.actors["planted"].last_error)
         await db.kv.put(b"still", b"works")
 

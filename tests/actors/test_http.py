@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -14,6 +14,9 @@ import trio
 import trio.testing
 
 from actors.http import Answer, HttpPort, HttpSettings, serve_http
+from actors.server import health_paths
+from treestore.errors import Unavailable
+from treestore.model.admin import Health
 
 SETTINGS = HttpSettings(
     connections_max=3,
@@ -53,10 +56,11 @@ def parse(received: bytes) -> tuple[int, dict[str, str], Any]:
 
 
 @asynccontextmanager
-async def serving(settings: HttpSettings = SETTINGS) -> AsyncIterator[Scene]:
+async def serving(settings: HttpSettings = SETTINGS) -> AsyncGenerator[Scene, None]:
     gate = trio.Event()
 
     async def health() -> Answer:
+        await trio.lowlevel.checkpoint()
         return Answer(200, {"status": "ok"})
 
     async def slow() -> Answer:
@@ -64,6 +68,7 @@ async def serving(settings: HttpSettings = SETTINGS) -> AsyncIterator[Scene]:
         return Answer(200, {"slow": True})
 
     async def broken() -> Answer:
+        await trio.lowlevel.checkpoint()
         raise RuntimeError("a secret")
 
     paths = {"/health": health, "/slow": slow, "/broken": broken}
@@ -197,6 +202,40 @@ async def test_a_stop_cuts_off_after_the_grace_period() -> None:
                 assert await stream.receive_some() == b""
 
 
+class FakeDatabase:
+    """As much of a database as `health_paths` asks."""
+
+    def __init__(self, writable: bool = True, closed: bool = False) -> None:
+        self.admin = self
+        self.writable = writable
+        self.closed = closed
+
+    async def health(self) -> Health:
+        await trio.lowlevel.checkpoint()
+        if self.closed:
+            raise Unavailable("The store is closed.")
+        status = "ok" if self.writable else "read_only"
+        return Health(status, (), self.writable, 0, 1, 2, None, {"writer": "running"})
+
+
+@pytest.mark.parametrize(
+    ("database", "stopping", "health", "ready"),
+    [
+        (FakeDatabase(), False, 200, 200),
+        (FakeDatabase(), True, 200, 503),
+        (FakeDatabase(writable=False), False, 503, 503),
+        (FakeDatabase(closed=True), False, 503, 503),
+    ],
+)
+async def test_health_and_readiness(database: Any, stopping: bool, health: int, ready: int) -> None:
+    event = trio.Event()
+    if stopping:
+        event.set()
+    paths = health_paths(database, event)
+    assert (await paths["/health"]()).status == health
+    assert (await paths["/ready"]()).status == ready
+
+
 async def test_a_reset_harms_nobody() -> None:
     async with serving() as scene:
         stream = await scene.connect()
@@ -208,6 +247,6 @@ async def test_a_reset_harms_nobody() -> None:
 
 async def _eventually_closed(scene: Scene) -> bool:
     with trio.move_on_after(5):
-        while scene.port.connections:
+        while scene.port.connections:  # noqa: ASYNC110 - what a client sees has no event
             await trio.sleep(0.01)
     return scene.port.connections == 0

@@ -80,7 +80,7 @@ async def test_a_fault_of_the_server_is_internal_and_harms_nobody(capsys) -> Non
 
 
 async def test_a_crashing_session_leaves_the_listener_alone(monkeypatch) -> None:
-    async def crash(self: Session, messages: list) -> None:
+    async def crash(self: Session, messages: list) -> None:  # noqa: ASYNC124
         raise ZeroDivisionError
 
     with trio.fail_after(10):

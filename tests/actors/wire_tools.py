@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ async def listening(
     host: Host,
     settings: WireSettings | None = None,
     authenticate: Callable[[str | None], bool] = accept_any,
-) -> AsyncIterator[Listener]:
+) -> AsyncGenerator[Listener]:
     """A listener on loopback; stopped at the end."""
     failure: BaseException | None = None
     try:
@@ -96,7 +96,7 @@ class RawClient:
 
 
 @asynccontextmanager
-async def raw_client(listener: Listener, *, hello: bool = True) -> AsyncIterator[RawClient]:
+async def raw_client(listener: Listener, *, hello: bool = True) -> AsyncGenerator[RawClient]:
     stream = await trio.open_tcp_stream("127.0.0.1", listener.port)
     async with stream:
         client = RawClient(stream)

@@ -15,6 +15,8 @@ import pytest
 
 from tests.cli.conftest import CHECKOUT, EXAMPLE, FREE_PORTS, environment, treestore
 
+pytestmark = pytest.mark.slow  # every test starts processes
+
 
 def read_json(*arguments: object) -> Any:
     done = treestore(*arguments, "--json")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import socket
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -15,6 +17,8 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import EXAMPLE, FREE_PORTS, Running, treestore
+
+pytestmark = pytest.mark.slow  # every test starts processes
 
 Serve = Callable[..., Running]
 
@@ -67,9 +71,7 @@ def test_ready_line_as_json(tmp_path: Path, serve: Serve) -> None:
 def test_a_port_in_use_is_one_line(tmp_path: Path, serve: Serve, flag: str, fact: str) -> None:
     server = serve("--data", tmp_path / "one", *FREE_PORTS)
     port = server.facts[fact].rpartition(":")[2]
-    done = treestore(
-        *("serve", "--data", tmp_path / "two", *FREE_PORTS, flag, port, "--log-level", "error")
-    )
+    done = treestore(*("serve", "--data", tmp_path / "two", *FREE_PORTS, flag, port))
     assert done.returncode == 1
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1, done.stderr
@@ -124,3 +126,16 @@ def test_tls(tmp_path: Path, serve: Serve) -> None:
     plain = treestore("tree", "--connect", address)
     assert plain.returncode == 1
     assert len(plain.stderr.splitlines()) == 1
+
+
+def test_an_idle_client_does_not_hold_up_a_stop(tmp_path: Path, serve: Serve) -> None:
+    server = serve("--data", tmp_path / "data", *FREE_PORTS, "--grace", "30")
+    sockets = []
+    for port in ("tcp", "http"):
+        host, _, number = server.facts[port].rpartition(":")
+        sockets.append(socket.create_connection((host, int(number))))
+    began = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - began < 15
+    for connection in sockets:
+        connection.close()

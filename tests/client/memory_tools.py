@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from treestore.client.remote import RemoteDatabase, connect
 
 
 @asynccontextmanager
-async def memory_database(host: Any, **options: Any) -> AsyncIterator[RemoteDatabase]:
+async def memory_database(host: Any, **options: Any) -> AsyncGenerator[RemoteDatabase]:
     """A client whose every connection is served by a session of its own."""
     settings = WireSettings()
     shared = Shared(
@@ -31,6 +31,7 @@ async def memory_database(host: Any, **options: Any) -> AsyncIterator[RemoteData
     async with trio.open_nursery() as nursery:
 
         async def open_memory_stream(_host: str, _port: int) -> trio.abc.Stream:
+            await trio.lowlevel.checkpoint()
             ours, theirs = trio.testing.memory_stream_pair()
             nursery.start_soon(Session(shared, theirs, 1, "memory").run)
             return ours

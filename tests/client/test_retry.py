@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -61,7 +61,7 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxied(server_port: int) -> AsyncIterator[Proxy]:
+async def proxied(server_port: int) -> AsyncGenerator[Proxy]:
     proxy = Proxy(server_port)
     async with trio.open_nursery() as nursery:
         serve = partial(trio.serve_tcp, proxy.serve, 0, host="127.0.0.1")

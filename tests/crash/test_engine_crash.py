@@ -15,6 +15,7 @@ import pytest
 from tests.crash.simdisk import Crash, SimDisk
 from tests.engine.stores import assert_clean, contents, open_small
 from treestore.engine.directory import OpenStore
+from treestore.engine.transaction import WriteTransaction
 
 Model = dict[bytes, bytes]
 
@@ -26,7 +27,7 @@ class History:
         self.acknowledged: Model = {}
         self.attempted: Model = {}
 
-    def write(self, store: OpenStore, change: Callable[[object, Model], None]) -> None:
+    def write(self, store: OpenStore, change: Callable[[WriteTransaction, Model], None]) -> None:
         """One durable transaction."""
         txn = store.engine.begin()
         self.attempted = dict(self.acknowledged)
@@ -35,10 +36,10 @@ class History:
         self.acknowledged = self.attempted
 
 
-def put(pairs: Model) -> Callable[[object, Model], None]:
+def put(pairs: Model) -> Callable[[WriteTransaction, Model], None]:
     """A change that sets some keys."""
 
-    def change(txn: object, model: Model) -> None:
+    def change(txn: WriteTransaction, model: Model) -> None:
         for key, value in pairs.items():
             txn.put(key, value)
         model.update(pairs)
@@ -46,10 +47,10 @@ def put(pairs: Model) -> Callable[[object, Model], None]:
     return change
 
 
-def remove(low: bytes, high: bytes) -> Callable[[object, Model], None]:
+def remove(low: bytes, high: bytes) -> Callable[[WriteTransaction, Model], None]:
     """A change that removes a range."""
 
-    def change(txn: object, model: Model) -> None:
+    def change(txn: WriteTransaction, model: Model) -> None:
         txn.delete_range(low, high)
         for key in [key for key in model if low <= key < high]:
             del model[key]

@@ -7,7 +7,14 @@ import errno
 import pytest
 
 from tests.crash.simdisk import SimDisk
-from tests.engine.stores import SMALL, assert_clean, close_checked, contents, environment, open_small
+from tests.engine.stores import (
+    SMALL,
+    assert_clean,
+    close_checked,
+    contents,
+    environment,
+    open_small,
+)
 from treestore.engine.directory import open_engine
 from treestore.engine.meta import FORMAT_VERSION, SLOT_OFFSETS, SLOT_SIZE, read_slots
 from treestore.errors import (

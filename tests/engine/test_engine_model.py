@@ -21,6 +21,7 @@ from tests.crash.simdisk import SimDisk
 from tests.engine.stores import assert_clean, close_checked, contents, open_small
 from treestore.engine.log import LogFailed
 from treestore.engine.snapshot import Snapshot
+from treestore.engine.transaction import WriteTransaction
 from treestore.errors import ResourceExhausted
 
 KEYS = st.one_of(
@@ -56,7 +57,9 @@ class EngineMachine(RuleBasedStateMachine):
         self.model: dict[bytes, bytes] = {}
         self.open_snapshots: list[tuple[Snapshot, dict[bytes, bytes]]] = []
 
-    def _apply(self, mutations: list[tuple], model: dict[bytes, bytes], txn: object) -> None:
+    def _apply(
+        self, mutations: list[tuple], model: dict[bytes, bytes], txn: WriteTransaction
+    ) -> None:
         for what, one, other in mutations:
             if what == "put":
                 txn.put(one, other)

@@ -25,7 +25,7 @@ def empty() -> Ref:
 
 
 def items(root: Ref, start: bytes = b"", end: bytes | None = None) -> list[tuple[bytes, bytes]]:
-    out = []
+    out: list[tuple[bytes, bytes]] = []
     for node, first, last in tree.leaves(root, start, end, no_load):
         for key, value in zip(node.keys[first:last], node.values[first:last], strict=True):
             out.append((key, value if isinstance(value, bytes) else value.node or b""))
@@ -33,7 +33,7 @@ def items(root: Ref, start: bytes = b"", end: bytes | None = None) -> list[tuple
 
 
 def items_reversed(root: Ref, start: bytes, end: bytes | None) -> list[tuple[bytes, bytes]]:
-    out = []
+    out: list[tuple[bytes, bytes]] = []
     for node, first, last in tree.leaves_reversed(root, start, end, no_load):
         pairs = list(zip(node.keys[first:last], node.values[first:last], strict=True))
         out.extend((k, v if isinstance(v, bytes) else v.node or b"") for k, v in reversed(pairs))

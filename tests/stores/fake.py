@@ -142,6 +142,14 @@ class FakeStore:
     def __init__(self) -> None:
         self.txn = FakeWrite()
 
+    def time(self) -> datetime:
+        """The time of the last command."""
+        return self.txn.now
+
+    def is_empty(self) -> bool:
+        """Whether there is no key at all."""
+        return not self.txn.data
+
     def run(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         """A command or a query."""
         before = (dict(self.txn.data), list(self.txn.keys))

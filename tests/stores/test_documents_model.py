@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,6 +16,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from tests.stores.engine_store import EngineStore
 from tests.stores.fake import FakeStore
 from tests.stores.forest import Model, ModelNode, compare_gone, compare_reads
 from treestore.errors import InvalidArgument, NotFound
@@ -54,9 +55,11 @@ NUMBER = st.integers(0, 10**6)
 class Documents(RuleBasedStateMachine):
     """Three versions of one policy, edited at random."""
 
+    make_store: ClassVar[type[Any]] = FakeStore
+
     def __init__(self) -> None:
         super().__init__()
-        self.store = FakeStore()
+        self.store: Any = self.make_store()
         self.models: dict[str, Model] = {}
         self.last_id = 0
 
@@ -99,7 +102,7 @@ class Documents(RuleBasedStateMachine):
         document = self.store.prepared(
             storing.store, POLICY, version, Chunked(to_blobs(written)) if chunked else written
         )
-        assert document.updated_at == self.store.txn.now
+        assert document.updated_at == self.store.time()
         self.models[version] = model
         return version
 
@@ -247,15 +250,26 @@ class Documents(RuleBasedStateMachine):
         if self.models:
             assert self.store.run(storing.delete_policy, POLICY)
         assert not self.store.run(storing.delete_policy, POLICY)
-        assert self.store.txn.data == {}
+        assert self.store.is_empty()
 
 
-TestDocuments = Documents.TestCase
-TestDocuments.settings = settings(
-    stateful_step_count=12,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
+class DocumentsInEngine(Documents):
+    """The same on the engine itself, with checkpoints in between."""
+
+    make_store = EngineStore
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.store.close()
+
+
+STEPS = settings(
+    stateful_step_count=12, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+TestDocuments = Documents.TestCase
+TestDocuments.settings = STEPS
+TestDocumentsInEngine = DocumentsInEngine.TestCase
+TestDocumentsInEngine.settings = settings(STEPS, max_examples=max(10, STEPS.max_examples // 3))
 
 
 def test_unset_leaves_everything() -> None:

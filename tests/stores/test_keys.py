@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ KINDS: list[st.SearchStrategy] = [st.none(), DATA, TEXTS, INTS, st.dates(), MOME
 ELEMENTS = st.one_of(KINDS)
 
 
-def rank(element):
+def rank(element) -> Any:
     """The documented order between types, then within one."""
     if element is None:
         return (0, 0)

@@ -1,6 +1,6 @@
 """``python -m treestore.cli``."""
 
-from treestore.cli.main import main
+from treestore.cli import main
 
 if __name__ == "__main__":
     main()

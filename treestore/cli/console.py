@@ -14,7 +14,7 @@ WIDE = 1_000
 
 
 class _Console(Console):
-    """A console that leaves a closed pipe to `treestore.cli.main`, like every other error."""
+    """A console that leaves a closed pipe to `treestore.cli.program`, like every other error."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError

@@ -12,9 +12,10 @@ import click
 import rich_click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Column
 
 from treestore.cli.console import clean, errors, output, plural, print_json
-from treestore.cli.main import one_line
+from treestore.cli.program import one_line
 from treestore.cli.source import FORMATS, Source, read_source
 from treestore.cli.target import Target, run, target_options
 from treestore.errors import OutcomeUnknown, TreeStoreError, Unauthenticated, Unavailable
@@ -188,8 +189,12 @@ async def store(db: Any, file: Path, source: Source, names: Naming) -> Document:
 def _progress(console: Console) -> Progress:
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        TextColumn(
+            "{task.description}",
+            markup=False,
+            table_column=Column(no_wrap=True, overflow="ellipsis"),
+        ),
+        BarColumn(bar_width=20),
         DownloadColumn(),
         console=console,
         transient=True,
@@ -200,4 +205,4 @@ def _progress(console: Console) -> Progress:
 def _print(file: str, document: Document) -> None:
     nodes = plural(document.node_count, "node")
     line = f"{file}: policy {document.policy_id}, version {document.version_id}, {nodes}"
-    output().print(clean(line), markup=False)
+    output().print(clean(line), markup=False, soft_wrap=True)

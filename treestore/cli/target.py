@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import wraps
 from pathlib import Path
@@ -31,7 +31,7 @@ class Target:
     tls_ca: Path | None = None
 
     @asynccontextmanager
-    async def database(self, *, create: bool = False) -> AsyncIterator[Any]:
+    async def database(self, *, create: bool = False) -> AsyncGenerator[Any, None]:
         """The database, embedded or remote.
 
         Args:

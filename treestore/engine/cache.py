@@ -16,8 +16,9 @@ import attrs
 
 from treestore.engine.node import Large, Node, Ref
 
-ENTRY_MEMORY_BYTES = 110
-"""Python's overhead for a key and a value beside their bytes: two objects and two list slots."""
+ENTRY_MEMORY_BYTES = 150
+"""Python's overhead for a key and a value beside their bytes: two objects (33 bytes each, rounded
+up), two list slots, and a place in the leaf's index."""
 
 
 @attrs.frozen

@@ -154,7 +154,8 @@ class Checker:
         self.report.large_values += 1
         if not cell.extents:
             return
-        if not all([self._claim(page, pages) for page, pages, _ in cell.extents]):
+        claimed = [self._claim(page, pages) for page, pages, _ in cell.extents]
+        if not all(claimed):
             return
         try:
             self.pages.load_large(Large(None, cell.length, cell.born, cell.extents))

@@ -230,9 +230,7 @@ class Checkpoint:
             ref.page = page
             yield page, run
 
-    def _write_list(
-        self, runs: list[Extent]
-    ) -> tuple[tuple[tuple[int, int, int], ...], int]:
+    def _write_list(self, runs: list[Extent]) -> tuple[tuple[tuple[int, int, int], ...], int]:
         """Write the free-space list as it will be once the slot is flipped."""
         engine, free = self._engine, self._free
         if engine.slots:

@@ -174,9 +174,7 @@ def _ensure_ours(directory: str, names: set[str], create: bool) -> None:
         raise NotFound(f"There is no store at {directory}.")
 
 
-def _create(
-    disk: Disk, directory: str, options: EngineOptions, environment: Environment
-) -> None:
+def _create(disk: Disk, directory: str, options: EngineOptions, environment: Environment) -> None:
     page_size = options.page_size_bytes
     if not PAGE_SIZE_BYTES_MIN <= page_size <= PAGE_SIZE_BYTES_MAX or page_size & (page_size - 1):
         raise InvalidArgument(
@@ -302,7 +300,6 @@ def _recover(
 
 def _free_space(pages: PageFile, slots: list[Meta]) -> tuple[FreeSpace, bool]:
     """The free space as the newest slot's checkpoint left it; from a walk if its list is bad."""
-
 
     newest = slots[0]
     try:

@@ -25,11 +25,11 @@ from treestore.engine.freespace import FreeSpace
 from treestore.engine.group import Group, Superseded
 from treestore.engine.log import Log, LogIdentity, LogPosition, Transaction
 from treestore.engine.meta import Meta
-from treestore.engine.node import Large, Ref
+from treestore.engine.node import Large
 from treestore.engine.options import EngineOptions, Environment
 from treestore.engine.pagefile import PageFile
 from treestore.engine.snapshot import Snapshot, State
-from treestore.engine.transaction import ReadTransaction, WriteTransaction, replay
+from treestore.engine.transaction import UNLIMITED, ReadTransaction, WriteTransaction, replay
 from treestore.engine.working import WorkingTree
 from treestore.errors import ResourceExhausted, Unavailable
 
@@ -91,12 +91,10 @@ class Engine:
         """The injected wall-clock time, UTC."""
         return _EPOCH + timedelta(microseconds=self.environment.clock_ns() // 1000)
 
-    def read(self, *, budget: int = 1 << 60, raw: bool = False) -> ReadTransaction:
+    def read(self, *, budget: int = UNLIMITED, raw: bool = False) -> ReadTransaction:
         """A transaction on the newest durable state, to be used up before the owner publishes
         again: on the owner's thread, without a break. Anything longer takes a `snapshot`."""
-        return ReadTransaction(
-            self.durable.root, self.pages, self.now, budget=budget, raw=raw
-        )
+        return ReadTransaction(self.durable.root, self.pages, self.now, budget=budget, raw=raw)
 
     def snapshot(self, owner: str = "") -> Snapshot:
         """Pin the newest durable state; the caller closes it."""
@@ -220,9 +218,7 @@ class Engine:
         self.transactions_since_checkpoint += len(group.transactions)
         if self.checkpoint is not None:
             # Their pages are perhaps being chosen right now.
-            self.checkpoint.superseded.extend(
-                (ref, born, died) for ref, born in group.superseded
-            )
+            self.checkpoint.superseded.extend((ref, born, died) for ref, born in group.superseded)
         else:
             self._retire((ref, born, died) for ref, born in group.superseded if ref.page)
         group.superseded = []
@@ -292,24 +288,27 @@ class Engine:
         """Reserve disk space for what is dirty, before another command makes it more."""
         missing = self.dirty_pages + self.options.headroom_pages - self._room_pages
         step = max(missing, GROWTH_PAGES, self._file_pages // 8)
-        for pages in dict.fromkeys((step, missing)):
-            try:
-                self.pages.allocate(self._file_pages + pages)
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    self.fail(error)
-                    raise self.read_only() from error
-                full = error
-            else:
-                self._file_pages += pages
-                self._room_pages += pages
-                return
+        if self._reserve(step) or self._reserve(missing):
+            return
         # The headroom itself is there to be used by what frees space.
         if self.dirty_pages > self._room_pages - self.options.headroom_pages // 2:
             raise ResourceExhausted(
                 "The disk is full: nothing more can be stored. Delete something, or free some "
                 "space on the disk."
-            ) from full
+            )
+
+    def _reserve(self, pages: int) -> bool:
+        """Let the page file grow by ``pages``; False where the disk has no room for them."""
+        try:
+            self.pages.allocate(self._file_pages + pages)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return False
+            self.fail(error)
+            raise self.read_only() from error
+        self._file_pages += pages
+        self._room_pages += pages
+        return True
 
     # -- checkpoints ----------------------------------------------------------------------------
 
@@ -397,9 +396,7 @@ class Engine:
             self._root, self._count, self._number = working.root, working.count, number
             self._next_number = number + 1
             self.dirty_pages += working.created
-            self._retire(
-                (ref, born, number) for ref, born in working.superseded if ref.page
-            )
+            self._retire((ref, born, number) for ref, born in working.superseded if ref.page)
             applied += 1
         return applied
 

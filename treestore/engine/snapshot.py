@@ -10,7 +10,7 @@ import attrs
 from treestore.engine.log import LogPosition
 from treestore.engine.node import Ref
 from treestore.engine.pagefile import PageFile
-from treestore.engine.transaction import ReadTransaction
+from treestore.engine.transaction import UNLIMITED, ReadTransaction
 from treestore.errors import SnapshotExpired
 
 
@@ -64,15 +64,13 @@ class Snapshot:
             raise SnapshotExpired("This snapshot was closed; open a new one.")
         return self.state.root
 
-    def read(self, *, budget: int = 1 << 60, raw: bool = False) -> ReadTransaction:
+    def read(self, *, budget: int = UNLIMITED, raw: bool = False) -> ReadTransaction:
         """A transaction on this state.
 
         Raises:
             SnapshotExpired: it was closed.
         """
-        return ReadTransaction(
-            self.usable_root(), self._pages, self._now, budget=budget, raw=raw
-        )
+        return ReadTransaction(self.usable_root(), self._pages, self._now, budget=budget, raw=raw)
 
     def close(self) -> None:
         """Let go of the state; harmless when done twice."""

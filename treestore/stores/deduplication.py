@@ -69,9 +69,7 @@ def recall(txn: Read, prefix: bytes, sequence: int, checksum: int) -> bytes | No
     return None
 
 
-def remember(
-    txn: Write, prefix: bytes, sequence: int, checksum: int, answer: bytes
-) -> None:
+def remember(txn: Write, prefix: bytes, sequence: int, checksum: int, answer: bytes) -> None:
     """Note the answer of a request, in the transaction that it belongs to."""
     txn.put(prefix + b"\x01" + sequence.to_bytes(8, "big"), _encode((checksum, answer)))
 

@@ -51,6 +51,8 @@ def successor(prefix: bytes) -> bytes | None:
 
 def get(txn: Read, key: bytes) -> bytes | None:
     """The value of ``key``, or None where it is absent."""
+    if key.__class__ is bytes and 0 < len(key) <= KEY_SIZE_BYTES_MAX:
+        return txn.get(KEYSPACE + key)
     return txn.get(_key(key))
 
 

@@ -40,6 +40,7 @@ from treestore.stores.access import Read, Write
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+Item = TypeVar("Item", covariant=True)
 
 
 class Async:
@@ -94,6 +95,8 @@ class Operation:
     """Parameters that are converted on their way."""
     idempotent: bool = False
     """A command that gives the same end state when it is applied twice."""
+    long: bool = False
+    """A command whose work grows with what is stored: run on a thread, not on the event loop."""
 
     def encode_parameters(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> msgspec.Struct:
         """The struct to send for a call (client side); `TypeError` as a plain call would raise."""
@@ -182,9 +185,12 @@ class _Descriptor(Generic[P, R]):
     kind: ClassVar[Kind]
     skip: ClassVar[int] = 1
 
-    def __init__(self, function: Callable[..., Any], *, idempotent: bool = False) -> None:
+    def __init__(
+        self, function: Callable[..., Any], *, idempotent: bool = False, long: bool = False
+    ) -> None:
         self._function = function
         self._idempotent = idempotent
+        self._long = long
         self.__doc__ = function.__doc__
         self._attribute = ""
         self.operation: Operation
@@ -198,7 +204,14 @@ class _Descriptor(Generic[P, R]):
             # Callable[[Write], R] or Iterator[T]: what the caller sees is the last argument.
             result = typing.get_args(result)[-1]
         self.operation = Operation(
-            name, self.kind, self._function, parameters, result, wires, self._idempotent
+            name,
+            self.kind,
+            self._function,
+            parameters,
+            result,
+            wires,
+            idempotent=self._idempotent,
+            long=self._long,
         )
         OPERATIONS[name] = self.operation
 
@@ -237,9 +250,13 @@ class Command(_Descriptor[P, R]):
     kind = "command"
 
     def __init__(
-        self, function: Callable[Concatenate[Write, P], R], *, idempotent: bool = False
+        self,
+        function: Callable[Concatenate[Write, P], R],
+        *,
+        idempotent: bool = False,
+        long: bool = False,
     ) -> None:
-        super().__init__(function, idempotent=idempotent)
+        super().__init__(function, idempotent=idempotent, long=long)
 
     @overload
     def __get__(self, service: None, owner: Any) -> Self: ...
@@ -280,11 +297,11 @@ class Prepared(_Descriptor[P, R]):
         return self if service is None else self._bound(service)
 
 
-class AsyncStream(Protocol[T]):
+class AsyncStream(Protocol[Item]):
     """Items as they come: a bare ``async for``, or ``async with`` to let go of it early."""
 
-    def __aiter__(self) -> AsyncIterator[T]: ...
-    async def __aenter__(self) -> AsyncIterator[T]: ...
+    def __aiter__(self) -> AsyncIterator[Item]: ...
+    async def __aenter__(self) -> AsyncIterator[Item]: ...
     async def __aexit__(self, *exception: object) -> None: ...
 
 
@@ -314,9 +331,7 @@ class Action(_Descriptor[P, R]):
 
     kind = "action"
 
-    def __init__(
-        self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]
-    ) -> None:
+    def __init__(self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> None:
         super().__init__(function)
 
     @overload

@@ -30,8 +30,8 @@ class LoopWatch(trio.abc.Instrument):
     def __init__(self) -> None:
         self.steps = array("d")
         self.turns = array("d")
-        self.long: list[tuple[float, str]] = []
-        """Begin, and whose step it was, of those that took too long."""
+        self.long: list[tuple[float, float, float, str]] = []
+        """Begin, duration, processor time and task of the steps that took too long."""
         self._step_at = self._turn_at = perf_counter()
         self._busy_at = thread_time()
 
@@ -44,9 +44,10 @@ class LoopWatch(trio.abc.Instrument):
         """It gave control back."""
         begin = self._step_at
         duration = perf_counter() - begin
-        self.steps.extend((begin, duration, thread_time() - self._busy_at))
+        busy = thread_time() - self._busy_at
+        self.steps.extend((begin, duration, busy))
         if duration > LONG_S:
-            self.long.append((begin, task.name))
+            self.long.append((begin, duration, busy, task.name))
 
     def before_io_wait(self, timeout: float) -> None:
         """A turn ends."""

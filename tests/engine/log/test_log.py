@@ -401,7 +401,7 @@ def test_background_threads_beside_appends(tmp_path):
                 while not stop.is_set():
                     act()
                     time.sleep(0.0005)
-            except BaseException as error:
+            except BaseException as error:  # noqa: ASYNC103
                 errors.append(error)
 
         thread = threading.Thread(target=run)

@@ -173,18 +173,26 @@ class Log:
             log = cls(
                 disk, directory, options, segments, pool, start, clock_ns=clock_ns, random=random
             )
-        except BaseException as error:
-            pool.close()
-            for segment in segments:
-                segment.file.close()
+        except OSError as error:
+            cls._let_go(pool, segments)
             if is_no_space(error):
                 raise no_space(directory, options.segment_size_bytes_min, error) from error
+            raise
+        except BaseException:
+            cls._let_go(pool, segments)
             raise
         last = log.position
         records = log._read_after(start, last.lsn)
         return log, Recovered(outcome, recovery.transactions_in(records), last)
 
     # -- writing --------------------------------------------------------------------------------
+
+    @staticmethod
+    def _let_go(pool: SparePool, segments: list[Segment]) -> None:
+        """Close what a failed `open` had opened."""
+        pool.close()
+        for segment in segments:
+            segment.file.close()
 
     @property
     def position(self) -> LogPosition:
@@ -247,10 +255,11 @@ class Log:
         try:
             padded = segment.write(pieces, size)
             segment.file.sync()
+        except OSError as error:
+            self._failed = error
+            raise LogFailed(error) from error
         except BaseException as error:
             self._failed = error
-            if isinstance(error, OSError):
-                raise LogFailed(error) from error
             raise
         self._sync_ns_last = self._clock_ns() - began
         self._appended_bytes += padded
@@ -314,12 +323,15 @@ class Log:
             publish(self._disk, self._directory, fresh)
         except ResourceExhausted:
             raise
+        except OSError as error:
+            self._failed = error
+            if spare is not None:
+                spare.file.close()
+            raise LogFailed(error) from error
         except BaseException as error:
             self._failed = error
             if spare is not None:
                 spare.file.close()
-            if isinstance(error, OSError):
-                raise LogFailed(error) from error
             raise
         with self._lock:
             self._segments.append(fresh)

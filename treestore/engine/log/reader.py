@@ -164,4 +164,5 @@ def _is_valid(file: File, header: SegmentHeader, offset: int) -> bool:
         return False
     (checksum,) = fmt.CRC.unpack_from(head)
     payload = file.read_at(offset + len(head), length)
-    return crc32c(payload, crc32c(head[fmt.RECORD_CRC_BYTES :], header.seed)) == checksum
+    found: int = crc32c(payload, crc32c(head[fmt.RECORD_CRC_BYTES :], header.seed))
+    return found == int(checksum)

@@ -100,6 +100,7 @@ class Builder:
         paths = [b""] * (DEPTH_MAX + 1)
         sections = [""] * (DEPTH_MAX + 1)
         counts = [0] * (DEPTH_MAX + 1)
+        top = Top(b"", None, 0, "")  # replaced at once: the first node is a root
         ordinals: list[bytes] = []
         for number in forest.order:
             level = forest.depths[number]

@@ -298,7 +298,7 @@ def _outline(
     deepest = b"\0"  # a node whose children are not wanted; nothing starts with 00 at first
     cursor = txn.cursor(first + FIRST_CHILD if skip_start else first, first + AFTER)
     for key, cell in cursor:
-        if key.startswith(deepest) and len(key) > len(deepest) + 1:
+        if levels is not None and key.startswith(deepest) and len(key) > len(deepest) + 1:
             cursor.seek(deepest + AFTER)
         elif key[-1]:
             if include_text:

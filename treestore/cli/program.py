@@ -24,6 +24,7 @@ import click
 import rich_click
 from click.shell_completion import shell_complete
 
+from treestore.cli import INTERRUPTED
 from treestore.errors import TreeStoreError
 
 TRACEBACK_VARIABLE = "TREESTORE_TRACEBACK"
@@ -67,8 +68,8 @@ def cli() -> None:
     """TreeStore: storage for applications that reason over documents."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit; what ``treestore`` calls."""
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
     if "_TREESTORE_COMPLETE" in os.environ:
         instruction = os.environ["_TREESTORE_COMPLETE"]
         sys.exit(shell_complete(cli, {}, "treestore", "_TREESTORE_COMPLETE", instruction))
@@ -77,10 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-    sys.exit(guarded(lambda: _run(list(sys.argv[1:] if arguments is None else arguments))))
+    sys.exit(guarded(lambda: _invoke(list(sys.argv[1:] if arguments is None else arguments))))
 
 
-def _run(arguments: list[str]) -> int:
+def _invoke(arguments: list[str]) -> int:
     with cli.make_context("treestore", arguments) as context:
         result = cli.invoke(context)
     return result if isinstance(result, int) else 0
@@ -91,7 +92,8 @@ def guarded(run: Callable[[], int]) -> int:
     try:
         code = run()
         sys.stdout.flush()
-    except BaseException as error:
+    # Everything ends here: what is not turned into a line and an exit code would be a traceback.
+    except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:
         return _report(single(error))
     return code
 
@@ -124,13 +126,11 @@ def _report(error: BaseException) -> int:
         return 1
     if isinstance(error, KeyboardInterrupt | click.Abort):
         _say("treestore: interrupted")
-        return 130
+        return INTERRUPTED
     if isinstance(error, BrokenPipeError):
         # Nothing more can be written; without this, Python would say so at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else 1
     if isinstance(error, TreeStoreError):
         _say(f"treestore: {one_line(error.message)}")
         return 1

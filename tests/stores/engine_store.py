@@ -1,0 +1,62 @@
+"""Operations on an engine over a simulated disk, called as on `tests.stores.fake.FakeStore`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from tests.crash.simdisk import SimDisk
+from tests.engine.stores import SMALL, close_checked, open_small
+from treestore.engine.transaction import ReadTransaction
+
+CHECKPOINT_EVERY = 7
+"""Commands between two checkpoints."""
+
+
+class EngineStore:
+    """One engine; each command is durable when it returns."""
+
+    def __init__(self) -> None:
+        # Keys of documents are long; a page holds some of them.
+        self._opened = open_small(SimDisk(), attrs.evolve(SMALL, page_size_bytes=4096))
+        self._engine = self._opened.engine
+        self._commands = 0
+        self._time = self._engine.now()
+
+    @property
+    def txn(self) -> ReadTransaction:
+        """The durable state."""
+        return self._engine.read()
+
+    def time(self) -> datetime:
+        """The time of the last command."""
+        return self._time
+
+    def is_empty(self) -> bool:
+        """Whether there is no key at all."""
+        return not list(self.txn.scan(b"", None))
+
+    def close(self) -> None:
+        """Check the engine, then close it."""
+        close_checked(self._opened)
+
+    def run(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        """A command; what fails changes nothing."""
+        txn = self._engine.begin()
+        try:
+            result = function(txn, *args, **kwargs)
+        except BaseException:
+            self._engine.rollback(txn)
+            raise
+        self._time = txn.now
+        self._engine.write_now(txn)
+        self._commands += 1
+        if self._commands % CHECKPOINT_EVERY == 0:
+            self._engine.checkpoint_now()
+        return result
+
+    def prepared(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        """A command in two stages."""
+        return self.run(function(*args, **kwargs))
