@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import trio
 
-from actors.embedded import SLICE_RESERVE, InlineReader, in_thread
+from actors.embedded import PACE_S, SLICE_RESERVE, InlineReader, in_thread
 from actors.host import Deduplication, Done, EncodedStream, HostSnapshot, Submission
 from actors.mail import Mail
 from treestore.engine.snapshot import Snapshot
@@ -221,20 +222,27 @@ def _typed(error: Exception) -> TreeStoreError:
 
 
 class _Batches:
-    """Implements `EncodedStream` over a synchronous iterator."""
+    """Implements `EncodedStream` over the lists that a stream operation gives."""
 
-    def __init__(self, items: Iterator[Any]) -> None:
-        self._items = items
+    def __init__(self, batches: Iterator[list[Any]]) -> None:
+        self._batches = batches
+        self._items: Iterator[Any] = iter(())
 
     async def next_batch(self, size_bytes_max: int, count_max: int) -> list[bytes] | None:
         """See `EncodedStream.next_batch`. At most about a millisecond of work at a time."""
         await trio.lowlevel.checkpoint()
-        batch: list[bytes] = []
+        until = time.perf_counter() + PACE_S
+        encoded: list[bytes] = []
         size = 0
-        for item in self._items:
-            encoded = _encode(item)
-            batch.append(encoded)
-            size += len(encoded)
-            if size >= size_bytes_max or len(batch) >= min(count_max, 500):
-                break
-        return batch or None
+        while True:
+            for item in self._items:
+                encoded.append(_encode(item))
+                size += len(encoded[-1])
+                if size >= size_bytes_max or len(encoded) >= count_max:
+                    return encoded
+            if encoded and time.perf_counter() > until:
+                return encoded
+            batch = next(self._batches, None)
+            if batch is None:
+                return encoded or None
+            self._items = iter(batch)

@@ -219,17 +219,18 @@ class EmbeddedStream:
         self._own = database.engine.snapshot(operation.name) if snapshot is None else None
         pinned = self._own or snapshot
         assert pinned is not None
-        self._items: Iterator[Any] | None = None
+        self._batches: Iterator[list[Any]] | None = None
+        self._items: Iterator[Any] = iter(())
         try:
             self._read = pinned.read()
-            self._items = operation.function(self._read, *args, **kwargs)
+            self._batches = operation.function(self._read, *args, **kwargs)
         except BaseException:
             self._release()
             raise
         self._pace_until = 0.0
 
     def _release(self) -> None:
-        self._items = None
+        self._batches = None
         if self._own is not None:
             self._database.engine.pages.cache.lookups += UNLIMITED - self._read.budget
             self._own.close()
@@ -243,17 +244,23 @@ class EmbeddedStream:
         return self
 
     async def __anext__(self) -> Any:
+        for item in self._items:
+            return item
+        return await self._next_batch()
+
+    async def _next_batch(self) -> Any:
+        """The first item of the next batch; once a millisecond other tasks run before it."""
         if time.perf_counter() > self._pace_until:
             await trio.lowlevel.checkpoint()
             self._pace_until = time.perf_counter() + PACE_S
-        items = self._items
-        if items is None:
+        if self._batches is None:
             raise StopAsyncIteration
-        try:
-            return next(items)
-        except StopIteration:
-            self._release()
-            raise StopAsyncIteration from None
+        for batch in self._batches:
+            self._items = iter(batch)
+            for item in self._items:
+                return item
+        self._release()
+        raise StopAsyncIteration
 
     async def __aenter__(self) -> EmbeddedStream:
         return self

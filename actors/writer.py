@@ -228,7 +228,7 @@ class Writer:
             engine = self.engine
             self._running_long = True
             try:
-                transaction = engine.begin(raw=mail.raw)
+                transaction = engine.begin(raw=mail.raw, long=True)
                 try:
                     with trio.CancelScope(shield=True):
                         mail.result = await trio.to_thread.run_sync(mail.run, transaction)

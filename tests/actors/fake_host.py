@@ -47,6 +47,12 @@ class FakeTransaction:
             if key >= start and (end is None or key < end):
                 yield key, self.data[key]
 
+    def batches(
+        self, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[list[bytes], list[bytes]]]:
+        for key, value in self.scan(start, end, reverse=reverse):
+            yield [key], [value]
+
 
 class FakeSnapshot:
     def __init__(self, host: FakeHost, owner: str) -> None:
@@ -240,8 +246,8 @@ class FakeHost:
         data = dict(self.data) if snapshot is None else snapshot.data  # type: ignore[attr-defined]
         self.streams += 1
         try:
-            items = operation.function(FakeTransaction(data), **operation.arguments(parameters))
-            yield FakeStream(self, iter(items))
+            batches = operation.function(FakeTransaction(data), **operation.arguments(parameters))
+            yield FakeStream(self, (item for batch in batches for item in batch))
         finally:
             self.streams -= 1
 

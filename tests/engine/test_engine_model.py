@@ -86,24 +86,36 @@ class EngineMachine(RuleBasedStateMachine):
         self._apply(mutations, self.model, txn)
         engine.write_now(txn)
 
-    @rule(commands=st.lists(st.lists(MUTATION, max_size=3), min_size=2, max_size=6))
-    def commit_as_one_group(self, commands: list[list[tuple]]) -> None:
+    @rule(
+        commands=st.lists(
+            st.tuples(st.lists(MUTATION, max_size=3), st.booleans(), st.booleans()),
+            min_size=2,
+            max_size=6,
+        )
+    )
+    def commit_as_one_group(self, commands: list[tuple[list[tuple], bool, bool]]) -> None:
+        """Short and long commands, committed and rolled back in turn."""
         engine = self.store.engine
         before = dict(self.model)
-        for mutations in commands:
-            txn = engine.begin()
-            self._apply(mutations, self.model, txn)
-            engine.commit(txn)
+        for mutations, long, keep in commands:
+            txn = engine.begin(long=long)
+            model = dict(self.model)
+            self._apply(mutations, model, txn)
+            if keep:
+                engine.commit(txn)
+                self.model = model
+            else:
+                engine.rollback(txn)
         # Not visible before it is durable.
         assert contents(self.store) == before
         group = engine.seal()
         if group is not None:
             engine.publish(group, engine.append(group))
 
-    @rule(mutations=st.lists(MUTATION, max_size=8))
-    def roll_back(self, mutations: list[tuple]) -> None:
+    @rule(mutations=st.lists(MUTATION, max_size=8), long=st.booleans())
+    def roll_back(self, mutations: list[tuple], long: bool) -> None:
         engine = self.store.engine
-        txn = engine.begin()
+        txn = engine.begin(long=long)
         self._apply(mutations, dict(self.model), txn)
         engine.rollback(txn)
 

@@ -207,7 +207,9 @@ def test_cursor_skips() -> None:
     rng = random.Random(3)
     for _ in range(200):
         start, end = sorted(rng.sample(range(2000), 2))
-        cursor = tree.Cursor(working.root, wanted[start], wanted[end], no_load, lambda: None)
+        cursor = tree.Cursor(
+            working.root, wanted[start], wanted[end], no_load, lambda _entries: None
+        )
         position = start
         while True:
             if rng.random() < 0.3:

@@ -87,6 +87,12 @@ class FakeWrite:
         for key in reversed(keys) if reverse else keys:
             yield key, self.data[key]
 
+    def batches(
+        self, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[list[bytes], list[bytes]]]:
+        for key, value in self.scan(start, end, reverse=reverse):
+            yield [key], [value]
+
     def cursor(self, start: bytes, end: bytes | None) -> FakeCursor:
         return FakeCursor(self, start, end)
 

@@ -76,6 +76,8 @@ class Engine:
         self._number = state.number
         self._next_number = state.number + 1
         self._open: WriteTransaction | None = None
+        self._shared: WorkingTree | None = None
+        """The tree that the short commands of the open group change, one after the other."""
         self._transactions: list[Transaction] = []
         self._superseded: list[Superseded] = []
         self._group_bytes = 0
@@ -120,8 +122,13 @@ class Engine:
 
     # -- writing --------------------------------------------------------------------------------
 
-    def begin(self, *, raw: bool = False) -> WriteTransaction:
+    def begin(self, *, raw: bool = False, long: bool = False) -> WriteTransaction:
         """Begin a command on the working tree; exactly one at a time.
+
+        Args:
+            raw: its answers go to the wire as they are stored.
+            long: it may change much, and on another thread: it gets a tree of its own, and rolling
+                it back costs nothing. Short ones share a tree and note each change instead.
 
         Raises:
             Unavailable: the store is closed, or read-only after a failure.
@@ -134,11 +141,18 @@ class Engine:
             raise AssertionError("a transaction is open already")
         if self.dirty_pages + self.options.headroom_pages > self._room_pages:
             self._grow()
-        working = WorkingTree(
-            self._root, self._next_number, self._count, self.pages.shape, self.pages.load
-        )
+        number = self._next_number
         self._next_number += 1
+        working = self._shared
+        if working is None or long:
+            working = WorkingTree(
+                self._root, number, self._count, self.pages.shape, self.pages.load
+            )
+            self._shared = None if long else working
+        if not long:
+            working.undo = []
         self._open = WriteTransaction(
+            number,
             working,
             self.pages,
             self.now,
@@ -155,24 +169,40 @@ class Engine:
         """
         if transaction is not self._open:
             raise AssertionError("commit of a transaction that is not open")
-        self._open = None
         payloads = transaction.finish()
+        self._open = None
         if not payloads:
             return False
-        working = transaction.working
+        self._take(transaction.working)
+        self._number = transaction.number
+        self._transactions.append(Transaction(transaction.number, payloads))
+        self._group_bytes += transaction.size_bytes
+        return True
+
+    def _take(self, working: WorkingTree) -> None:
+        """Go on from a working tree as it is now."""
         self._root = working.root
         self._count = working.count
-        self._number = working.stamp
-        self._transactions.append(Transaction(working.stamp, payloads))
         self._superseded += working.superseded
-        self._group_bytes += transaction.size_bytes
+        working.superseded = []
         self.dirty_pages += working.created
-        return True
+        working.created = 0
 
     def rollback(self, transaction: WriteTransaction) -> None:
         """Drop a command: nothing of it remains."""
-        if transaction is self._open:
-            self._open = None
+        if transaction is not self._open:
+            return
+        self._open = None
+        working = transaction.working
+        if working is not self._shared:
+            return
+        try:
+            working.roll_back()
+        except BaseException as error:
+            # Half undone: nothing may be built on this tree.
+            self.fail(error)
+            raise
+        self._take(working)
 
     @property
     def open_group_bytes(self) -> int:
@@ -188,6 +218,8 @@ class Engine:
         """Take everything committed since the last call; None where there is nothing."""
         if not self._transactions:
             return None
+        # From here on its nodes are never changed again.
+        self._shared = None
         group = Group(
             self._transactions,
             self._superseded,
@@ -262,6 +294,7 @@ class Engine:
         self._transactions = []
         self._superseded = []
         self._group_bytes = 0
+        self._shared = None
 
     def read_only(self) -> Unavailable:
         """The error for whoever wants to write after a failure."""

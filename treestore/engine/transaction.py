@@ -34,6 +34,10 @@ UNLIMITED = 1 << 60
 """The budget of reads that may take as long as they do."""
 
 
+ENTRIES_PER_LOOKUP = 4
+"""A point look-up costs about as much as going over this many entries of a leaf."""
+
+
 class OverBudget(Exception):
     """A read needs more work than its caller allowed for; run it again elsewhere."""
 
@@ -82,8 +86,9 @@ class ReadTransaction:
         self.root = root
         self.time = None
 
-    def _spend(self) -> None:
-        self.budget -= 1
+    def _spend(self, entries: int) -> None:
+        """Pay for a leaf: the way there, and what is done with its entries."""
+        self.budget -= 2 + entries // ENTRIES_PER_LOOKUP
         if self.budget < 0:
             raise OverBudget
 
@@ -123,19 +128,22 @@ class ReadTransaction:
         self, start: bytes, end: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         """Every ``(key, value)`` with ``start <= key < end``, in order."""
-        load_large = self.value
+        for keys, values in self.batches(start, end, reverse=reverse):
+            yield from zip(keys, values, strict=True)
+
+    def batches(
+        self, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[list[bytes], list[bytes]]]:
+        """What `scan` gives, as lists of keys and values, a leaf at a time."""
         walk = tree.leaves_reversed if reverse else tree.leaves
         for node, first, last in walk(self.root, start, end, self._load):
-            self._spend()
+            self._spend(last - first)
             keys, cells = node.keys[first:last], node.values[first:last]
+            values = [cell if isinstance(cell, bytes) else self.value(cell) for cell in cells]
             if reverse:
                 keys.reverse()
-                cells.reverse()
-            for key, cell in zip(keys, cells, strict=True):
-                if isinstance(cell, bytes):
-                    yield key, cell
-                else:
-                    yield key, load_large(cell)
+                values.reverse()
+            yield keys, values
 
     def cursor(self, start: bytes, end: bytes | None) -> tree.Cursor:
         """A forward scan that can skip."""
@@ -170,15 +178,16 @@ class WriteTransaction(ReadTransaction):
         "_notes",
         "_notes_size",
         "_shape",
+        "number",
         "payloads",
         "size_bytes",
         "size_bytes_max",
-        "stamp",
         "working",
     )
 
     def __init__(
         self,
+        number: int,
         working: WorkingTree,
         pages: PageFile,
         clock: Callable[[], datetime],
@@ -187,8 +196,8 @@ class WriteTransaction(ReadTransaction):
         raw: bool = False,
     ) -> None:
         super().__init__(working.root, pages, clock, raw=raw)
+        self.number = number
         self.working = working
-        self.stamp = working.stamp
         self.payloads: list[bytes] = []
         self.size_bytes = 0
         self.size_bytes_max = size_bytes_max

@@ -113,13 +113,14 @@ def leaves_reversed(root: Ref, start: bytes, end: bytes | None, load: Load) -> I
 class Cursor:
     """A forward scan that can skip (see ``treestore.stores.access.Cursor``).
 
-    ``spend`` is called once a leaf, so that a long scan can be cut short or made to yield.
+    ``spend`` is called for each leaf with the number of entries ahead in it, so that a long scan
+    can be cut short.
     """
 
     __slots__ = ("_end", "_index", "_load", "_node", "_path", "_root", "_spend", "_stop")
 
     def __init__(
-        self, root: Ref, start: bytes, end: bytes | None, load: Load, spend: Callable[[], None]
+        self, root: Ref, start: bytes, end: bytes | None, load: Load, spend: Callable[[int], None]
     ) -> None:
         self._root = root
         self._end = end
@@ -134,7 +135,6 @@ class Cursor:
         self._limit()
 
     def _limit(self) -> None:
-        self._spend()
         node = self._node
         if node is None:
             self._stop = 0
@@ -144,6 +144,7 @@ class Cursor:
         if end is not None and keys and keys[-1] >= end:
             self._stop = bisect_left(keys, end)
             self._path = []
+        self._spend(max(self._stop - self._index, 0))
 
     def __iter__(self) -> Cursor:
         return self

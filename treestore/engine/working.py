@@ -1,11 +1,15 @@
-"""The tree that one command is changing: copy-on-write with a private stamp.
+"""The tree that commands are changing: copy-on-write with a private stamp.
 
-A node that carries the command's stamp belongs to it and is edited in place; any other node on
-the way is copied first, once. Dropping the `WorkingTree` therefore undoes everything it did.
+A node that carries the tree's stamp belongs to it and is edited in place; any other node on the
+way is copied first, once. Dropping the `WorkingTree` therefore undoes everything it did.
+
+The short commands of one group share a `WorkingTree`, so that the root and the branches are copied
+once a group and not once a command. Such a command is rolled back by its undo log: the changes it
+made, backwards. A long command has a tree of its own.
 
 ``superseded`` collects the references (to nodes and large values) that this tree no longer needs,
-each with its commit number of birth; the engine turns them into retired pages once the command
-is durable, or forgets them when it is rolled back.
+each with its commit number of birth; the engine turns them into retired pages once the group
+is durable, or forgets them when it is dropped.
 """
 
 from __future__ import annotations
@@ -36,18 +40,23 @@ Steps = list[tuple[Node, int]]
 """Owned branches from the root down, and which child was entered."""
 
 
+Undo = list[tuple[bytes, "bytes | Large | None"]]
+"""Keys that were changed, and the cell each had before (None: it was absent)."""
+
+
 class WorkingTree:
-    """A tree under change by one command.
+    """A tree under change.
 
     Attributes:
         root: the current root.
-        stamp: the command's commit number; no other tree ever uses it.
+        stamp: the first command's commit number; no other tree ever uses it.
         count: number of keys in the tree.
         created: about how many more pages the next checkpoint must write because of this
-            command: copies of clean nodes, new nodes, pages of large values.
+            tree: copies of clean nodes, new nodes, pages of large values.
+        undo: where each change notes what was there before; None: it is not noted.
     """
 
-    __slots__ = ("_load", "_shape", "count", "created", "root", "stamp", "superseded")
+    __slots__ = ("_load", "_shape", "count", "created", "root", "stamp", "superseded", "undo")
 
     def __init__(self, root: Ref, stamp: int, count: int, shape: Shape, load: Load) -> None:
         self.root = root
@@ -55,6 +64,7 @@ class WorkingTree:
         self.count = count
         self.created = 0
         self.superseded: list[tuple[Ref | Large, int]] = []
+        self.undo: Undo | None = None
         self._shape = shape
         self._load = load
 
@@ -119,14 +129,16 @@ class WorkingTree:
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set one key."""
+        if len(value) > self._shape.inline_size_bytes_max:
+            self._put(key, self._cell(value), self._shape.large_cell_size)
+        else:
+            self._put(key, value, len(value))
+
+    def _put(self, key: bytes, cell: bytes | Large, size: int) -> None:
+        """Set one key to a cell that takes ``size`` bytes in a leaf."""
         steps: Steps = []
         leaf = self._descend(key, steps)
         shape = self._shape
-        size = len(value)
-        cell: bytes | Large = value
-        if size > shape.inline_size_bytes_max:
-            cell = self._cell(value)
-            size = shape.large_cell_size
         before = leaf.size
         keys = leaf.keys
         index = bisect_left(keys, key)
@@ -136,11 +148,15 @@ class WorkingTree:
             leaf.size += size - shape.value_size(old)
             if old.__class__ is not bytes:
                 self._drop(old)
+            if self.undo is not None:
+                self.undo.append((key, old))
         else:
             keys.insert(index, key)
             leaf.values.insert(index, cell)
             leaf.size += len(key) + size + ENTRY_OVERHEAD
             self.count += 1
+            if self.undo is not None:
+                self.undo.append((key, None))
         if leaf.size > shape.capacity:
             self._split(leaf, steps)
         elif leaf.size < before and leaf.size < shape.minimum:
@@ -169,9 +185,26 @@ class WorkingTree:
         for cell in removed:
             if cell.__class__ is not bytes:
                 self._drop(cell)
+        if self.undo is not None:
+            self.undo.extend(zip(leaf.keys[first:last], removed, strict=True))
         del leaf.keys[first:last]
         del leaf.values[first:last]
         self.count -= last - first
+
+    def roll_back(self) -> None:
+        """Undo everything in ``undo``, backwards; keys and values are then as they were.
+
+        ``superseded`` must hold what this command superseded and nothing older.
+        """
+        undo, self.undo = self.undo or [], None
+        for key, cell in reversed(undo):
+            if cell is None:
+                self.delete(key)
+            else:
+                self._put(key, cell, self._shape.value_size(cell))
+        # A large value that was dropped since is back, or was new and never had a page. Nodes
+        # stay superseded: the copies that took their place are what was changed back.
+        self.superseded = [entry for entry in self.superseded if isinstance(entry[0], Ref)]
 
     # -- many keys ----------------------------------------------------------------------------
 
@@ -263,6 +296,8 @@ class WorkingTree:
                 + ENTRY_OVERHEAD * len(items)
             )
             self.count += len(items)
+            if self.undo is not None:
+                self.undo.extend((key, None) for key in new_keys)
             return
         for key, value in items:
             index = bisect_left(keys, key, index)
@@ -272,11 +307,15 @@ class WorkingTree:
                 values[index] = new
                 leaf.size += shape.value_size(new) - shape.value_size(old)
                 self._drop(old)
+                if self.undo is not None:
+                    self.undo.append((key, old))
             else:
                 keys.insert(index, key)
                 values.insert(index, new)
                 leaf.size += len(key) + shape.value_size(new) + ENTRY_OVERHEAD
                 self.count += 1
+                if self.undo is not None:
+                    self.undo.append((key, None))
 
     # -- splitting ----------------------------------------------------------------------------
 

@@ -51,6 +51,12 @@ class Read(Protocol):
         """Every ``(key, value)`` with ``start <= key < end`` (None: no end), in order."""
         ...
 
+    def batches(
+        self, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[list[bytes], list[bytes]]]:
+        """What `scan` gives, as lists of keys and values, a leaf at a time: the fast way."""
+        ...
+
     def cursor(self, start: bytes, end: bytes | None) -> Cursor:
         """A forward scan that can skip: see `Cursor`."""
         ...

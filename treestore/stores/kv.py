@@ -79,7 +79,7 @@ def scan(
     prefix: bytes | None = None,
     reverse: bool = False,
     limit: int | None = None,
-) -> Iterator[tuple[bytes, bytes]]:
+) -> Iterator[list[tuple[bytes, bytes]]]:
     """Every ``(key, value)`` of one snapshot in key order.
 
     Args:
@@ -98,20 +98,23 @@ def scan(
         high = after if high is None or (after is not None and after < high) else high
     if limit is not None and (not isinstance(limit, int) or limit < 0):
         raise InvalidArgument(f"limit is a number of items, 0 or more, not {limit!r}.")
-    return _items(txn, low, high, reverse, limit)
+    return _batches(txn, low, high, reverse, limit)
 
 
-def _items(
+def _batches(
     txn: Read, low: bytes, high: bytes | None, reverse: bool, limit: int | None
-) -> Iterator[tuple[bytes, bytes]]:
-    left = -1 if limit is None else limit
+) -> Iterator[list[tuple[bytes, bytes]]]:
+    left = limit
     if left == 0:
         return
-    for key, value in txn.scan(low, high, reverse=reverse):
-        yield key[1:], value
-        left -= 1
-        if left == 0:
-            return
+    for keys, values in txn.batches(low, high, reverse=reverse):
+        batch = [(key[1:], value) for key, value in zip(keys, values, strict=True)]
+        if left is not None:
+            if left <= len(batch):
+                yield batch[:left]
+                return
+            left -= len(batch)
+        yield batch
 
 
 def batch(

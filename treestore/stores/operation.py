@@ -200,9 +200,13 @@ class _Descriptor(Generic[P, R]):
         name = f"{owner.service_name}.{attribute}"
         parameters, wires = _parameters_of(name, self._function, self.skip)
         result = typing.get_type_hints(self._function, include_extras=True)["return"]
-        if self.kind in ("prepared", "stream"):
-            # Callable[[Write], R] or Iterator[T]: what the caller sees is the last argument.
+        if self.kind == "prepared":
+            # Callable[[Write], R]: what the caller sees is R.
             result = typing.get_args(result)[-1]
+        elif self.kind == "stream":
+            # Iterator[list[T]]: what the caller sees is T.
+            (batch,) = typing.get_args(result)
+            (result,) = typing.get_args(batch)
         self.operation = Operation(
             name,
             self.kind,
@@ -306,11 +310,15 @@ class AsyncStream(Protocol[Item]):
 
 
 class Stream(_Descriptor[P, T]):
-    """A read that gives its items one after the other, all of one snapshot."""
+    """A read that gives its items one after the other, all of one snapshot.
+
+    The function gives them in short lists, about a leaf's worth each: what is done for each item
+    of a long scan is what it costs.
+    """
 
     kind = "stream"
 
-    def __init__(self, function: Callable[Concatenate[Read, P], Iterator[T]]) -> None:
+    def __init__(self, function: Callable[Concatenate[Read, P], Iterator[list[T]]]) -> None:
         super().__init__(function)
 
     @overload
