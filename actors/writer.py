@@ -56,6 +56,9 @@ class Writer:
         """Run, but not durable: what they saw is in the open group or in the one in flight."""
         self._in_flight: list[Mail] | None = None
         self._running_long = False
+        self._landed_just_now = False
+        self._in_hand: Mail | None = None
+        """The long command that is being run."""
         self._stalled: tuple[Group, list[Mail]] | None = None
         self._stopping = False
         self.stopped = trio.Event()
@@ -80,10 +83,33 @@ class Writer:
             self._mailbox_bytes + mail.size > self.limits.mailbox_size_bytes_max and self._mailbox
         ):
             return False
+        if self._resting() and not mail.long:
+            self._run_here(mail)
+            return True
         self._mailbox.append(mail)
         self._mailbox_bytes += mail.size
         self._wake()
         return True
+
+    def _resting(self) -> bool:
+        """Whether the writer waits for work, nothing of what it did is on its way, and commands
+        come one at a time: where they come together they should share a group."""
+        return (
+            self._parked is not None
+            and not self._mailbox
+            and self._group_last <= 1
+            and self._idle()
+        )
+
+    def _run_here(self, mail: Mail) -> None:
+        """Run a command at once, in its caller's task: it saves the way through the writer's."""
+        try:
+            self._run_one(mail)
+            self._ship()
+        except Exception as error:
+            log.exception("the writer crashed; the store is read-only now")
+            self.engine.fail(error)
+            raise self.engine.read_only() from error
 
     async def wait_room(self) -> None:
         """Return once the mailbox had room."""
@@ -145,20 +171,39 @@ class Writer:
         """Run commands until `stop`; the actor's task."""
         try:
             while True:
+                if self._landed_just_now:
+                    # Those who were just answered often have their next command ready: let them
+                    # join this group, rather than wait a whole sync for the one after it.
+                    self._landed_just_now = False
+                    await trio.lowlevel.cancel_shielded_checkpoint()
                 if self._blocked() or not self._mailbox:
+                    self._ship()
                     if self._stopping and not self._mailbox and self._idle():
                         return
                     await self._park()
                     continue
                 mail = self._work_slice()
                 if mail is not None:
+                    self._in_hand = mail
                     await self._run_long(mail)
+                    self._in_hand = None
                 else:
                     # A command's caller may be waiting for the loop since a whole slice.
                     await trio.lowlevel.cancel_shielded_checkpoint()
         finally:
-            self._fail_queued(Unavailable("The store was closed; nothing was changed."))
+            self._end_all()
             self.stopped.set()
+
+    def _end_all(self) -> None:
+        """The actor ends, perhaps by a crash: nobody may be left waiting."""
+        error = Unavailable("The store was closed; nothing was changed.")
+        unfinished, self._waiting = self._waiting, []
+        if self._in_hand is not None and self._in_hand not in unfinished:
+            unfinished.append(self._in_hand)
+        for mail in unfinished:
+            mail.result, mail.error = None, mail.error or error
+            mail.end()
+        self._fail_queued(error)
 
     def _idle(self) -> bool:
         return self._in_flight is None and self._stalled is None and not self._waiting
@@ -289,8 +334,9 @@ class Writer:
             mail.end()
         if self.engine.checkpoint_due():
             self.need_checkpoint(False)
-        self._ship()
-        self._wake()
+        if self._waiting or self._mailbox or self._stopping:
+            self._landed_just_now = True
+            self._wake()
 
     def _not_landed(self, mails: list[Mail], error: BaseException) -> None:
         if isinstance(error, ResourceExhausted):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from actors.database import Database
     from actors.database import open_database as open
+    from actors.tuning import tune
     from treestore import errors
     from treestore.client import RemoteDatabase, connect
     from treestore.model.documents import Document, Node
@@ -32,6 +33,7 @@ __all__ = [
     "connect",
     "errors",
     "open",
+    "tune",
 ]
 
 # Names are handed on when they are first asked for: a client need not load the engine, and the
@@ -46,6 +48,7 @@ _LAZY = {
     "connect": ("treestore.client", "connect"),
     "errors": ("treestore.errors", None),
     "open": ("actors.database", "open_database"),
+    "tune": ("actors.tuning", "tune"),
 }
 
 

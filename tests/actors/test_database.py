@@ -308,12 +308,14 @@ async def test_a_crashed_background_actor_is_restarted_and_reported() -> None:
         await db.kv.put(b"still", b"works")
 
 
-async def test_a_crashed_writer_makes_the_store_read_only() -> None:
+@pytest.mark.parametrize("broken", ["_run_one", "_run_long"])
+async def test_a_crashed_writer_makes_the_store_read_only(broken: str) -> None:
     async with database(SimDisk()) as db:
         await db.kv.put(b"a", b"1")
-        db.writer._work_slice = None  # type: ignore[method-assign, assignment]
+        setattr(db.writer, broken, None)
+        many = [(b"%d" % n, b"") for n in range(300 if broken == "_run_long" else 1)]
         with trio.fail_after(5), pytest.raises(Unavailable):
-            await db.kv.put(b"b", b"1")
+            await db.kv.batch(many)
         assert await db.kv.get(b"a") == b"1"
         assert (await db.admin.health()).status == "read_only"
 

@@ -51,9 +51,25 @@ async def test_wrong_calls_raise_what_a_function_would() -> None:
                 await db.kv.get(5)  # type: ignore[arg-type]
             with pytest.raises(InvalidArgument, match="cannot be sent"):
                 await db.kv.get(object())  # type: ignore[arg-type]
+            with pytest.raises(InvalidArgument, match="surrogate pair"):
+                await db.documents.get_node("p", "\ud800")
+            with pytest.raises(InvalidArgument, match="more than 64 bits"):
+                await db.documents.get_nodes_by_page("p", 10**30)
             with pytest.raises(TypeError):
                 await db.kv.get()  # type: ignore[call-arg]
+            with pytest.raises(TypeError, match="by name"):
+                db.kv.scan(b"a")  # type: ignore[call-arg]
             assert await db.kv.get(b"a") is None
+
+
+async def test_anything_that_can_be_gone_through_travels_as_a_list() -> None:
+    with trio.fail_after(10):
+        async with listening(FakeHost()) as listener, connect(address_of(listener)) as db:
+            values = {b"a": b"1", b"b": b"2"}
+            await db.kv.batch(puts=((key, value) for key, value in values.items()))  # type: ignore[arg-type]
+            assert dict([item async for item in db.kv.scan()]) == values
+            await db.kv.batch(deletes=values.keys())  # type: ignore[arg-type]
+            assert [item async for item in db.kv.scan()] == []
 
 
 async def test_errors_come_back_as_their_classes() -> None:

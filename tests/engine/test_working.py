@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from treestore.engine import tree
 from treestore.engine.node import NO_VALUES, Node, Ref, Shape
-from treestore.engine.working import WorkingTree, separator
+from treestore.engine.split import cut_points, entry_sizes, separator
+from treestore.engine.working import WorkingTree
 
 SHAPE = Shape(1024)
 
@@ -47,6 +49,7 @@ def check(root: Ref, *, fill: bool = False) -> None:
     def walk(ref: Ref, low: bytes | None, high: bytes | None, depth: int, edge: bool) -> None:
         node = ref.node
         assert node is not None
+        node.settle()
         assert node.keys == sorted(set(node.keys))
         assert low is None or not node.keys or node.keys[0] >= low
         assert high is None or not node.keys or node.keys[-1] < high
@@ -57,7 +60,7 @@ def check(root: Ref, *, fill: bool = False) -> None:
             )
             depths.add(depth)
         else:
-            assert node.size == 17 * len(node.children) + sum(map(len, node.keys))
+            assert node.size == sum(entry_sizes(node, SHAPE))
             assert len(node.children) == len(node.keys) + 1
             assert depth > 0 or len(node.children) > 1
             bounds = [low, *node.keys, high]
@@ -221,6 +224,17 @@ def test_cursor_skips() -> None:
                 break
             assert found == (wanted[position], wanted[position])
             position += 1
+
+
+@given(st.lists(st.integers(1, 390), min_size=1, max_size=80), st.booleans())
+def test_cuts_leave_no_part_too_large(sizes: list[int], ascending: bool) -> None:
+    assume(sum(sizes) > SHAPE.capacity)
+    cuts = cut_points(sizes, SHAPE.capacity, ascending=ascending)
+    ends = [0, *cuts, len(sizes)]
+    parts = [sum(sizes[first:last]) for first, last in pairwise(ends)]
+    assert all(first < last for first, last in pairwise(ends))
+    assert max(parts) <= SHAPE.capacity
+    assert cuts
 
 
 @given(st.binary(max_size=8), st.binary(max_size=8))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -51,6 +52,11 @@ class Duplex:
         # After a read that filled less than its buffer the socket is empty: wait, do not try.
         self._readable = True
 
+    @property
+    def pollable(self) -> bool:
+        """Whether `interrupt` works: on plain sockets."""
+        return self._socket is not None
+
     # --- in --------------------------------------------------------------------------------
 
     async def receive(self) -> bytes:
@@ -80,6 +86,15 @@ class Duplex:
                 raise trio.BrokenResourceError(f"the connection broke: {error}") from error
             await trio.lowlevel.wait_readable(sock.fileno())
             self._readable = True
+
+    def interrupt(self) -> None:
+        """Have the `receive` that another task waits in raise `trio.ClosedResourceError`, once.
+
+        Only where ``pollable``. Nothing is lost; the next `receive` goes on.
+        """
+        if self._socket is not None and not self._closed:
+            # A writer that waits is woken as well, and waits again.
+            trio.lowlevel.notify_closing(self._socket.fileno())
 
     # --- out -------------------------------------------------------------------------------
 
@@ -171,7 +186,8 @@ class Duplex:
             except BlockingIOError:
                 if self.blocked_since is None:
                     self.blocked_since = trio.current_time()
-                await trio.lowlevel.wait_writable(self._socket.fileno())
+                with suppress(trio.ClosedResourceError):  # `interrupt`, or `aclose`.
+                    await trio.lowlevel.wait_writable(self._socket.fileno())
                 continue
             except OSError as error:
                 raise trio.BrokenResourceError(f"the connection broke: {error}") from error

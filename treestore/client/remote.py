@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import ssl
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,15 @@ SERVICES = {
 }
 """Attribute of a database → module and class of the service."""
 
-_encode = msgspec.msgpack.Encoder().encode
+
+def _as_list(value: Any) -> list[Any]:
+    """Whatever can be gone through travels as a list: a generator, a view of a dict's keys."""
+    if isinstance(value, Iterable):
+        return list(value)
+    raise TypeError(f"one is a {type(value).__name__}.")
+
+
+_encode = msgspec.msgpack.Encoder(enc_hook=_as_list).encode
 
 
 def _encoded(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> msgspec.Raw:
@@ -40,8 +48,14 @@ def _encoded(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
     try:
         return msgspec.Raw(_encode(parameters))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        if isinstance(error, UnicodeEncodeError):
+            reason = "one holds half of a surrogate pair, which is no character."
+        elif isinstance(error, OverflowError):
+            reason = "one holds a whole number of more than 64 bits."
+        else:
+            reason = str(error)
         raise InvalidArgument(
-            f"The arguments of {operation.name} cannot be sent: {error}"
+            f"The arguments of {operation.name} cannot be sent: {reason}"
         ) from None
 
 

@@ -106,6 +106,8 @@ class Checker:
             except CorruptionError as error:
                 self.error(error.message)
                 return None
+        if ref.node is not None:
+            ref.node.settle()
         return ref.node
 
     def _claim(self, page: int, pages: int) -> bool:

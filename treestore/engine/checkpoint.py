@@ -135,6 +135,7 @@ class Checkpoint:
                 if not child.page:
                     self._collect(child)
         else:
+            node.settle()
             self._large.extend(
                 cell for cell in node.values if isinstance(cell, Large) and not cell.page
             )

@@ -106,6 +106,12 @@ class ReadTransaction:
             node = ref.node or self._load(ref)
             children = node.children
         ref.hot = True
+        delta = node.delta
+        if delta is not None:
+            cell = delta.get(key)
+            if cell is not None:
+                return cell if isinstance(cell, bytes) else self.value(cell)
+            node = node.base or node
         index = node.index
         if index is None:
             index = node.index = dict(zip(node.keys, node.values, strict=True))

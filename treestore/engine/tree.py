@@ -26,6 +26,12 @@ def get(root: Ref, key: bytes, load: Load) -> bytes | Large | None:
         node = ref.node or load(ref)
         children = node.children
     ref.hot = True
+    delta = node.delta
+    if delta is not None:
+        cell = delta.get(key)
+        if cell is not None:
+            return cell
+        node = node.base or node
     keys = node.keys
     index = bisect_left(keys, key)
     if index < len(keys) and keys[index] == key:
@@ -50,6 +56,7 @@ def descend(root: Ref, key: bytes | None, load: Load, path: Path) -> Node:
         node = ref.node or load(ref)
         children = node.children
     ref.hot = True
+    node.settle()
     return node
 
 
@@ -68,6 +75,7 @@ def _neighbour(path: Path, step: int, load: Load) -> Node | None:
         ref.hot = True
         node = ref.node or load(ref)
         if node.children is None:
+            node.settle()
             return node
         children = node.children
         index = 0 if step > 0 else len(children) - 1

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from treestore.engine.node import (
-    CHILD_OVERHEAD,
+    DELTA_MAX,
     ENTRY_OVERHEAD,
     NO_VALUES,
     Large,
@@ -27,14 +27,12 @@ from treestore.engine.node import (
     Ref,
     Shape,
 )
+from treestore.engine.split import cut_points, entry_sizes, middle, separator
 from treestore.engine.tree import Load
 
 BULK_ITEMS = 2048
 """Items that a sorted bulk store merges in one step: a bound on the work between two chances for
 another thread to run."""
-
-BULK_FILL = 0.9
-"""How full a bulk store leaves its pages: room for a few later inserts without a split."""
 
 Steps = list[tuple[Node, int]]
 """Owned branches from the root down, and which child was entered."""
@@ -77,7 +75,8 @@ class WorkingTree:
             self.superseded.append((ref, node.stamp))
             if ref.page:
                 self.created += 1
-            node = node.copy(self.stamp)
+            leaf = node.children is None
+            node = node.overlay(self.stamp) if leaf else node.copy(self.stamp)
             self.root = Ref(node)
         return node
 
@@ -95,7 +94,8 @@ class WorkingTree:
         return node
 
     def _descend(self, key: bytes, steps: Steps) -> Node:
-        """The owned leaf where ``key`` belongs; owned branches are appended to ``steps``."""
+        """The owned leaf where ``key`` belongs, perhaps not settled yet; owned branches are
+        appended to ``steps``."""
         stamp = self.stamp
         node = self._own_root()
         children = node.children
@@ -107,7 +107,8 @@ class WorkingTree:
                 self.superseded.append((ref, child.stamp))
                 if ref.page:
                     self.created += 1
-                child = child.copy(stamp)
+                leaf = child.children is None
+                child = child.overlay(stamp) if leaf else child.copy(stamp)
                 children[index] = Ref(child)
             steps.append((node, index))
             node = child
@@ -140,33 +141,55 @@ class WorkingTree:
         leaf = self._descend(key, steps)
         shape = self._shape
         before = leaf.size
-        keys = leaf.keys
-        index = bisect_left(keys, key)
-        if index < len(keys) and keys[index] == key:
-            old = leaf.values[index]
-            leaf.values[index] = cell
-            leaf.size += size - shape.value_size(old)
-            if old.__class__ is not bytes:
-                self._drop(old)
-            if self.undo is not None:
-                self.undo.append((key, old))
+        delta = leaf.delta
+        if delta is not None and len(delta) >= DELTA_MAX:
+            leaf.settle()
+            delta = None
+        old = None
+        if delta is not None:
+            old = delta.get(key)
+            base = leaf.base
+            assert base is not None
+            if old is None:
+                index = bisect_left(base.keys, key)
+                if index < len(base.keys) and base.keys[index] == key:
+                    old = base.values[index]
+            delta[key] = cell
         else:
-            keys.insert(index, key)
-            leaf.values.insert(index, cell)
-            leaf.size += len(key) + size + ENTRY_OVERHEAD
-            self.count += 1
-            if self.undo is not None:
-                self.undo.append((key, None))
+            keys = leaf.keys
+            index = bisect_left(keys, key)
+            if index < len(keys) and keys[index] == key:
+                old = leaf.values[index]
+                leaf.values[index] = cell
+            else:
+                keys.insert(index, key)
+                leaf.values.insert(index, cell)
+        self._account(leaf, key, size, old)
         if leaf.size > shape.capacity:
+            leaf.settle()
             self._split(leaf, steps)
         elif leaf.size < before and leaf.size < shape.minimum:
             # Only where it shrank: the last leaf of an ascending load is small on purpose.
+            leaf.settle()
             self._refill(leaf, steps)
+
+    def _account(self, leaf: Node, key: bytes, size: int, old: bytes | Large | None) -> None:
+        """Book a put of ``size`` bytes in place of ``old``."""
+        if old is not None:
+            leaf.size += size - self._shape.value_size(old)
+            if old.__class__ is not bytes:
+                self._drop(old)
+        else:
+            leaf.size += len(key) + size + ENTRY_OVERHEAD
+            self.count += 1
+        if self.undo is not None:
+            self.undo.append((key, old))
 
     def delete(self, key: bytes) -> None:
         """Remove one key that is known to be there."""
         steps: Steps = []
         leaf = self._descend(key, steps)
+        leaf.settle()
         index = bisect_left(leaf.keys, key)
         if index == len(leaf.keys) or leaf.keys[index] != key:
             raise AssertionError("delete of a key that is not there")
@@ -214,6 +237,7 @@ class WorkingTree:
         while True:
             steps: Steps = []
             leaf = self._descend(start, steps)
+            leaf.settle()
             keys = leaf.keys
             first = bisect_left(keys, start)
             last = len(keys) if end is None else bisect_left(keys, end)
@@ -246,9 +270,9 @@ class WorkingTree:
             # Only below a root that is about to collapse; an empty leaf stays in its place.
             return
         del children[index]
-        separator = max(index - 1, 0)
-        parent.size -= CHILD_OVERHEAD + len(parent.keys[separator])
-        del parent.keys[separator]
+        at = max(index - 1, 0)
+        parent.size -= self._shape.child_size(len(parent.keys[at]))
+        del parent.keys[at]
         self._refill(parent, steps)
 
     def put_sorted(self, items: Iterable[tuple[bytes, bytes]]) -> Iterator[int]:
@@ -268,6 +292,7 @@ class WorkingTree:
             while first < len(keys):
                 steps: Steps = []
                 leaf = self._descend(keys[first], steps)
+                leaf.settle()
                 bound = self._upper_bound(steps)
                 last = len(keys) if bound is None else bisect_left(keys, bound, first)
                 before = leaf.size
@@ -321,98 +346,59 @@ class WorkingTree:
 
     def _split(self, node: Node, steps: Steps) -> None:
         """Cut an oversize owned node into several; the parents likewise, up to a new root."""
-        capacity = self._shape.capacity
-        while node.size > capacity:
-            rightmost = all(index == len(branch.keys) for branch, index in steps)
-            cuts = self._cuts(node, rightmost)
-            if node.children is None:
-                separators = self._cut_leaf(node, cuts)
-            else:
-                separators = self._cut_branch(node, cuts)
-            self.created += len(separators)
+        shape = self._shape
+        while node.size > shape.capacity:
+            last_leaf = node.children is None and all(
+                index == len(branch.keys) for branch, index in steps
+            )
+            sizes = entry_sizes(node, shape)
+            cuts = cut_points(sizes, shape.capacity, ascending=last_leaf)
+            cut = self._cut_leaf if node.children is None else self._cut_branch
+            parts = cut(node, cuts, sizes)
+            self.created += len(parts)
             if steps:
                 parent, index = steps.pop()
-                assert parent.children is not None
             else:
-                parent, index = Node([], NO_VALUES, [self.root], self.stamp, CHILD_OVERHEAD), 0
-                assert parent.children is not None
+                parent, index = Node([], NO_VALUES, [self.root], self.stamp, shape.child_size(0)), 0
                 self.root = Ref(parent)
                 self.created += 1
-            parent.keys[index:index] = [key for key, _ in separators]
-            parent.children[index + 1 : index + 1] = [ref for _, ref in separators]
-            parent.size += sum(CHILD_OVERHEAD + len(key) for key, _ in separators)
+            assert parent.children is not None
+            parent.keys[index:index] = [key for key, _ in parts]
+            parent.children[index + 1 : index + 1] = [ref for _, ref in parts]
+            parent.size += sum(shape.child_size(len(key)) for key, _ in parts)
             node = parent
 
-    def _sizes(self, node: Node) -> list[int]:
-        if node.children is None:
-            value_size = self._shape.value_size
-            return [
-                len(key) + value_size(value) + ENTRY_OVERHEAD
-                for key, value in zip(node.keys, node.values, strict=True)
-            ]
-        return [CHILD_OVERHEAD, *(CHILD_OVERHEAD + len(key) for key in node.keys)]
-
-    def _cuts(self, node: Node, rightmost: bool) -> list[int]:
-        """Entry indexes at which to cut an oversize node.
-
-        Two parts are made even, but for the last leaf of the tree when only its last entry is too
-        much: keys then probably arrive in order, and the left part stays full. More parts (a bulk
-        store) are filled to `BULK_FILL`, the last two evened out, so that none is too empty.
-        """
-        sizes = self._sizes(node)
-        capacity = self._shape.capacity
-        if rightmost and node.children is None and node.size - sizes[-1] <= capacity:
-            return [len(sizes) - 1]
-        cuts: list[int] = []
-        target = int(capacity * BULK_FILL)
-        start, left = 0, node.size
-        while left > 2 * target:
-            end, used = start, 0
-            while used + sizes[end] <= target:
-                used += sizes[end]
-                end += 1
-            cuts.append(end)
-            start, left = end, left - used
-        # More than one target is left here: each round before took at most one of two.
-        cuts.append(self._middle(sizes, start, left))
-        return cuts
-
-    def _middle(self, sizes: list[int], start: int, total: int) -> int:
-        """The cut after ``start`` that comes nearest to two halves."""
-        used, end = 0, start
-        while end < len(sizes) - 1 and 2 * used + sizes[end] <= total:
-            used += sizes[end]
-            end += 1
-        return max(end, start + 1)
-
-    def _cut_leaf(self, node: Node, cuts: list[int]) -> list[tuple[bytes, Ref]]:
+    def _cut_leaf(self, node: Node, cuts: list[int], sizes: list[int]) -> list[tuple[bytes, Ref]]:
+        """Cut a settled leaf; separator and reference of each part but the first."""
         parts: list[tuple[bytes, Ref]] = []
         keys, values = node.keys, node.values
         for first, last in zip(cuts, [*cuts[1:], len(keys)], strict=True):
-            part = Node(keys[first:last], values[first:last], None, self.stamp, 0)
-            part.size = sum(self._sizes(part))
+            size = sum(sizes[first:last])
+            part = Node(keys[first:last], values[first:last], None, self.stamp, size)
             parts.append((separator(keys[first - 1], keys[first]), Ref(part)))
+            node.size -= size
         del keys[cuts[0] :], values[cuts[0] :]
-        node.size -= sum(self._node_size(ref) for _, ref in parts)
         return parts
 
-    def _cut_branch(self, node: Node, cuts: list[int]) -> list[tuple[bytes, Ref]]:
+    def _cut_branch(self, node: Node, cuts: list[int], sizes: list[int]) -> list[tuple[bytes, Ref]]:
+        """Cut a branch; the separators move up to the parent."""
         parts: list[tuple[bytes, Ref]] = []
         keys, children = node.keys, node.children
         assert children is not None
+        first_child = self._shape.child_size(0)
         for first, last in zip(cuts, [*cuts[1:], len(children)], strict=True):
-            # Child ``first`` loses its separator to the parent.
-            part = Node(keys[first : last - 1], NO_VALUES, children[first:last], self.stamp, 0)
-            part.size = sum(self._sizes(part))
+            size = sum(sizes[first:last])
+            node.size -= size
+            part = Node(
+                keys[first : last - 1],
+                NO_VALUES,
+                children[first:last],
+                self.stamp,
+                size - sizes[first] + first_child,
+            )
             parts.append((keys[first - 1], Ref(part)))
         del keys[cuts[0] - 1 :], children[cuts[0] :]
-        node.size = sum(self._sizes(node))
         return parts
-
-    @staticmethod
-    def _node_size(ref: Ref) -> int:
-        assert ref.node is not None
-        return ref.node.size
 
     # -- merging ------------------------------------------------------------------------------
 
@@ -428,8 +414,7 @@ class WorkingTree:
             at = index - 1 if index > 0 else index
             left, right = self._pair(parent, at)
             key = parent.keys[at]
-            extra = len(key) if left.children is not None else 0
-            if left.size + right.size + extra <= self._shape.capacity:
+            if left.size + right.size + self._joint(left, key) <= self._shape.capacity:
                 self._join(parent, at, left, right)
             else:
                 self._even_out(parent, at, left, right, steps)
@@ -442,7 +427,16 @@ class WorkingTree:
         assert parent.children is not None
         left = self._own_child(parent, at)
         ref = parent.children[at + 1]
-        return left, ref.node or self._load(ref)
+        right = ref.node or self._load(ref)
+        left.settle()
+        right.settle()
+        return left, right
+
+    def _joint(self, left: Node, key: bytes) -> int:
+        """What joining adds: the right branch's first child gets a key, the one between them."""
+        if left.children is None:
+            return 0
+        return self._shape.child_size(len(key)) - self._shape.child_size(0)
 
     def _join(self, parent: Node, at: int, left: Node, right: Node) -> None:
         """Append ``right`` to ``left`` and take it out of the parent."""
@@ -451,31 +445,29 @@ class WorkingTree:
         ref = parent.children[at + 1]
         if right.stamp != self.stamp:
             self.superseded.append((ref, right.stamp))
+        left.size += right.size + self._joint(left, key)
         if left.children is None:
             left.keys += right.keys
             left.values += right.values
-            left.size += right.size
         else:
             assert right.children is not None
             left.keys.append(key)
             left.keys += right.keys
             left.children += right.children
-            left.size += right.size + len(key)
         del parent.keys[at], parent.children[at + 1]
-        parent.size -= CHILD_OVERHEAD + len(key)
+        parent.size -= self._shape.child_size(len(key))
 
     def _even_out(self, parent: Node, at: int, left: Node, right: Node, steps: Steps) -> None:
         """Move entries between two neighbours so that both are about equally full."""
         assert parent.children is not None
         self._join(parent, at, left, right)
-        cut = self._middle(self._sizes(left), 0, left.size)
-        parts = (
-            self._cut_leaf(left, [cut]) if left.children is None else self._cut_branch(left, [cut])
-        )
-        ((key, ref),) = parts
+        sizes = entry_sizes(left, self._shape)
+        at_entry = middle(sizes, 0, left.size)
+        cut = self._cut_leaf if left.children is None else self._cut_branch
+        ((key, ref),) = cut(left, [at_entry], sizes)
         parent.keys.insert(at, key)
         parent.children.insert(at + 1, ref)
-        parent.size += CHILD_OVERHEAD + len(key)
+        parent.size += self._shape.child_size(len(key))
         self.created += 1
         # A longer separator than before may not fit into the parent any more.
         if parent.size > self._shape.capacity:
@@ -490,14 +482,3 @@ class WorkingTree:
             if root.stamp != self.stamp:
                 self.superseded.append((self.root, root.stamp))
             self.root = root.children[0]
-
-
-def separator(left: bytes, right: bytes) -> bytes:
-    """The shortest key above ``left`` that is not above ``right``: short keys make wide branches.
-
-    As in Bayer and Unterauer, "Prefix B-trees" (1977).
-    """
-    for index, (one, other) in enumerate(zip(left, right, strict=False)):
-        if one != other:
-            return right[: index + 1]
-    return right[: len(left) + 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from treestore.errors import InvalidArgument
 from treestore.stores.access import Read, Write
@@ -15,9 +16,17 @@ KEY_SIZE_BYTES_MAX = 1000
 """Longest key a caller may use; the engine's own limit leaves room for the keyspace."""
 
 
+def _bytes(what: str, value: Any) -> bytes:
+    """``value`` as bytes; anything like bytes will do, as it does over the wire."""
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    raise InvalidArgument(f"{what} is bytes, not {type(value).__name__}; encode it first.")
+
+
 def _key(key: bytes) -> bytes:
-    if not isinstance(key, bytes):
-        raise InvalidArgument(f"A key is bytes, not {type(key).__name__}; encode it first.")
+    key = _bytes("A key", key)
     if not key:
         raise InvalidArgument("A key must not be empty.")
     if len(key) > KEY_SIZE_BYTES_MAX:
@@ -28,17 +37,13 @@ def _key(key: bytes) -> bytes:
 
 
 def _value(value: bytes) -> bytes:
-    if not isinstance(value, bytes):
-        raise InvalidArgument(f"A value is bytes, not {type(value).__name__}; encode it first.")
-    return value
+    return _bytes("A value", value)
 
 
 def _bound(name: str, key: bytes | None) -> bytes | None:
     if key is None:
         return None
-    if not isinstance(key, bytes):
-        raise InvalidArgument(f"{name} is bytes or None, not {type(key).__name__}.")
-    return KEYSPACE + key
+    return KEYSPACE + _bytes(name, key)
 
 
 def successor(prefix: bytes) -> bytes | None:
@@ -96,7 +101,9 @@ def scan(
         after = successor(first)
         low = max(low, first)
         high = after if high is None or (after is not None and after < high) else high
-    if limit is not None and (not isinstance(limit, int) or limit < 0):
+    if not isinstance(reverse, bool):
+        raise InvalidArgument(f"reverse is True or False, not {reverse!r:.40}.")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
         raise InvalidArgument(f"limit is a number of items, 0 or more, not {limit!r}.")
     return _batches(txn, low, high, reverse, limit)
 
@@ -124,10 +131,17 @@ def batch(
 
     Deletes are applied after the puts; a key named twice takes its last put.
     """
-    for key, value in puts:
-        txn.put(_key(key), _value(value))
-    for key in deletes:
-        txn.delete(_key(key))
+    try:
+        pairs = [(_key(key), _value(value)) for key, value in puts]
+        keys = [_key(key) for key in deletes]
+    except (TypeError, ValueError):
+        raise InvalidArgument(
+            "puts is a list of (key, value) pairs, and deletes a list of keys."
+        ) from None
+    for key, value in pairs:
+        txn.put(key, value)
+    for key in keys:
+        txn.delete(key)
 
 
 class KV(Service[M, A]):

@@ -97,9 +97,16 @@ class Operation:
     """A command that gives the same end state when it is applied twice."""
     long: bool = False
     """A command whose work grows with what is stored: run on a thread, not on the event loop."""
+    positional_max: int = 0
+    """How many parameters may be given by position; the others by name only."""
 
     def encode_parameters(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> msgspec.Struct:
         """The struct to send for a call (client side); `TypeError` as a plain call would raise."""
+        if len(args) > self.positional_max:
+            raise TypeError(
+                f"{self.name} takes {self.positional_max} positional arguments, not {len(args)}; "
+                "give the others by name"
+            )
         if not self.wires:
             return self.parameters(*args, **kwargs)
         struct = self.parameters(*args, **kwargs)
@@ -168,6 +175,11 @@ def _parameters_of(
     return struct, wires
 
 
+def _positional_max(function: Callable[..., Any], skip: int) -> int:
+    parameters = list(inspect.signature(function).parameters.values())[skip:]
+    return sum(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in parameters)
+
+
 def _wire_of(hint: Any) -> Wire | None:
     if typing.get_origin(hint) is Annotated:
         for extra in hint.__metadata__:
@@ -216,6 +228,7 @@ class _Descriptor(Generic[P, R]):
             wires,
             idempotent=self._idempotent,
             long=self._long,
+            positional_max=_positional_max(self._function, self.skip),
         )
         OPERATIONS[name] = self.operation
 

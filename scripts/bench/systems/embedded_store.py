@@ -66,6 +66,7 @@ class Embedded:
     async def bulk_load(self, repetition: int) -> Sample:
         """Sorted rows into an empty store, `BULK_ROWS` a transaction, durable."""
         path = self._directory / f"bulk{repetition}.treestore"
+        treestore.tune()  # as its documentation recommends to embedding programs
         async with treestore.open(str(path), cache_size_mb=CACHE_SIZE_MB) as database:
             begin = perf_counter()
             await load(database, self._rows)
@@ -79,6 +80,7 @@ async def open_workloads(config: Config) -> AsyncGenerator[AsyncWorkloads, None]
     """Load the table and offer the workloads."""
     rows = sorted_rows(config.sizes.keys)
     path = Path(config.directory) / "table.treestore"
+    treestore.tune()
     async with treestore.open(str(path), cache_size_mb=CACHE_SIZE_MB) as database:
         await load(database, rows)
         store = Embedded(config, database, rows)

@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from time import perf_counter
 
+from actors.tuning import tune
 from scripts.bench.callers import loop_sync
 from scripts.bench.data import Row, some_keys, sorted_rows
 from scripts.bench.systems.batches import INSERTS, batches
@@ -97,6 +98,7 @@ def open_workloads(config: Config) -> Generator[Mapping[str, Callable[..., Sampl
     environment = Environment(UnsyncedDisk(), time.time_ns, random.SystemRandom())
     options = EngineOptions(cache_size_bytes=1 << 30)
     path = str(Path(config.directory) / "unsynced.treestore")
+    tune()
     with closing(open_engine(path, options, environment)) as opened:
         engine = opened.engine
         for at in range(0, len(rows), 100_000):

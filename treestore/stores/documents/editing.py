@@ -185,7 +185,7 @@ def update_node(
     summary: str | UnsetType = UNSET,
     text: str | UnsetType = UNSET,
     section_path: str | UnsetType | None = UNSET,
-    metadata: dict[str, Any] | UnsetType = UNSET,
+    metadata: dict[str, Any] | UnsetType | None = UNSET,
 ) -> Node:
     """Change some fields of a node; those left UNSET stay as they are.
 
@@ -197,7 +197,7 @@ def update_node(
         summary: "" for none.
         text: the node's own text.
         section_path: None goes back to the position ("1.2.3").
-        metadata: takes the place of all the node's metadata.
+        metadata: takes the place of all the node's metadata; None for none.
 
     Raises:
         NotFound: there is no such node or document.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from treestore.errors import InvalidArgument, NotFound
 from treestore.model.documents import Document, Node
@@ -184,7 +184,7 @@ def get_nodes(
     Raises:
         NotFound: some do not exist; ``details["ids"]`` names them all.
     """
-    if isinstance(node_ids, str):
+    if isinstance(node_ids, str) or not isinstance(node_ids, Iterable):
         raise InvalidArgument("node_ids is a list of ids; for one node there is get_node.")
     place = place_to_read(txn, policy_id, version_id)
     paths: list[bytes] = []
