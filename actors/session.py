@@ -271,11 +271,17 @@ class Session:
     async def _handle(self, messages: list[Any]) -> None:
         began = time.perf_counter()
         limit = self._limits.requests_max
+        duplex, pause = self._duplex, self._settings.output_pause_size_bytes
         for count, message in enumerate(messages):
             kind = type(message)
             if kind is Request:
                 if len(self._running) - self._streams >= limit:
                     await self._wait_for_room(limit)
+                if duplex.waiting_bytes >= pause:
+                    # One read may hold a thousand requests with an answer of megabytes each.
+                    duplex.flush_now()
+                    self._account.hold_output(duplex.waiting_bytes)
+                    await duplex.wait_below(pause)
                 self._request(message)
             elif kind is Credit:
                 entry = self._running.get(message.id)
@@ -284,12 +290,12 @@ class Session:
             elif kind is Cancel:
                 self._cancel(message.id)
             elif kind is Ping:
-                self._duplex.append(self._connection.send(Pong(message.token)))
+                duplex.append(self._connection.send(Pong(message.token)))
             elif kind is Goodbye:
                 self._stopping = True
                 self._end_if_idle()
             if count & 31 == 31 and time.perf_counter() - began > BURST_S:
-                self._duplex.flush_now()
+                duplex.flush_now()
                 await trio.lowlevel.checkpoint()
                 began = time.perf_counter()
 

@@ -53,6 +53,9 @@ PATH_SIZE_BYTES_MAX: Final = 600
 DEPTH_MAX: Final = 200
 """Levels of a document at most."""
 
+ORDINAL_SIZE_MIN: Final = 2
+"""Bytes of the shortest ordinal in a path."""
+
 ORDINAL_GAP: Final = 64
 """Distance between the ordinals of siblings that are stored together."""
 

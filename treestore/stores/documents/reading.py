@@ -16,6 +16,7 @@ from treestore.stores.documents.layout import (
     FIRST_CHILD,
     HEAD,
     HEADER_SIZE,
+    ORDINAL_SIZE_MIN,
     TEXT,
     Place,
     bare,
@@ -76,12 +77,22 @@ def whole(txn: Read, place: Place, path: bytes) -> bytes:
     return record[HEADER_SIZE:head_end] + text
 
 
-def _load(txn: Read, place: Place, path: bytes, include_text: bool) -> Node:
+def _stored(txn: Read, place: Place, path: bytes, include_text: bool) -> bytes:
+    """The node at ``path`` as msgpack."""
     if include_text:
-        return txn.load(Node, whole(txn, place, path))
+        return whole(txn, place, path)
     record = txn.get(place.nodes + path + HEAD)
     assert record is not None
-    return txn.load(Node, bare(record))
+    return bare(record)
+
+
+def _loaded(txn: Read, nodes: list[bytes]) -> list[Node]:
+    """Nodes, each as msgpack, as a list for an answer.
+
+    All in one piece of msgpack: one object instead of one a node on the way to the wire, and one
+    call of the decoder where nodes are wanted.
+    """
+    return txn.load(list[Node], b"\xdd" + len(nodes).to_bytes(4, "big") + b"".join(nodes))
 
 
 # --- documents -------------------------------------------------------------------------------
@@ -168,7 +179,8 @@ def get_node(
         NotFound: there is no such node or document.
     """
     place = place_to_read(txn, policy_id, version_id)
-    return _load(txn, place, path_of(txn, place, node_id), include_text)
+    path = path_of(txn, place, node_id)
+    return txn.load(Node, _stored(txn, place, path, include_text))
 
 
 def get_nodes(
@@ -199,7 +211,7 @@ def get_nodes(
         raise no_nodes(txn, place, unknown)
     if not paths:
         check_document(txn, place)
-    return [_load(txn, place, path, include_text) for path in paths]
+    return _loaded(txn, [_stored(txn, place, path, include_text) for path in paths])
 
 
 def get_children(
@@ -264,20 +276,21 @@ def get_subtree(
 
 def _everything(txn: Read, place: Place, start: bytes) -> list[Node]:
     """All nodes from ``start`` on, with their texts: one scan."""
-    nodes: list[Node] = []
-    add, load = nodes.append, txn.load
+    nodes: list[bytes] = []
+    add = nodes.append
     head = b""
     first = place.nodes + start
-    for key, record in txn.scan(first, first + AFTER):
-        if key[-1]:
-            add(load(Node, head + record))
-            continue
-        head_end, text_end = unpack_header(record)
-        if head_end == text_end:
-            head = record[HEADER_SIZE:head_end]
-        else:
-            add(load(Node, record[HEADER_SIZE:text_end]))
-    return nodes
+    for keys, records in txn.batches(first, first + AFTER):
+        for key, record in zip(keys, records, strict=True):
+            if key[-1]:
+                add(head + record)
+                continue
+            head_end, text_end = unpack_header(record)
+            if head_end == text_end:
+                head = record[HEADER_SIZE:head_end]
+            else:
+                add(record[HEADER_SIZE:text_end])
+    return _loaded(txn, nodes)
 
 
 def _outline(
@@ -290,33 +303,44 @@ def _outline(
     skip_start: bool = False,
 ) -> list[Node]:
     """Nodes down to ``levels`` below ``start``; what lies deeper, or is not asked, is skipped."""
-    nodes: list[Node] = []
-    value, load = txn.value, txn.load
-    base = len(place.nodes) + len(start)
+    nodes: list[bytes] = []
+    add, value = nodes.append, txn.value
     first = place.nodes + start
+    base = len(first)
     head = b""
-    deepest = b"\0"  # a node whose children are not wanted; nothing starts with 00 at first
+    # The last node whose children are not wanted, and the length of its key. Most nodes that are
+    # not its children are its siblings, known by that length and by what they begin with; to
+    # count their levels instead would take longer than all else that is done for them.
+    deepest, size, parent = b"", 1 << 30, b"\0"  # No key begins with 00.
     cursor = txn.cursor(first + FIRST_CHILD if skip_start else first, first + AFTER)
     for key, cell in cursor:
-        if levels is not None and key.startswith(deepest) and len(key) > len(deepest) + 1:
+        if len(key) > size and key.startswith(deepest):
             cursor.seek(deepest + AFTER)
-        elif key[-1]:
+            continue
+        if key[-1]:
             if include_text:
-                nodes.append(load(Node, head + value(cell)))
+                add(head + (cell if cell.__class__ is bytes else value(cell)))
+            continue
+        record = cell if cell.__class__ is bytes else value(cell)
+        head_end, text_end = unpack_header(record)
+        if not include_text:
+            add(record[HEADER_SIZE:head_end] + EMPTY_TEXT)
+        elif head_end != text_end:
+            add(record[HEADER_SIZE:text_end])
         else:
-            record = value(cell)
-            head_end, text_end = unpack_header(record)
             head = record[HEADER_SIZE:head_end]
-            if not include_text:
-                nodes.append(load(Node, head + EMPTY_TEXT))
-            elif head_end != text_end:
-                nodes.append(load(Node, record[HEADER_SIZE:text_end]))
-            if levels is not None and (
-                # Children are the common case; they need no counting.
-                (levels == 1 and len(key) > base + 1) or len(level_ends(key[:-1], base)) >= levels
-            ):
-                deepest = key[:-1]
-    return nodes
+        if levels is None:
+            continue
+        if len(key) == size and key.startswith(parent):
+            deepest = key[:-1]
+        elif len(key) > base + ORDINAL_SIZE_MIN * levels:
+            ends = level_ends(key[:-1], base)
+            if len(ends) >= levels:
+                deepest, size = key[:-1], len(key)
+                above = ends[-2] if len(ends) > 1 else base
+                # Where the last ordinal has 5 bytes, a key as long may be of two more levels.
+                parent = key[:above] if size - 1 - above < 2 * ORDINAL_SIZE_MIN else b"\0"
+    return _loaded(txn, nodes)
 
 
 def get_ancestor_path(
@@ -334,7 +358,8 @@ def get_ancestor_path(
     """
     place = place_to_read(txn, policy_id, version_id)
     path = path_of(txn, place, node_id)
-    return [_load(txn, place, path[:end], include_text) for end in level_ends(path)]
+    nodes = [_stored(txn, place, path[:end], include_text) for end in level_ends(path)]
+    return _loaded(txn, nodes)
 
 
 def get_nodes_by_page(
@@ -362,4 +387,4 @@ def get_nodes_by_page(
     paths = paths_on_pages(txn, place, ranges)
     if not paths:
         check_document(txn, place)
-    return [_load(txn, place, path, include_text) for path in paths]
+    return _loaded(txn, [_stored(txn, place, path, include_text) for path in paths])
