@@ -71,8 +71,9 @@ BATCH_SIZE_BYTES = 256 * KIB
 BATCH_COUNT = 1024
 """Likewise, by number."""
 
-BURST_S = 0.002
-"""Answering queries holds the event loop for about this long, then others run."""
+BURST_S = 0.001
+"""Answering queries holds the event loop for about this long and one query, then others run. The
+clock is read after each: a small query takes 3 µs, one of 600 nodes a third of a millisecond."""
 
 LINGER_S = 1.0
 """How long a goodbye may take to reach the client."""
@@ -242,7 +243,7 @@ class Session:
         holding = False
         while True:
             try:
-                data = await duplex.receive()
+                data = await duplex.receive(connection.missing_size_bytes)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
             if not data:
@@ -269,10 +270,10 @@ class Session:
                 await duplex.wait_below(self._settings.output_pause_size_bytes)
 
     async def _handle(self, messages: list[Any]) -> None:
-        began = time.perf_counter()
+        until = time.perf_counter() + BURST_S
         limit = self._limits.requests_max
         duplex, pause = self._duplex, self._settings.output_pause_size_bytes
-        for count, message in enumerate(messages):
+        for message in messages:
             kind = type(message)
             if kind is Request:
                 if len(self._running) - self._streams >= limit:
@@ -294,10 +295,10 @@ class Session:
             elif kind is Goodbye:
                 self._stopping = True
                 self._end_if_idle()
-            if count & 31 == 31 and time.perf_counter() - began > BURST_S:
+            if time.perf_counter() > until:
                 duplex.flush_now()
                 await trio.lowlevel.checkpoint()
-                began = time.perf_counter()
+                until = time.perf_counter() + BURST_S
 
     async def _wait_for_room(self, limit: int) -> None:
         self._duplex.flush_now()
@@ -387,7 +388,7 @@ class Session:
             return
         work: Callable[[], Awaitable[bytes]]
         if kind == "query":
-            work = partial(host.query, operation, parameters, snapshot)
+            work = partial(self._query, operation, parameters, snapshot)
         elif kind == "prepared":
             task.writes = True
             work = partial(
@@ -406,7 +407,9 @@ class Session:
         """Snapshots belong to the session, not to the database's operations."""
         try:
             if request.method == "session.open_snapshot":
-                result = self._snapshots.open(f"session {self.number} ({self.peer})")
+                result = self._snapshots.open(
+                    f"session {self.number} ({self.peer})", request.id
+                )
             elif request.method == "session.close_snapshot":
                 result = self._snapshots.close(request.params)
             else:
@@ -485,10 +488,12 @@ class Session:
     def _cancel(self, request: int) -> None:
         """Stop a request if that is still possible; it is answered in any case."""
         entry = self._running.get(request)
-        if isinstance(entry, Task):
+        if entry is None:
+            self._snapshots.cancel(request)
+        elif isinstance(entry, Task):
             entry.cancelled = True
             entry.scope.cancel()
-        elif entry is not None:
+        else:
             if entry in self._backlog:
                 self._backlog.remove(entry)
             elif entry.submission is None or not entry.submission.cancel():
@@ -519,6 +524,13 @@ class Session:
                 self._answer(task.id, result)
             self._duplex.flush_soon()
             self._end_if_idle()
+
+    async def _query(
+        self, operation: Any, parameters: msgspec.Struct, snapshot: HostSnapshot | None
+    ) -> bytes:
+        # Many may be in flight, each with a long answer: none is read before it can be sent.
+        await self._duplex.wait_below(self._settings.output_pause_size_bytes)
+        return await self._host.query(operation, parameters, snapshot)
 
     async def _stream(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 import structlog
 
 from actors.memory import Account
@@ -12,7 +11,7 @@ from protocol import codes
 from protocol.connection import ServerConnection
 from protocol.errors import MessageTooLarge
 from protocol.limits import KIB
-from protocol.messages import Failure, Response
+from protocol.messages import Failure
 from treestore.client.duplex import Duplex
 from treestore.errors import ResourceExhausted
 
@@ -36,6 +35,7 @@ class Answers:
         self._append = duplex.append
         self._duplex = duplex
         self._send = connection.send
+        self._send_response = connection.send_response
         self._account = account
         self._counters = counters
         self._session = session
@@ -48,7 +48,7 @@ class Answers:
                 text = "The server has no memory for an answer of this size now; try again later."
                 return self.fail(request, ResourceExhausted(text))
         try:
-            self._append(self._send(Response(request, msgspec.Raw(result))), request)
+            self._append(self._send_response(request, result), request)
         except MessageTooLarge as error:
             self.fail(request, ResourceExhausted(f"The answer is too long. {error}"))
 

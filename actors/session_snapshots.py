@@ -23,14 +23,16 @@ class Snapshots:
         self._counters = counters
         self._count_max = count_max
         self._open: dict[int, HostSnapshot] = {}
+        self._requests: dict[int, int] = {}
+        """The request that opened a snapshot → the snapshot's number."""
         self._last = 0
 
     def find(self, number: int) -> HostSnapshot | None:
         """The open snapshot of that number."""
         return self._open.get(number)
 
-    def open(self, owner: str) -> bytes:
-        """Pin the newest state; returns the encoded answer.
+    def open(self, owner: str, request: int) -> bytes:
+        """Pin the newest state for ``request``; returns the encoded answer.
 
         Raises:
             ResourceExhausted: too many are open.
@@ -43,16 +45,28 @@ class Snapshots:
         snapshot = self._host.open_snapshot(owner)
         self._last += 1
         self._open[self._last] = snapshot
+        self._requests[request] = self._last
         self._counters.snapshots += 1
         return _encode({"snapshot": self._last, "number": snapshot.number})
 
     def close(self, params: msgspec.Raw) -> bytes:
         """Let go of the snapshot that the parameters name; returns the encoded answer."""
-        snapshot = self._open.pop(_decode(params).get("snapshot", 0), None)
-        if snapshot is not None:
-            self._counters.snapshots -= 1
-            snapshot.close()
-        return _encode(snapshot is not None)
+        return _encode(self._close(_decode(params).get("snapshot", 0)))
+
+    def cancel(self, request: int) -> None:
+        """The client gave ``request`` up: it never saw the number of the snapshot, if any."""
+        number = self._requests.get(request)
+        if number is not None:
+            self._close(number)
+
+    def _close(self, number: int) -> bool:
+        snapshot = self._open.pop(number, None)
+        if snapshot is None:
+            return False
+        self._requests = {r: n for r, n in self._requests.items() if n != number}
+        self._counters.snapshots -= 1
+        snapshot.close()
+        return True
 
     def close_all(self) -> None:
         """The session is over."""
@@ -60,3 +74,4 @@ class Snapshots:
         for snapshot in self._open.values():
             snapshot.close()
         self._open.clear()
+        self._requests.clear()

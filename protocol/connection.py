@@ -30,12 +30,13 @@ import msgspec
 from protocol import codes
 from protocol.errors import LocalProtocolError, MessageTooLarge, RemoteProtocolError
 from protocol.frames import FrameDecoder, encode_frame
-from protocol.limits import PROTOCOL_MAGIC, PROTOCOL_VERSION, Limits
+from protocol.limits import HEADER_SIZE_BYTES, PROTOCOL_MAGIC, PROTOCOL_VERSION, Limits
 from protocol.messages import (
     Goodbye,
     Hello,
     Message,
     Part,
+    Response,
     ToClient,
     ToServer,
     Welcome,
@@ -46,6 +47,30 @@ _PART_OVERHEAD_BYTES = 32
 """More than a `Part` adds around its data: array, tag, number, flag and the data's length."""
 
 _encode = msgspec.msgpack.Encoder().encode
+
+_RESPONSE_HEAD = b"\x93\x11"
+"""A `Response` up to its id: an array of three whose first item is the tag."""
+
+
+_LARGE_SIZE_BYTES = 16 * 1024
+_ID_SIZES = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
+
+
+def _large_response(frame: bytes | memoryview) -> Response:
+    """A `Response` without a look at its result.
+
+    The decoder would go through all of the result to find where it ends (50 µs for 600 nodes).
+    It ends where the frame does; whoever decodes it finds out whether that is so.
+    """
+    after = 3
+    number = frame[2]
+    size = _ID_SIZES.get(number)
+    if size is not None:
+        after += size
+        number = int.from_bytes(frame[3:after], "big")
+    elif number > 0x7F:
+        raise ValueError("the id of a response is no positive integer")
+    return Response(number, msgspec.Raw(frame[after:]))
 
 
 class State(enum.Enum):
@@ -118,6 +143,11 @@ class _Connection(Generic[R]):
         """Bytes held of what the peer began to send and did not finish."""
         return self.partial_size_bytes + self._frames.buffered_size_bytes
 
+    @property
+    def missing_size_bytes(self) -> int:
+        """Bytes that are still to come of a frame of which some are here; 0 where unknown."""
+        return self._frames.missing_size_bytes
+
     # --- in --------------------------------------------------------------------------------
 
     def receive_data(self, data: bytes) -> list[R]:
@@ -135,6 +165,9 @@ class _Connection(Generic[R]):
             for frame in self._frames.feed(data):
                 if self.state is not State.OPEN:
                     self._handshake(frame, messages)
+                    continue
+                if len(frame) >= _LARGE_SIZE_BYTES and frame[:2] == _RESPONSE_HEAD:
+                    messages.append(_large_response(frame))  # type: ignore[arg-type]
                     continue
                 message = decode(frame)
                 if type(message) is Part:
@@ -166,7 +199,7 @@ class _Connection(Generic[R]):
             raise RemoteProtocolError(f"The {self._peer} closed in the middle of a message.")
         self.state = State.CLOSED
 
-    def _handshake(self, frame: bytes, messages: list[R]) -> None:
+    def _handshake(self, frame: bytes | memoryview, messages: list[R]) -> None:
         raise NotImplementedError
 
     def _assemble(self, part: Part) -> Any:
@@ -240,6 +273,18 @@ class _Connection(Generic[R]):
         self._fragmented += 1
         return Fragments(self._fragmented, payload, self.peer_limits.frame_size_bytes_max)
 
+    def send_response(self, request: int, result: bytes) -> bytes | Fragments:
+        """What ``send(Response(request, Raw(result)))`` gives, for a server's every answer.
+
+        Put together by hand, so that a long result is copied once and a short one costs no
+        objects (together 5 % of the server's time for small gets).
+        """
+        head = _RESPONSE_HEAD + _encode(request)
+        size = len(head) + len(result)
+        if size > self.peer_limits.frame_size_bytes_max or self.state is not State.OPEN:
+            return self.send(Response(request, msgspec.Raw(result)))
+        return b"".join((size.to_bytes(HEADER_SIZE_BYTES, "big"), head, result))
+
     def _check_send(self, message: Message) -> None:
         raise NotImplementedError
 
@@ -256,7 +301,7 @@ class ServerConnection(_Connection["Hello | ToServer"]):
     _hello_decoder: ClassVar[msgspec.msgpack.Decoder[Hello]] = msgspec.msgpack.Decoder(Hello)
     _peer = "client"
 
-    def _handshake(self, frame: bytes, messages: list[Hello | ToServer]) -> None:
+    def _handshake(self, frame: bytes | memoryview, messages: list[Hello | ToServer]) -> None:
         if self.state is not State.HELLO:
             raise self._error("it sent a message before its hello was answered")
         hello = self._hello_decoder.decode(frame)
@@ -307,7 +352,9 @@ class ClientConnection(_Connection["WelcomeOrGoodbye | ToClient"]):
         super().__init__(limits)
         self._hello_sent = False
 
-    def _handshake(self, frame: bytes, messages: list[WelcomeOrGoodbye | ToClient]) -> None:
+    def _handshake(
+        self, frame: bytes | memoryview, messages: list[WelcomeOrGoodbye | ToClient]
+    ) -> None:
         if not self._hello_sent:
             raise self._error("it spoke before the hello")
         if self.state is State.CLOSED:

@@ -13,9 +13,12 @@ Plan
 
 from __future__ import annotations
 
+import struct
+
 from protocol.limits import HEADER_SIZE_BYTES
 
 _UNKNOWN = 0
+_length_at = struct.Struct(">I").unpack_from
 
 
 class FrameDecoder:
@@ -37,20 +40,28 @@ class FrameDecoder:
         """Bytes held of a frame that is not whole yet."""
         return len(self._gathered)
 
-    def feed(self, data: bytes) -> list[bytes]:
+    @property
+    def missing_size_bytes(self) -> int:
+        """Bytes that are still to come of a frame that is not whole yet; 0 where unknown."""
+        return self._size_bytes - len(self._gathered) if self._size_bytes else 0
+
+    def feed(self, data: bytes) -> list[bytes | memoryview]:
         """Take a chunk; returns the frames that it completed, without their lengths.
+
+        A frame that came in pieces is a view of the buffer in which it was gathered, which is
+        not used again; a copy of 300 KB takes longer than the reads that brought it.
 
         After a frame of illegal length ``fault`` says what was wrong, the frames before it are
         still returned, and everything after it is ignored.
         """
-        frames: list[bytes] = []
+        frames: list[bytes | memoryview] = []
         if self.fault is not None:
             return frames
         position = self._gather(data, frames) if self._gathered else 0
         size = len(data)
         while size - position >= HEADER_SIZE_BYTES:
             start = position + HEADER_SIZE_BYTES
-            length = int.from_bytes(data[position:start], "big")
+            (length,) = _length_at(data, position)
             if not 0 < length <= self.frame_size_bytes_max:
                 self._refuse(length)
                 return frames
@@ -64,7 +75,7 @@ class FrameDecoder:
             self._gathered += memoryview(data)[position:]
         return frames
 
-    def _gather(self, data: bytes, frames: list[bytes]) -> int:
+    def _gather(self, data: bytes, frames: list[bytes | memoryview]) -> int:
         """Add to the cut frame what ``data`` begins with; returns how many bytes that took."""
         gathered = self._gathered
         position = 0
@@ -82,7 +93,7 @@ class FrameDecoder:
         gathered += memoryview(data)[position:end]
         if len(gathered) < self._size_bytes:
             return len(data)
-        frames.append(bytes(memoryview(gathered)[HEADER_SIZE_BYTES:]))
+        frames.append(memoryview(gathered)[HEADER_SIZE_BYTES:])
         self._gathered = bytearray()
         self._size_bytes = _UNKNOWN
         return end

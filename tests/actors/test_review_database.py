@@ -137,12 +137,21 @@ async def test_answers_from_a_root_that_never_became_durable_are_not_given(error
     async with database(disk) as db:
         await db.kv.put(b"first", b"1")
         gate = Gate(db)
-        gate.error = error
         async with trio.open_nursery() as nursery:
-            # both in one group: the second's answer rests on the first
+            nursery.start_soon(outcome_of, results, "before", execute(db, create(b"\x01before")))
+            await gate.wait()
+            # both in the next group, which fails: the second's answer rests on the first
             nursery.start_soon(outcome_of, results, "a", execute(db, create(b"\x01k")))
             nursery.start_soon(outcome_of, results, "b", execute(db, create(b"\x01k")))
-            await gate.wait()
+            await trio.sleep(0.05)
+            append = db.engine.append
+
+            def fail(group):
+                if any(b"\x01k" in p for t in group.transactions for p in t.payloads):
+                    raise error
+                return append(group)
+
+            db.engine.append = fail
             gate.released.set()
         assert not any(isinstance(r, AlreadyExists) for r in results.values()), results
 
@@ -370,3 +379,20 @@ async def test_a_session_in_use_is_not_expired_and_a_retry_is_applied_once():
     except OutcomeUnknown:
         pass
     assert applied.count(30) == 1
+
+
+async def test_cancelling_around_a_stalled_database_leaves_no_caller_waiting():
+    results = {}
+    with trio.fail_after(5):
+        async with trio.open_nursery() as outer:
+            with trio.CancelScope() as scope:
+                async with database(SimDisk(), LOG_SMALL) as db:
+                    async with db.checkpointer.paused():  # a checkpoint that takes long
+                        for n in range(8):
+                            outer.start_soon(outcome_of, results, n, execute(
+                                db, lambda txn, n=n: txn.put(b"\x01%d" % n, bytes(200_000)), long=True))
+                        while db.writer._stalled is None:
+                            await trio.sleep(0.01)
+                        scope.cancel()
+                        await trio.sleep(0)
+    assert len(results) == 8

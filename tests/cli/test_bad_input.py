@@ -25,7 +25,7 @@ TABLE: list[tuple[str, int, str]] = [
     ("tree travel --version 1999 --data {stored}", 1, "1999"),
     ("tree travel --node 9999 --data {stored}", 1, "9999"),
     ("tree --data {tmp}/nope", 1, "no store"),
-    ("tree --connect nonsense", 1, "host:port"),
+    ("tree --connect nonsense", 2, "host:port"),
     ("tree --connect 127.0.0.1:1", 1, "127.0.0.1:1"),
     ("tree --connect 127.0.0.1:1 --tls-ca {tmp}/nope.pem", 1, "nope.pem"),
     ("get travel --data {stored}", 2, "NODE"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,12 @@ SUFFIXES = {".json": "json", ".md": "markdown", ".markdown": "markdown"}
 
 FILE_SIZE_BYTES_MAX = 1 << 30
 """Larger files are refused before they fill the memory."""
+
+_HALF_PAIR = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+)
+"""An escape of JSON that is no character by itself; only asked where parsing failed."""
 
 _CHILDREN = ("structure", "result", "nodes", "child_nodes", "children")
 
@@ -87,6 +94,10 @@ def _parse_json(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
+        if _HALF_PAIR.search(text):
+            raise InvalidArgument(
+                "It holds half of a surrogate pair, which is no character."
+            ) from None
         raise InvalidArgument(f"It is not JSON: {error}.") from None
     except RecursionError:
         raise InvalidArgument("It is nested too deeply.") from None

@@ -124,6 +124,13 @@ def _choose(
             raise click.UsageError(
                 "Say which database: --data DIR or --connect HOST:PORT.", context
             )
+    if address is not None:
+        from treestore.client.remote import parse_address
+
+        try:
+            parse_address(address)
+        except InvalidArgument as error:
+            raise click.UsageError(error.message, context) from None
     return Target(data, address, api_key, tls_ca)
 
 

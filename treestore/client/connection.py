@@ -260,7 +260,7 @@ class Connection:
                     await self._stand_by()
                     if self._end is not None:
                         return self._end
-                end = self._take(await receive())
+                end = self._take(await receive(self._protocol.missing_size_bytes))
                 if end is not None:
                     return end
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
@@ -316,7 +316,7 @@ class Connection:
         receive = self._duplex.receive
         try:
             while waiter.result is None and waiter.error is None and self._end is None:
-                self._end = self._take(await receive())
+                self._end = self._take(await receive(self._protocol.missing_size_bytes))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             # Closed is also how `_wake` interrupts a leader; then it has its error.
             if waiter.error is None:

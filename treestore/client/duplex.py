@@ -26,6 +26,9 @@ from protocol.outbox import Outbox
 RECEIVE_SIZE_BYTES = 64 * 1024
 """One read. Larger reads keep more alive while the messages cut from them are worked on."""
 
+RECEIVE_SIZE_BYTES_MAX = 1024 * 1024
+"""One read in the middle of a long frame."""
+
 
 class Duplex:
     """A trio stream with an outbox."""
@@ -59,17 +62,24 @@ class Duplex:
 
     # --- in --------------------------------------------------------------------------------
 
-    async def receive(self) -> bytes:
-        """The next bytes; empty at the end. A checkpoint; cancelling it loses nothing."""
+    async def receive(self, expected_size_bytes: int = 0) -> bytes:
+        """The next bytes; empty at the end. A checkpoint; cancelling it loses nothing.
+
+        Args:
+            expected_size_bytes: how much is known to be on its way.
+        """
+        size = RECEIVE_SIZE_BYTES
+        if expected_size_bytes > size:
+            size = min(expected_size_bytes, RECEIVE_SIZE_BYTES_MAX)
         sock = self._socket
         if sock is None:
-            data = bytes(await self.stream.receive_some(RECEIVE_SIZE_BYTES))
+            data = bytes(await self.stream.receive_some(size))
         else:
-            data = await self._receive_from(sock)
+            data = await self._receive_from(sock, size)
         self.received_bytes += len(data)
         return data
 
-    async def _receive_from(self, sock: trio.socket.SocketType) -> bytes:
+    async def _receive_from(self, sock: trio.socket.SocketType, size: int) -> bytes:
         if self._readable:
             await trio.lowlevel.checkpoint()
         while True:
@@ -77,8 +87,8 @@ class Duplex:
                 raise trio.ClosedResourceError("this connection was closed")
             try:
                 if self._readable:
-                    data = os.read(sock.fileno(), RECEIVE_SIZE_BYTES)
-                    self._readable = len(data) == RECEIVE_SIZE_BYTES
+                    data = os.read(sock.fileno(), size)
+                    self._readable = len(data) == size
                     return data
             except BlockingIOError:
                 pass

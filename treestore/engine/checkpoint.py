@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from treestore.engine.engine import Engine
 
 
+PAGES_BEFORE_PAUSE = 16
+"""Encoding a page takes about 10 microseconds; readers should not wait for many."""
+
+
 @attrs.frozen
 class CheckpointStatistics:
     """What one checkpoint did."""
@@ -221,8 +225,11 @@ class Checkpoint:
 
     def _node_pages(self, extents: list[Extent]) -> Iterator[tuple[int, bytes]]:
         page_size = self._pages.shape.page_size
+        pause = self._engine.environment.pause
         numbers = (page for start, count in extents for page in range(start, start + count))
         for ref, page in zip(self._dirty, numbers, strict=True):
+            if not page % PAGES_BEFORE_PAUSE:
+                pause()
             node: Node | None = ref.node
             assert node is not None
             kind, payload = encode_node(node)

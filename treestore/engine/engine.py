@@ -174,13 +174,18 @@ class Engine:
         if not payloads:
             return False
         self._take(transaction.working)
-        self._number = transaction.number
+        self._number = max(self._number, transaction.number)
         self._transactions.append(Transaction(transaction.number, payloads))
         self._group_bytes += transaction.size_bytes
         return True
 
     def _take(self, working: WorkingTree) -> None:
-        """Go on from a working tree as it is now."""
+        """Go on from a working tree as it is now.
+
+        The root's number is never below a stamp of its nodes, not even one that only a command
+        that was rolled back used: pins are compared with births.
+        """
+        self._number = max(self._number, working.stamp)
         self._root = working.root
         self._count = working.count
         self._superseded += working.superseded

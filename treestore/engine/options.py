@@ -51,3 +51,5 @@ class Environment:
     """Wall-clock time in nanoseconds since the epoch."""
     random: Random
     """Source of uuids and salts (`random.SystemRandom` outside of tests)."""
+    pause: Callable[[], None] = lambda: None
+    """Called by long background work every fraction of a millisecond: lets other threads run."""
