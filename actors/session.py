@@ -407,9 +407,7 @@ class Session:
         """Snapshots belong to the session, not to the database's operations."""
         try:
             if request.method == "session.open_snapshot":
-                result = self._snapshots.open(
-                    f"session {self.number} ({self.peer})", request.id
-                )
+                result = self._snapshots.open(f"session {self.number} ({self.peer})", request.id)
             elif request.method == "session.close_snapshot":
                 result = self._snapshots.close(request.params)
             else:

@@ -52,7 +52,6 @@ _RESPONSE_HEAD = b"\x93\x11"
 """A `Response` up to its id: an array of three whose first item is the tag."""
 
 
-_LARGE_SIZE_BYTES = 16 * 1024
 _ID_SIZES = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
 
 
@@ -123,6 +122,8 @@ class _Connection(Generic[R]):
 
     _decoder: ClassVar[msgspec.msgpack.Decoder[Any]]
     _peer: ClassVar[str]
+    _large_size_bytes: ClassVar[int] = 1 << 62
+    """Responses from this size on are not looked into; a server takes none at all."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -160,13 +161,13 @@ class _Connection(Generic[R]):
         if self._fault is not None:
             raise RemoteProtocolError(self._fault)
         messages: list[R] = []
-        decode = self._decoder.decode
+        decode, large = self._decoder.decode, self._large_size_bytes
         try:
             for frame in self._frames.feed(data):
                 if self.state is not State.OPEN:
                     self._handshake(frame, messages)
                     continue
-                if len(frame) >= _LARGE_SIZE_BYTES and frame[:2] == _RESPONSE_HEAD:
+                if len(frame) >= large and frame[:2] == _RESPONSE_HEAD:
                     messages.append(_large_response(frame))  # type: ignore[arg-type]
                     continue
                 message = decode(frame)
@@ -347,6 +348,7 @@ class ClientConnection(_Connection["WelcomeOrGoodbye | ToClient"]):
         WelcomeOrGoodbye
     )
     _peer = "server"
+    _large_size_bytes = 16 * 1024
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)

@@ -186,18 +186,20 @@ async def test_many_long_answers_asked_for_at_once_wait_for_the_client() -> None
     request = encode_frame(encode([16, 1, "kv.get", {"key": b"k"}]))
     settings = attrs.evolve(SETTINGS, memory_size_bytes_max=4 * 2**20, write_timeout_s=10.0)
     with trio.fail_after(20):
-        async with listening(host, settings) as listener, raw_client(listener) as other:
-            async with raw_client(listener) as client:
-                shrink_buffers(client)
-                await client.stream.send_all(request * 500)
-                await eventually(lambda: listener.statistics().memory.used_bytes > 0)
-                for _ in range(20):
-                    await served(other)
-                memory = listener.statistics().memory
-                assert memory.refusals == 0
-                assert memory.used_bytes_peak < 2 * 2**20
-                answer = await client.receive()
-                assert isinstance(answer, Response)
+        async with (
+            listening(host, settings) as listener,
+            raw_client(listener) as other,
+            raw_client(listener) as client,
+        ):
+            shrink_buffers(client)
+            await client.stream.send_all(request * 500)
+            await eventually(lambda: listener.statistics().memory.used_bytes > 0)
+            for _ in range(20):
+                await served(other)
+            memory = listener.statistics().memory
+            assert memory.refusals == 0
+            assert memory.used_bytes_peak < 2 * 2**20
+            assert isinstance(await client.receive(), Response)
 
 
 async def test_a_silent_client_is_pinged_and_then_closed() -> None:

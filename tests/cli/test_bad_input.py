@@ -42,6 +42,7 @@ TABLE: list[tuple[str, int, str]] = [
     ("ingest {tmp}/empty.md --data {tmp}/d", 1, "empty"),
     ("ingest {tmp}/number.json --data {tmp}/d", 1, "a number"),
     ("ingest {tmp}/deep.json --data {tmp}/d", 1, "deep"),
+    ("ingest {tmp}/half.json --data {tmp}/d", 1, "surrogate"),
     ("ingest {tmp}/paper.pdf --data {tmp}/d", 1, "PDF"),
     ("ingest {tmp}/empty.md --effective-from tomorrow --data {tmp}/d", 2, "tomorrow"),
     ("ingest a/x.md b/x.md --data {tmp}/d", 2, "'x'"),
@@ -71,6 +72,7 @@ def tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (tmp / "empty.md").write_text("\n \n")
     (tmp / "number.json").write_text("7")
     (tmp / "deep.json").write_text('[{"title":"a","nodes":' * 5000 + "[]" + "}]" * 5000)
+    (tmp / "half.json").write_text('[{"title":"\\ud800"}]')
     (tmp / "paper.pdf").write_bytes(b"%PDF-1.7 \xff")
     (tmp / "typo.toml").write_text("prot = 1\n")
     return tmp

@@ -293,24 +293,25 @@ async def test_snapshots_given_up_while_they_open_are_closed() -> None:
     """The server has opened it, and the answer finds nobody."""
     host = FakeHost()
     with trio.fail_after(10):
-        async with listening(host) as listener:
-            async with connect(address_of(listener), connections=1) as db:
-                for number in range(200):
-                    with trio.CancelScope() as scope:
-                        async with trio.open_nursery() as nursery:
+        async with (
+            listening(host) as listener,
+            connect(address_of(listener), connections=1) as db,
+        ):
 
-                            async def open_one(which: int = number) -> None:
-                                async with db.snapshot():
-                                    if which % 2:
-                                        await trio.sleep_forever()
+            async def open_one(stay: bool) -> None:
+                async with db.snapshot():
+                    if stay:
+                        await trio.sleep_forever()
 
-                            nursery.start_soon(open_one)
-                            for _ in range(number % 9):
-                                await trio.lowlevel.checkpoint()
-                            scope.cancel()
-                await eventually(lambda: not host.snapshots)
-                async with db.snapshot() as snapshot:
-                    assert await snapshot.kv.get(b"a") is None
+            for number in range(200):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(open_one, bool(number % 2))
+                    for _ in range(number % 9):
+                        await trio.lowlevel.checkpoint()
+                    nursery.cancel_scope.cancel()
+            await eventually(lambda: not host.snapshots)
+            async with db.snapshot() as snapshot:
+                assert await snapshot.kv.get(b"a") is None
 
 
 async def test_long_values_both_ways() -> None:

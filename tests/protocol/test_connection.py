@@ -307,3 +307,38 @@ def test_new_fields_at_the_end_are_ignored_and_missing_ones_filled_in() -> None:
     assert isinstance(request, Request)
     [request] = server.receive_data(encode_frame(encode([16, 2, "kv.get"])))
     assert request == Request(2, "kv.get")
+
+
+@given(ids, st.sampled_from([0, 10, 16_360, 16_384, 70_000, 2**20 + 1]))
+@settings(max_examples=100, deadline=None)
+def test_a_response_put_together_by_hand_is_the_encoders(number: int, size: int) -> None:
+    client, server = open_pair()
+    result = encode(bytes(size))
+    by_hand = b"".join(frames_of(server.send_response(number, result)))
+    _, other = open_pair()
+    assert by_hand == b"".join(frames_of(other.send(Response(number, msgspec.Raw(result)))))
+    for chunk in (len(by_hand), 50_000):
+        received = []
+        for start in range(0, len(by_hand), chunk):
+            received += client.receive_data(by_hand[start : start + chunk])
+        [response] = received
+        assert type(response) is Response
+        assert response.id == number
+        assert msgspec.msgpack.decode(response.result) == bytes(size)
+        assert client.missing_size_bytes == 0
+
+
+def test_a_response_too_long_for_the_peer_is_not_sent() -> None:
+    _, server = open_pair()
+    server.peer_limits = SMALL
+    with pytest.raises(MessageTooLarge):
+        server.send_response(1, encode(bytes(3000)))
+
+
+def test_a_long_response_with_a_wrong_id_is_a_fault() -> None:
+    client, _ = open_pair()
+    with pytest.raises(RemoteProtocolError, match="cannot be read"):
+        client.receive_data(encode_frame(b"\x93\x11\xd0" + bytes(20_000)))
+    _, server = open_pair()
+    with pytest.raises(RemoteProtocolError, match="cannot be read"):
+        server.receive_data(encode_frame(b"\x93\x11\x01" + encode(bytes(20_000))))

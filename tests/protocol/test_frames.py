@@ -68,3 +68,14 @@ def test_work_is_linear_in_the_bytes() -> None:
     frames = [frame for i in range(len(stream)) for frame in decoder.feed(stream[i : i + 1])]
     assert len(frames) == 1
     assert time.perf_counter() - began < 20
+
+
+def test_what_is_missing_of_a_frame_is_known_once_its_length_is() -> None:
+    decoder = FrameDecoder(2**20)
+    stream = encode_frame(bytes(1000))
+    assert decoder.feed(stream[:3]) == []
+    assert decoder.missing_size_bytes == 0
+    assert decoder.feed(stream[3:104]) == []
+    assert decoder.missing_size_bytes == 900
+    assert decoder.feed(stream[104:] + stream[:54]) == [bytes(1000)]
+    assert decoder.missing_size_bytes == 950

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.stores.fake import FakeStore, FakeWrite
-from treestore.stores.documents import reading, storing
+from treestore.stores.documents import layout, reading, storing
 from treestore.stores.documents.layout import (
     Place,
     decode_ordinal,
@@ -117,3 +117,50 @@ def test_a_child_read_skips_what_lies_below():
     nodes = reading.get_subtree(txn, "p", include_text=False)
     assert len(nodes) == 1005
     assert txn.values_read == 1005
+
+
+_ORDINALS = st.sampled_from([1, 2, 3, 40_000, 40_001, 2**23, 2**23 + 1])  # in 2, 3 and 5 bytes
+
+
+@given(
+    st.sets(st.lists(_ORDINALS, min_size=1, max_size=5).map(tuple), max_size=60),
+    st.integers(0, 4),
+    st.booleans(),
+)
+@settings(max_examples=300, deadline=None)
+def test_a_depth_limit_counts_levels_whatever_their_ordinals_take(paths, depth, include_text):
+    txn = FakeWrite()
+    place = Place("p", "v")
+    txn.put(place.document, b"\x80")
+    # Every path's ancestors are there, too.
+    paths = {path[:end] for path in paths for end in range(1, len(path) + 1)}
+    for path in paths:
+        name = "-".join(map(str, path))
+        node = {"policy_id": "p", "version_id": "v", "node_id": name, "text": ""}
+        head = layout.encode(node)[:-1]
+        text = layout.encode("x" * (2000 if sum(path) % 3 == 0 else 5))
+        record, long_text = layout.make_record(head, text, b"\x91\x00")
+        key = place.nodes + b"".join(map(encode_ordinal, path))
+        txn.put(key + layout.HEAD, record)
+        if long_text is not None:
+            txn.put(key + layout.TEXT, long_text)
+        txn.put(place.ids + layout.packed_node_id(name), key[len(place.nodes) :])
+
+    def expected(start, levels):
+        return [
+            "-".join(map(str, path))
+            for path in sorted(paths)
+            if path[: len(start)] == start and len(path) - len(start) <= levels
+        ]
+
+    found = reading.get_subtree(
+        txn, "p", max_depth=depth, include_text=include_text, version_id="v"
+    )
+    assert [node.node_id for node in found] == expected((), depth + 1)
+    assert all(bool(node.text) is include_text for node in found)
+    for start in sorted(paths)[:10]:
+        name = "-".join(map(str, start))
+        found = reading.get_subtree(txn, "p", name, max_depth=depth, version_id="v")
+        assert [node.node_id for node in found] == expected(start, depth)
+        found = reading.get_children(txn, "p", name, version_id="v")
+        assert [node.node_id for node in found] == expected(start, 1)[1:]

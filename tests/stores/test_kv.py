@@ -50,8 +50,16 @@ def test_puts_that_are_no_pairs_are_refused(puts: Any) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"limit": -1}, {"limit": True}, {"limit": "3"}, {"limit": 1.5}, {"reverse": 1}]
-    + [{"start": "a"}, {"end": 5}, {"prefix": "p"}],
+    [
+        {"limit": -1},
+        {"limit": True},
+        {"limit": "3"},
+        {"limit": 1.5},
+        {"reverse": 1},
+        {"start": "a"},
+        {"end": 5},
+        {"prefix": "p"},
+    ],
 )
 def test_scan_refuses_options_of_the_wrong_type(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument):

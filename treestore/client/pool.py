@@ -107,6 +107,9 @@ class Pool:
 
     def pick(self) -> Connection | None:
         """The usable connection with the least to do, or None."""
+        if len(self._connections) == 1:
+            [only] = self._connections
+            return only if only.usable else None
         best: Connection | None = None
         load = 0
         for connection in self._connections:

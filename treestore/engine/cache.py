@@ -21,6 +21,10 @@ ENTRY_MEMORY_BYTES = 150
 up), two list slots, and a place in the leaf's index."""
 
 
+EVICTION_STEPS = 64
+"""Entries looked at for each one admitted. The cache may be over its budget for a moment."""
+
+
 @attrs.frozen
 class CacheStatistics:
     """A snapshot of the cache's counters."""
@@ -78,8 +82,8 @@ class NodeCache:
 
     def _evict(self) -> None:
         queue = self._queue
-        # One round at most gives everything its second chance; the second round takes it.
-        for _ in range(2 * len(queue)):
+        # A few at a time: with everything in use, a whole round would take tens of milliseconds.
+        for _ in range(min(EVICTION_STEPS, len(queue))):
             if self.used_bytes <= self.budget_bytes:
                 return
             entry, size = queue.popleft()

@@ -6,16 +6,21 @@ after damage to report everything that it can reach.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import attrs
 
-from treestore.engine.freespace import FreeSpace
+from treestore.engine.freespace import Extent, FreeSpace, Retired
 from treestore.engine.meta import Meta, first_page
 from treestore.engine.node import Large, Node, Ref
 from treestore.engine.pagefile import PageFile
 from treestore.errors import CorruptionError
+
+if TYPE_CHECKING:
+    from treestore.engine.engine import Engine
+    from treestore.engine.snapshot import State
 
 ERRORS_MAX = 1000
 """A wholly destroyed store is not worth a longer list."""
@@ -43,6 +48,29 @@ class CheckReport:
     def ok(self) -> bool:
         """Whether nothing is wrong."""
         return not self.errors
+
+
+@attrs.frozen
+class Books:
+    """What is said of the pages that no root reaches; a copy that stands still."""
+
+    page_count: int
+    free: list[Extent]
+    retired: list[Retired]
+    free_runs: list[Extent]
+    """The newest free-space list's own pages."""
+
+    @classmethod
+    def of(cls, engine: Engine) -> Books:
+        """The books of an engine's durable state; while no checkpoint runs, on its owner's
+        thread."""
+        newest = engine.slots[0].free_runs if engine.slots else ()
+        return cls(
+            engine.free_space.page_count,
+            engine.free_space.extents(),
+            engine.retired(),
+            [(page, pages) for page, pages, _ in newest],
+        )
 
 
 class Checker:
@@ -101,8 +129,7 @@ class Checker:
             if not self._claim(ref.page, 1):
                 return None
             try:
-                # A reference of our own, so that the cache is neither used nor filled.
-                return self.pages.load(Ref(None, ref.page, ref.checksum))
+                return self.pages.read_node(ref.page, ref.checksum)
             except CorruptionError as error:
                 self.error(error.message)
                 return None
@@ -160,21 +187,19 @@ class Checker:
         if not all(claimed):
             return
         try:
-            self.pages.load_large(Large(None, cell.length, cell.born, cell.extents))
+            self.pages.read_large(cell)
         except CorruptionError as error:
             self.error(f"{error.message} (value of key {key[:40]!r})")
 
-    def books(self, free_space: FreeSpace, slots: Iterable[Meta]) -> None:
+    def books(self, books: Books) -> None:
         """Each page is exactly one of: used, free, retired, or in a free-space list."""
         owner: dict[int, str] = {}
-        self.report.pages_free = free_space.free_pages()
-        self.report.pages_retired = free_space.retired_pages()
+        self.report.pages_free = sum(count for _, count in books.free)
+        self.report.pages_retired = sum(entry[3] for entry in books.retired)
         runs = [("used", start, count) for start, count in self.used.items()]
-        runs += [("free", start, count) for start, count in free_space.extents()]
-        runs += [("retired", start, count) for _, _, start, count in free_space.retired]
-        newest = next(iter(slots), None)
-        if newest is not None:
-            runs += [("free-space list", page, pages) for page, pages, _ in newest.free_runs]
+        runs += [("free", start, count) for start, count in books.free]
+        runs += [("retired", start, count) for _, _, start, count in books.retired]
+        runs += [("free-space list", page, pages) for page, pages in books.free_runs]
         for what, start, count in runs:
             for page in range(start, start + count):
                 if page in owner:
@@ -182,12 +207,12 @@ class Checker:
                     return
                 owner[page] = what
         first = first_page(self.pages.shape.page_size)
-        lost = [page for page in range(first, free_space.page_count) if page not in owner]
+        lost = [page for page in range(first, books.page_count) if page not in owner]
         if lost:
             self.error(f"{len(lost)} pages belong to nothing, the first is page {lost[0]}")
-        beyond = [page for page in owner if page >= free_space.page_count]
+        beyond = [page for page in owner if page >= books.page_count]
         if beyond:
-            self.error(f"page {min(beyond)} lies beyond the {free_space.page_count} pages in use")
+            self.error(f"page {min(beyond)} lies beyond the {books.page_count} pages in use")
 
 
 def rebuild_free_space(pages: PageFile, slots: list[Meta]) -> FreeSpace:
@@ -231,16 +256,21 @@ def rebuild_free_space(pages: PageFile, slots: list[Meta]) -> FreeSpace:
     return free_space
 
 
-def check_engine(engine: object, progress: Callable[[int], None] | None = None) -> CheckReport:
-    """Check the durable state of an open engine whose writer and checkpointer are idle."""
-    from treestore.engine.engine import Engine
-
-    assert isinstance(engine, Engine)
-    checker = Checker(engine.pages, progress)
-    checker.walk(engine.durable.root)
-    if checker.report.keys != engine.durable.count:
-        checker.error(
-            f"the tree has {checker.report.keys} keys, its meta data say {engine.durable.count}"
-        )
-    checker.books(engine.free_space, engine.slots)
+def check_state(
+    pages: PageFile,
+    state: State,
+    books: Books,
+    progress: Callable[[int], None] | None = None,
+) -> CheckReport:
+    """Check a pinned state; on any thread, while no checkpoint runs."""
+    checker = Checker(pages, progress)
+    checker.walk(state.root)
+    if checker.report.keys != state.count:
+        checker.error(f"the tree has {checker.report.keys} keys, its meta data say {state.count}")
+    checker.books(books)
     return checker.report
+
+
+def check_engine(engine: Engine, progress: Callable[[int], None] | None = None) -> CheckReport:
+    """Check the durable state of an engine whose writer and checkpointer are idle."""
+    return check_state(engine.pages, engine.durable, Books.of(engine), progress)

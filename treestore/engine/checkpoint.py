@@ -3,13 +3,14 @@
 The order is fixed, each step a place where the process may die (tests/crash/test_engine_crash.py
 stops at every one of them):
 
-1. ``begin``  pick the newest durable state; from now on what is superseded is noted by reference
-2. ``plan``   give back retired pages that nobody needs; choose pages for everything dirty and for
-              the free-space list; reserve them in the file (a full disk ends here, harmlessly)
+1. ``begin``  pick the newest durable state, and what was superseded up to it
+2. ``plan``   book the pages of that as retired; give back retired pages that nobody needs; choose
+              pages for everything dirty and for the free-space list; reserve them in the file (a
+              full disk ends here, harmlessly)
 3. ``write``  large values, then nodes from the leaves up, then the free-space list
 4. ``sync``   the page file
 5. ``flip``   overwrite the older meta slot; sync again
-6. ``finish`` publish: the new slot's pins, the pages of what was superseded meanwhile
+6. ``finish`` publish: the new slot and its pins
 7. the caller trims the log up to the *older* slot's position
 
 Steps 1 and 6 run on the thread that publishes states, 2 to 5 anywhere: everything they touch is
@@ -21,6 +22,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import attrs
@@ -28,6 +30,7 @@ import msgspec
 
 from treestore.engine import page as page_format
 from treestore.engine.freespace import Extent
+from treestore.engine.group import retired_pages
 from treestore.engine.meta import Meta
 from treestore.engine.node import Large, Node, Ref, encode_node
 from treestore.errors import ResourceExhausted
@@ -61,8 +64,7 @@ class Checkpoint:
         self._free = engine.free_space
         self._pins = engine.pins()
         self.state = engine.durable
-        self.superseded: list[tuple[Ref | Large, int, int]] = []
-        """(reference, born, died) of what was superseded since `state`."""
+        self._superseded = [] if repeat else engine.take_superseded()
         self.meta: Meta | None = None
         self.statistics: CheckpointStatistics | None = None
         self._dirty: list[Ref] = []
@@ -75,21 +77,30 @@ class Checkpoint:
             ResourceExhausted: no room on the disk; nothing was changed, try again later.
             OSError: a write or sync failed; the page file is read-only from now on.
         """
-        if self._repeat:
-            return self._flip_again()
+        try:
+            return self._flip_again() if self._repeat else self._run()
+        except ResourceExhausted:
+            raise
+        except BaseException as error:
+            # Nodes may name pages that were never written: no further checkpoint may trust them.
+            self._pages.failed = self._pages.failed or error
+            raise
+
+    def _run(self) -> Meta:
         began = time.perf_counter()
         self._collect(self.state.root)
         node_pages, large_runs, list_runs = self._plan()
         written = self._pages.write_runs(self._large_pages(large_runs))
         written += self._pages.write_runs(self._node_pages(node_pages))
         runs, size = self._write_list(list_runs)
+        self._pages.sync()
+        # Not sooner: what is dropped from memory must be readable from the medium.
         for ref in self._dirty:
             if ref.node is not None:
                 self._pages.cache.admit(ref, ref.node)
         for large in self._large:
             if large.node is not None:
                 self._pages.cache.admit(large, large.node)
-        self._pages.sync()
         engine, state = self._engine, self.state
         meta = Meta(
             database_uuid=engine.identity.database_uuid,
@@ -147,6 +158,7 @@ class Checkpoint:
 
     def _plan(self) -> tuple[list[Extent], list[list[Extent]], list[Extent]]:
         free = self._free
+        free.retired.extend(retired_pages(self._superseded))
         free.reclaim(self._pins)
         before = free.page_count
         page_size = self._pages.shape.page_size
@@ -164,8 +176,7 @@ class Checkpoint:
             self._pages.ensure_writable()
             self._pages.allocate(free.page_count)
         except OSError as error:
-            for runs in (*large_runs, node_pages, list_runs):
-                free.release(runs)
+            free.release([*chain.from_iterable(large_runs), *node_pages, *list_runs])
             self._shrink_back(before)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise ResourceExhausted(

@@ -288,7 +288,15 @@ def _recover(
             slots=slots,
             state=State(root, newest.number, newest.key_count, start),
         )
-        replayed = engine.replay(recovered.transactions)
+        try:
+            replayed = engine.replay(recovered.transactions)
+        except ValueError as error:
+            raise CorruptionError(
+                f"The log in {directory}/{LOG} does not fit the page file ({error}). Restore a "
+                "backup.",
+                file=f"{directory}/{LOG}",
+                offset=0,
+            ) from error
         engine.recovered(log.position)
     except BaseException:
         file.close()

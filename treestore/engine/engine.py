@@ -17,15 +17,14 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from treestore.engine.checkpoint import Checkpoint
-from treestore.engine.freespace import FreeSpace
-from treestore.engine.group import Group, Superseded
+from treestore.engine.freespace import FreeSpace, Retired
+from treestore.engine.group import Group, Superseded, retired_pages
 from treestore.engine.log import Log, LogIdentity, LogPosition, Transaction
 from treestore.engine.meta import Meta
-from treestore.engine.node import Large
 from treestore.engine.options import EngineOptions, Environment
 from treestore.engine.pagefile import PageFile
 from treestore.engine.snapshot import Snapshot, State
@@ -81,6 +80,14 @@ class Engine:
         self._transactions: list[Transaction] = []
         self._superseded: list[Superseded] = []
         self._group_bytes = 0
+        self._group_dirty_pages = 0
+        self._published_dirty_pages = 0
+        """The part of ``dirty_pages`` that the next checkpoint's state will contain."""
+        self._published: list[tuple[list[Superseded], int]] = []
+        """What published groups superseded and which group that was; the next checkpoint turns it
+        into retired pages, on its own thread."""
+        self.abandoned = 0
+        """How often groups were given up."""
         self._snapshots: dict[Snapshot, None] = {}
         self._pinned: Counter[int] = Counter()
         self._room_pages = 0
@@ -101,7 +108,11 @@ class Engine:
     def snapshot(self, owner: str = "") -> Snapshot:
         """Pin the newest durable state; the caller closes it."""
         self._ensure_open()
-        snapshot = Snapshot(self.durable, self.pages, self.now, owner, self._close_snapshot)
+        return self.pin(self.durable, owner)
+
+    def pin(self, state: State, owner: str) -> Snapshot:
+        """Pin a state that is pinned already, or is the newest, once more."""
+        snapshot = Snapshot(state, self.pages, self.now, owner, self._close_snapshot)
         self._snapshots[snapshot] = None
         self._pinned[snapshot.number] += 1
         return snapshot
@@ -169,6 +180,13 @@ class Engine:
         """
         if transaction is not self._open:
             raise AssertionError("commit of a transaction that is not open")
+        if self.failed is not None:
+            raise self.read_only()
+        if transaction.doomed:
+            raise ResourceExhausted(
+                "The disk is full: what this was built on could not be written. Nothing was "
+                "changed."
+            )
         payloads = transaction.finish()
         self._open = None
         if not payloads:
@@ -191,6 +209,7 @@ class Engine:
         self._superseded += working.superseded
         working.superseded = []
         self.dirty_pages += working.created
+        self._group_dirty_pages += working.created
         working.created = 0
 
     def rollback(self, transaction: WriteTransaction) -> None:
@@ -232,10 +251,12 @@ class Engine:
             self._number,
             self._count,
             self._group_bytes,
+            self._group_dirty_pages,
         )
         self._transactions = []
         self._superseded = []
         self._group_bytes = 0
+        self._group_dirty_pages = 0
         return group
 
     def append(self, group: Group) -> LogPosition:
@@ -250,23 +271,23 @@ class Engine:
     def publish(self, group: Group, position: LogPosition) -> None:
         """Make a synced group visible to readers."""
         self.durable = State(group.root, group.number, group.count, position)
-        died = group.number
         self.log_bytes_since_checkpoint += group.size_bytes
         self.transactions_since_checkpoint += len(group.transactions)
-        if self.checkpoint is not None:
-            # Their pages are perhaps being chosen right now.
-            self.checkpoint.superseded.extend((ref, born, died) for ref, born in group.superseded)
-        else:
-            self._retire((ref, born, died) for ref, born in group.superseded if ref.page)
-        group.superseded = []
+        self._published_dirty_pages += group.dirty_pages
+        superseded, group.superseded = group.superseded, []
+        if self.checkpoint is None:
+            # What has no page yet never gets one. Under a checkpoint, that is not known yet.
+            superseded = [entry for entry in superseded if entry[0].page]
+        self._published.append((superseded, group.number))
 
-    def _retire(self, superseded: object) -> None:
-        retired = self.free_space.retired
-        for ref, born, died in superseded:  # type: ignore[attr-defined]
-            if isinstance(ref, Large):
-                retired.extend((born, died, start, pages) for start, pages, _ in ref.extents)
-            else:
-                retired.append((born, died, ref.page, 1))
+    def take_superseded(self) -> list[tuple[list[Superseded], int]]:
+        """What published groups superseded since the last call."""
+        published, self._published = self._published, []
+        return published
+
+    def retired(self) -> list[Retired]:
+        """All retired pages, those included that the next checkpoint will book."""
+        return [*self.free_space.retired, *retired_pages(self._published)]
 
     def write_now(self, transaction: WriteTransaction) -> bool:
         """Commit, sync and publish at once, for callers without actors (tools, tests)."""
@@ -291,11 +312,16 @@ class Engine:
     def abandon(self) -> None:
         """Forget everything that is not durable: a group could not be written, and was not.
 
-        Only while no group is on its way and no transaction is open.
+        Only while no group is on its way. A transaction that is open cannot be committed any more.
         """
+        self.abandoned += 1
+        if self._open is not None:
+            self._open.doomed = True
         self._root = self.durable.root
         self._count = self.durable.count
         self._number = self.durable.number
+        self.dirty_pages = self._published_dirty_pages
+        self._group_dirty_pages = 0
         self._transactions = []
         self._superseded = []
         self._group_bytes = 0
@@ -377,7 +403,7 @@ class Engine:
         self._counted = (
             self.log_bytes_since_checkpoint,
             self.transactions_since_checkpoint,
-            self.dirty_pages,
+            0 if unchanged else self._published_dirty_pages,
         )
         return self.checkpoint
 
@@ -394,7 +420,6 @@ class Engine:
         checkpoint = self.checkpoint
         assert checkpoint is not None
         self.checkpoint = None
-        self._retire(entry for entry in checkpoint.superseded if entry[0].page)
         if checkpoint.meta is None:
             if self.pages.failed is not None:
                 self.fail(self.pages.failed)
@@ -403,6 +428,7 @@ class Engine:
         self.log_bytes_since_checkpoint -= log_bytes
         self.transactions_since_checkpoint -= transactions
         self.dirty_pages -= dirty
+        self._published_dirty_pages -= dirty
         self.slots = [checkpoint.meta, *self.slots[:1]]
         self.checkpoints += 1
         self._measure_room()
@@ -423,19 +449,25 @@ class Engine:
 
     # -- the end --------------------------------------------------------------------------------
 
-    def replay(self, transactions: object) -> int:
+    def replay(self, transactions: Iterable[tuple[int, list[bytes]]]) -> int:
         """Apply recovered transactions on top of the checkpointed state (at open only)."""
         applied = 0
-        for number, payloads in transactions:  # type: ignore[attr-defined]
-            working = WorkingTree(
-                self._root, number, self._count, self.pages.shape, self.pages.load
-            )
+        working: WorkingTree | None = None
+        for number, payloads in transactions:
+            if working is None:
+                # One tree for all of them: nobody can see a state in between.
+                working = WorkingTree(
+                    self._root, number, self._count, self.pages.shape, self.pages.load
+                )
             replay(working, payloads, self.pages.load)
-            self._root, self._count, self._number = working.root, working.count, number
+            self._number = number
             self._next_number = number + 1
-            self.dirty_pages += working.created
-            self._retire((ref, born, number) for ref, born in working.superseded if ref.page)
             applied += 1
+        if working is not None:
+            self._take(working)
+            superseded, self._superseded = self._superseded, []
+            self._published.append(([entry for entry in superseded if entry[0].page], self._number))
+            self._published_dirty_pages, self._group_dirty_pages = self._group_dirty_pages, 0
         return applied
 
     def recovered(self, position: LogPosition) -> None:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import attrs
 
+from treestore.engine.freespace import Retired
 from treestore.engine.log import Transaction
 from treestore.engine.node import Large, Ref
 
 Superseded = tuple[Ref | Large, int]
 """A reference that a transaction no longer needs, and its commit number of birth."""
+
+
+def retired_pages(published: Iterable[tuple[list[Superseded], int]]) -> Iterator[Retired]:
+    """The pages of what groups superseded, and when: references without a page have none."""
+    for superseded, died in published:
+        for ref, born in superseded:
+            if isinstance(ref, Large):
+                for start, pages, _ in ref.extents:
+                    yield born, died, start, pages
+            elif ref.page:
+                yield born, died, ref.page, 1
 
 
 @attrs.define(eq=False)
@@ -22,3 +36,5 @@ class Group:
     count: int
     size_bytes: int
     """Payload bytes for the log."""
+    dirty_pages: int
+    """About how many more pages the next checkpoint must write because of it."""

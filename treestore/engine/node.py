@@ -130,6 +130,11 @@ NO_VALUES: list[bytes | Large] = []
 NO_KEYS: list[bytes] = []
 """The keys of a leaf that is not settled."""
 
+UINT_MAX: Final = (1 << 63) - 1
+
+PAGES_MAX: Final = 1 << 40
+"""More pages than any file has: a larger number is damage, and must not be calculated with."""
+
 DELTA_MAX: Final = 16
 """A leaf with more changes than this is settled: a longer delta would be copied too often."""
 
@@ -191,7 +196,13 @@ class Large:
 
     @classmethod
     def from_list(cls, flat: list[int]) -> Large:
-        """The reverse of `to_list`."""
+        """The reverse of `to_list`.
+
+        Raises:
+            ValueError: the numbers are impossible.
+        """
+        if len(flat) < 5 or len(flat) % 3 != 2 or min(flat) < 0 or max(flat) > UINT_MAX:
+            raise ValueError("a large value whose numbers are impossible")
         runs = tuple((flat[i], flat[i + 1], flat[i + 2]) for i in range(2, len(flat), 3))
         return cls(None, flat[1], flat[0], runs)
 
@@ -267,6 +278,8 @@ def decode_node(kind: int, born: int, payload: memoryview, shape: Shape) -> Node
         keys, pages, checksums = _branch_decoder.decode(payload)
         if not len(pages) == len(checksums) == len(keys) + 1:
             raise ValueError("a branch whose lists do not match")
+        if min(pages) < 1 or max(pages) > PAGES_MAX:
+            raise ValueError("a branch with a child that is no page")
         children = [Ref(None, *pair) for pair in zip(pages, checksums, strict=True)]
         size = shape.child_size(0) + sum(map(shape.child_size, map(len, keys)))
         return Node(keys, NO_VALUES, children, born, size)
@@ -282,9 +295,14 @@ def decode_node(kind: int, born: int, payload: memoryview, shape: Shape) -> Node
     values: list[bytes | Large] = []
     for cell in mixed:
         if isinstance(cell, list):
-            if len(cell) < 5 or len(cell) % 3 != 2:
-                raise ValueError("a large value without its extents")
-            values.append(Large.from_list(cell))
+            large = Large.from_list(cell)
+            pages = sum(run[1] for run in large.extents)
+            room = (pages - len(large.extents)) * shape.page_size
+            if not 0 < pages <= PAGES_MAX or room > large.length + 2 * shape.page_size:
+                raise ValueError("a large value whose length does not fit its pages")
+            if max(run[0] for run in large.extents) > PAGES_MAX:
+                raise ValueError("a large value beyond the end of any file")
+            values.append(large)
         else:
             values.append(cell)
     size = sum(map(len, keys)) + sum(map(shape.value_size, values)) + ENTRY_OVERHEAD * len(keys)

@@ -30,7 +30,7 @@ class PageFile:
         self.file = file
         self.shape = shape
         self.cache = cache
-        self.failed: OSError | None = None
+        self.failed: BaseException | None = None
         self._lock = threading.Lock()
 
     def read_run(
@@ -45,18 +45,22 @@ class PageFile:
         run = self.file.read_at(page * size, pages * size)
         return page_format.unseal(run, self.file.path, page, checksum, kinds, size)
 
+    def read_node(self, page: int, checksum: int) -> Node:
+        """A node from its page, past the cache."""
+        kind, born, payload = self.read_run(page, 1, checksum, _NODE_KINDS)
+        try:
+            return decode_node(kind, born, payload, self.shape)
+        except ValueError as error:
+            raise page_format.damaged(
+                self.file.path, page * self.shape.page_size, page, str(error)
+            ) from error
+
     def load(self, ref: Ref) -> Node:
         """The node of ``ref``, from its page where it is not in memory."""
         node = ref.node
         if node is not None:
             return node
-        kind, born, payload = self.read_run(ref.page, 1, ref.checksum, _NODE_KINDS)
-        try:
-            node = decode_node(kind, born, payload, self.shape)
-        except ValueError as error:
-            raise page_format.damaged(
-                self.file.path, ref.page * self.shape.page_size, ref.page, str(error)
-            ) from error
+        node = self.read_node(ref.page, ref.checksum)
         self.cache.missed()
         with self._lock:
             # Another thread may have loaded it meanwhile; one copy is enough.
@@ -67,12 +71,8 @@ class PageFile:
         self.cache.admit(ref, node)
         return node
 
-    def load_large(self, large: Large) -> bytes:
-        """The bytes of a large value."""
-        data = large.node
-        if data is not None:
-            large.hot = True
-            return data
+    def read_large(self, large: Large) -> bytes:
+        """The bytes of a large value from its pages, past the cache."""
         parts: list[memoryview] = []
         for page, pages, checksum in large.extents:
             _, _, payload = self.read_run(page, pages, checksum, (page_format.LARGE,))
@@ -85,6 +85,15 @@ class PageFile:
                 large.page,
                 f"a value of {large.length} bytes has {len(data)}",
             )
+        return data
+
+    def load_large(self, large: Large) -> bytes:
+        """The bytes of a large value."""
+        data = large.node
+        if data is not None:
+            large.hot = True
+            return data
+        data = self.read_large(large)
         self.cache.missed()
         with self._lock:
             if large.node is not None:

@@ -184,6 +184,7 @@ class WriteTransaction(ReadTransaction):
         "_notes",
         "_notes_size",
         "_shape",
+        "doomed",
         "number",
         "payloads",
         "size_bytes",
@@ -204,6 +205,8 @@ class WriteTransaction(ReadTransaction):
         super().__init__(working.root, pages, clock, raw=raw)
         self.number = number
         self.working = working
+        self.doomed = False
+        """What it was built on could not be written: it must not be committed."""
         self.payloads: list[bytes] = []
         self.size_bytes = 0
         self.size_bytes_max = size_bytes_max
