@@ -15,6 +15,7 @@ import trio
 
 from treestore.engine.checkpoint import CheckpointStatistics
 from treestore.engine.engine import Engine
+from treestore.engine.log import LogPosition
 from treestore.errors import ResourceExhausted, TreeStoreError, Unavailable
 
 log = structlog.get_logger("treestore.checkpointer")
@@ -127,10 +128,19 @@ class Checkpointer:
             self._last_at = self._wall_clock()
             self._last_error = None
             if position is not None:
-                with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(self.engine.log.trim, position)
+                await self._trim(position)
             self._after(True)
             return True
+
+    async def _trim(self, position: LogPosition) -> None:
+        try:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self.engine.log.trim, position)
+        except Exception as error:
+            # The log is latched: nothing can be written any more.
+            self.engine.fail(error)
+            self._after(False)
+            raise self.engine.read_only() from error
 
     def statistics(self) -> CheckpointerStatistics:
         """The counters now."""

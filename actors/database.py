@@ -69,6 +69,8 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
         self.read_limiter = trio.CapacityLimiter(READ_THREADS)
         self.opened_at = trio.current_time()
         self.supervisor: Supervisor | None = None
+        self._actors = trio.CancelScope()
+        self._actors_ended = trio.Event()
         HostPart.__init__(self)
 
     @property
@@ -111,12 +113,22 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
             log.exception("the writer crashed; the store is read-only now")
             self.engine.fail(error)
 
-    def start(self, nursery: trio.Nursery) -> None:
-        """Start the actors."""
-        nursery.start_soon(self._run_writer, name="actor writer")
-        self.supervisor = Supervisor(nursery)
-        self.supervisor.start("checkpointer", self.checkpointer.run)
-        self.supervisor.start("housekeeper", self.housekeeper.run)
+    async def run_actors(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Run the actors until `stop`.
+
+        Shielded: whatever is cancelled around the database, the writer finishes what was handed
+        in, and no file is touched once the directory's lock is released.
+        """
+        with trio.CancelScope(shield=True) as self._actors:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._run_writer, name="actor writer")
+                self.supervisor = Supervisor(nursery)
+                self.supervisor.start("checkpointer", self.checkpointer.run)
+                self.supervisor.start("housekeeper", self.housekeeper.run)
+                task_status.started()
+        self._actors_ended.set()
 
     async def stop(self) -> None:
         """Finish what was handed in, make a last checkpoint, close everything.
@@ -133,6 +145,11 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
             if self.engine.failed is None:
                 with contextlib.suppress(TreeStoreError, OSError):
                     await self.checkpointer.checkpoint()
+            self._actors.cancel()
+            await self._actors_ended.wait()
+            for _ in range(READ_THREADS):
+                # Reads that are still in threads use the file.
+                await self.read_limiter.acquire_on_behalf_of(object())
             await self.log_thread.stop()
             await trio.to_thread.run_sync(self.store.close)
 
@@ -179,14 +196,14 @@ async def open_database(
     try:
         async with trio.open_nursery() as nursery:
             database = Database(store, limits)
-            database.start(nursery)
+            with trio.CancelScope(shield=True):
+                await nursery.start(database.run_actors)
             try:
                 yield database
             except BaseException as error:  # noqa: ASYNC103
                 # Not through the nursery, which would wrap it into a group.
                 raised = error
             await database.stop()
-            nursery.cancel_scope.cancel()
     except BaseExceptionGroup:
         if raised is None:
             raise

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, cast
 import attrs
 import trio
 
-from actors.mail import Mail
-from treestore.engine.check import check_engine
+from actors.embedded import in_thread
+from treestore.engine.check import Books, check_state
+from treestore.engine.transaction import ReadTransaction
 from treestore.model.admin import CheckResult, Health, Stats
 
 if TYPE_CHECKING:
@@ -62,7 +63,6 @@ class AdminPart:
 
     async def admin_stats(self) -> Stats:
         """See ``admin.stats``."""
-        from actors.embedded import in_thread
         from treestore.stores.documents.counting import count_documents
 
         db = self._db
@@ -122,17 +122,19 @@ class AdminPart:
         return await self._db.checkpointer.checkpoint()
 
     async def admin_check(self) -> CheckResult:
-        """See ``admin.check``: inside the writer, between two checkpoints, all stands still."""
+        """See ``admin.check``: of the newest durable state, while writers and readers go on."""
         from treestore.stores.documents.check import check_documents
 
         db = self._db
         async with db.checkpointer.paused():
+            # Between checkpoints no page is written, so a copy of the books stays true.
+            state, books = db.engine.durable, Books.of(db.engine)
 
-            def check(_txn: object) -> CheckResult:
-                report = check_engine(db.engine)
+            def check(txn: ReadTransaction) -> CheckResult:
+                report = check_state(db.engine.pages, state, books)
                 errors = list(report.errors)
                 if not errors:
-                    errors += check_documents(db.engine.read())
+                    errors += check_documents(txn)
                 fields = {
                     field.name: getattr(report, field.name)
                     for field in attrs.fields(CheckResult)
@@ -140,7 +142,5 @@ class AdminPart:
                 }
                 return CheckResult(ok=not errors, errors=tuple(errors), **fields)
 
-            result: CheckResult = await db.writer.execute(
-                lambda outcome: Mail(check, outcome, long=True)
-            )
+            result: CheckResult = await in_thread(db, None, check, raw=False)
             return result

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import trio
 
-from actors.embedded import PACE_S, SLICE_RESERVE, InlineReader, in_thread
+from actors.embedded import PACE_S, SLICE_RESERVE, InlineReader, in_thread, pin
 from actors.host import Deduplication, Done, EncodedStream, HostSnapshot, Submission
 from actors.mail import Mail
 from treestore.engine.snapshot import Snapshot
@@ -28,6 +29,10 @@ LONG_SIZE_BYTES = 32 << 10
 
 SESSIONS_REMEMBERED = 10_000
 
+SESSION_TOUCHED_EVERY = timedelta(hours=2)
+"""How stale the time of last use in a session's row may be; well below the day after which a
+session is put to rest."""
+
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -36,8 +41,8 @@ class HostPart:
 
     def __init__(self) -> None:
         self._inline: InlineReader | None = None
-        self._watermarks: dict[bytes, int] = {}
-        """Session prefix -> watermark up to which its answers were pruned."""
+        self._sessions: dict[bytes, tuple[int, datetime]] = {}
+        """Session prefix -> what its row says: watermark, and when it was last used."""
 
     @property
     def _database(self) -> Database:
@@ -94,15 +99,13 @@ class HostPart:
     ) -> AsyncGenerator[EncodedStream]:
         """See `Host.stream`."""
         await trio.lowlevel.checkpoint()
-        engine = self._database.engine
-        own = engine.snapshot(operation.name) if snapshot is None else None
-        pinned = own or _pinned(cast("HostSnapshot", snapshot))
+        given = None if snapshot is None else _pinned(snapshot)
+        pinned = pin(self._database, given, operation.name)
         try:
             items = operation.function(pinned.read(raw=True), **operation.arguments(parameters))
             yield _Batches(items)
         finally:
-            if own is not None:
-                own.close()
+            pinned.close()
 
     def open_snapshot(self, owner: str) -> HostSnapshot:
         """See `Host.open_snapshot`."""
@@ -127,16 +130,25 @@ class HostPart:
         run: Callable[[WriteTransaction], bytes] = lambda txn: _encode(  # noqa: E731
             function(txn, **arguments)
         )
+        once: _Once | None = None
         if deduplication is not None:
-            run = self._once(
+            once = _Once(
+                self._sessions,
                 operation.name,
                 _encode(parameters),
                 deduplication,
                 lambda txn: function(txn, **arguments),
             )
+            run = once.run
+
+        def outcome(result: Any, error: Exception | None) -> None:
+            if error is None and once is not None:
+                once.landed()
+            done(result if error is None else _typed(error))
+
         mail = Mail(
             run,
-            lambda result, error: done(result if error is None else _typed(error)),
+            outcome,
             size=size_bytes,
             deadline=deadline,
             long=operation.long or size_bytes > LONG_SIZE_BYTES,
@@ -165,47 +177,68 @@ class HostPart:
         arguments = operation.arguments(parameters)
         apply = await trio.to_thread.run_sync(partial(operation.function, **arguments))
         run: Callable[[WriteTransaction], bytes] = lambda txn: _encode(apply(txn))  # noqa: E731
+        once: _Once | None = None
         if deduplication is not None:
-            run = self._once(operation.name, checksum, deduplication, apply)
+            once = _Once(self._sessions, operation.name, checksum, deduplication, apply)
+            run = once.run
         result: bytes = await database.writer.execute(
             lambda outcome: Mail(
                 run, outcome, size=size_bytes, deadline=deadline, long=True, raw=True
             )
         )
+        if once is not None:
+            once.landed()
         return result
-
-    def _once(
-        self,
-        method: str,
-        parameters: bytes,
-        request: Deduplication,
-        function: Callable[[WriteTransaction], Any],
-    ) -> Callable[[WriteTransaction], bytes]:
-        """``function`` with its encoded answer, run at most once for this request."""
-        prefix = answers.session_prefix(request.client, request.session)
-        checksum = answers.request_checksum(method, parameters)
-        watermarks = self._watermarks
-
-        def run(txn: WriteTransaction) -> bytes:
-            answer = answers.recall(txn, prefix, request.sequence, checksum)
-            if answer is not None:
-                return answer
-            answer = _encode(function(txn))
-            answers.remember(txn, prefix, request.sequence, checksum, answer)
-            pruned = watermarks.get(prefix)
-            if pruned is None or request.watermark >= pruned + answers.PRUNE_EVERY:
-                # Also what makes the session known, at its first command here.
-                answers.prune(txn, prefix, request.watermark, txn.now)
-                if len(watermarks) >= SESSIONS_REMEMBERED:
-                    watermarks.clear()
-                watermarks[prefix] = request.watermark
-            return answer
-
-        return run
 
     async def action(self, operation: Operation, parameters: msgspec.Struct) -> bytes:
         """See `Host.action`."""
         return _encode(await operation.function(self, **operation.arguments(parameters)))
+
+
+class _Once:
+    """One numbered request: run at most once, its answer stored in the same transaction."""
+
+    def __init__(
+        self,
+        sessions: dict[bytes, tuple[int, datetime]],
+        method: str,
+        parameters: bytes,
+        request: Deduplication,
+        function: Callable[[WriteTransaction], Any],
+    ) -> None:
+        self._sessions = sessions
+        self._prefix = answers.session_prefix(request.client, request.session)
+        self._checksum = answers.request_checksum(method, parameters)
+        self._request = request
+        self._function = function
+        self._noted: tuple[int, datetime] | None = None
+
+    def run(self, txn: WriteTransaction) -> bytes:
+        """The answer, from memory or from running it."""
+        request, prefix = self._request, self._prefix
+        answer = answers.recall(txn, prefix, request.sequence, self._checksum)
+        if answer is not None:
+            return answer
+        answer = _encode(self._function(txn))
+        answers.remember(txn, prefix, request.sequence, self._checksum, answer)
+        known = self._sessions.get(prefix)
+        now = txn.now
+        if (
+            known is None
+            or request.watermark >= known[0] + answers.PRUNE_EVERY
+            or now - known[1] > SESSION_TOUCHED_EVERY
+        ):
+            # Also what makes the session known, at its first command here.
+            answers.prune(txn, prefix, request.watermark, now)
+            self._noted = (request.watermark, now)
+        return answer
+
+    def landed(self) -> None:
+        """It is durable: what was noted about the session need not be written again soon."""
+        if self._noted is not None:
+            if len(self._sessions) >= SESSIONS_REMEMBERED:
+                self._sessions.clear()
+            self._sessions[self._prefix] = self._noted
 
 
 def _pinned(snapshot: HostSnapshot) -> Snapshot:

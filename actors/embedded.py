@@ -18,7 +18,7 @@ import trio
 from actors.mail import Mail
 from treestore.engine.snapshot import Snapshot
 from treestore.engine.transaction import UNLIMITED, OverBudget, ReadTransaction
-from treestore.errors import Unavailable
+from treestore.errors import InvalidArgument
 from treestore.stores.operation import Operation
 
 if TYPE_CHECKING:
@@ -83,10 +83,10 @@ class EmbeddedCaller:
             return self._bind_query(operation)
         if operation.kind == "stream":
             return partial(EmbeddedStream, self._database, self._snapshot, operation)
-        if operation.kind == "action":
-            return self._bind_action(operation)
         if self._snapshot is not None:
             return _bind_refusal(operation)
+        if operation.kind == "action":
+            return self._bind_action(operation)
         if operation.kind == "prepared":
             return self._bind_prepared(operation)
         return self._bind_command(operation)
@@ -171,7 +171,10 @@ def _has_long_list(arguments: Iterable[Any]) -> bool:
 def _bind_refusal(operation: Operation) -> Callable[..., Any]:
     async def refuse(*_args: Any, **_kwargs: Any) -> Any:
         await trio.lowlevel.checkpoint()
-        raise Unavailable(f"A snapshot is read-only; call {operation.name} on the database.")
+        raise InvalidArgument(
+            f"{operation.name} cannot be done on a snapshot, which is only read; call it on the "
+            "database."
+        )
 
     return refuse
 
@@ -187,16 +190,22 @@ async def in_thread(
 
     Cancellation: waits for the read, which cannot be interrupted.
     """
-    own = database.engine.snapshot("query") if snapshot is None else None
-    pinned = own or snapshot
-    assert pinned is not None
+    # A pin of its own even on a snapshot: its holder may let go of it meanwhile.
+    pinned = pin(database, snapshot, "query")
     try:
         return await trio.to_thread.run_sync(
             lambda: read(pinned.read(raw=raw)), limiter=database.read_limiter
         )
     finally:
-        if own is not None:
-            own.close()
+        pinned.close()
+
+
+def pin(database: Database, snapshot: Snapshot | None, owner: str) -> Snapshot:
+    """A pin on ``snapshot``'s state, or on the newest; the caller closes it."""
+    if snapshot is None:
+        return database.engine.snapshot(owner)
+    snapshot.usable_root()
+    return database.engine.pin(snapshot.state, owner)
 
 
 class EmbeddedStream:
@@ -216,13 +225,12 @@ class EmbeddedStream:
     ) -> None:
         database.ensure_open()
         self._database = database
-        self._own = database.engine.snapshot(operation.name) if snapshot is None else None
-        pinned = self._own or snapshot
-        assert pinned is not None
+        self._given = snapshot
+        self._own: Snapshot | None = pin(database, snapshot, operation.name)
         self._batches: Iterator[list[Any]] | None = None
         self._items: Iterator[Any] = iter(())
         try:
-            self._read = pinned.read()
+            self._read = self._own.read()
             self._batches = operation.function(self._read, *args, **kwargs)
         except BaseException:
             self._release()
@@ -255,6 +263,8 @@ class EmbeddedStream:
             self._pace_until = time.perf_counter() + PACE_S
         if self._batches is None:
             raise StopAsyncIteration
+        if self._given is not None:
+            self._given.usable_root()  # SnapshotExpired once its holder let go of it
         for batch in self._batches:
             self._items = iter(batch)
             for item in self._items:

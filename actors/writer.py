@@ -28,6 +28,7 @@ from actors.log_thread import LogThread
 from actors.mail import BEGUN, TAKEN_BACK, Mail, WriterLimits, WriterStatistics
 from treestore.engine.engine import Engine
 from treestore.engine.group import Group
+from treestore.engine.transaction import WriteTransaction
 from treestore.errors import (
     DeadlineExceeded,
     OutcomeUnknown,
@@ -200,9 +201,10 @@ class Writer:
         unfinished, self._waiting = self._waiting, []
         if self._in_hand is not None and self._in_hand not in unfinished:
             unfinished.append(self._in_hand)
-        for mail in unfinished:
-            mail.result, mail.error = None, mail.error or error
-            mail.end()
+        if self._stalled is not None:
+            unfinished += self._stalled[1]
+            self._stalled = None
+        _fail(unfinished, error)
         self._fail_queued(error)
 
     def _idle(self) -> bool:
@@ -271,6 +273,7 @@ class Writer:
         """Run one command on a worker thread, while groups before it still complete here."""
         if self._begin(mail):
             engine = self.engine
+            transaction: WriteTransaction | None = None
             self._running_long = True
             try:
                 transaction = engine.begin(raw=mail.raw, long=True)
@@ -284,6 +287,11 @@ class Writer:
             except Exception as error:
                 self._failed += 1
                 mail.error = _presentable(error)
+                if transaction is not None and transaction.doomed:
+                    mail.error = ResourceExhausted(
+                        "The disk is full: what this was built on could not be written. Nothing "
+                        "was changed."
+                    )
             finally:
                 self._running_long = False
             self._waiting.append(mail)
@@ -297,8 +305,12 @@ class Writer:
             return
         if not self._waiting:
             return
-        group = self.engine.seal()
         mails, self._waiting = self._waiting, []
+        if self.engine.failed is not None:
+            # What they did, or saw, is not written and never will be.
+            _fail(mails, self.engine.read_only())
+            return
+        group = self.engine.seal()
         if group is None:
             # Nothing was changed, and what was read is durable.
             for mail in mails:
@@ -321,12 +333,17 @@ class Writer:
     def _landed(
         self, group: Group, mails: list[Mail], position: Any, error: BaseException | None
     ) -> None:
-        """The log thread is done with a group (on the event loop)."""
+        """The log thread is done with a group (on the event loop, where nothing may be raised)."""
         self._in_flight = None
+        if error is None:
+            try:
+                self.engine.publish(group, position)
+            except Exception as fault:
+                log.exception("publishing a group failed; the store is read-only now")
+                error = fault
         if error is not None:
             self._not_landed(mails, error)
             return
-        self.engine.publish(group, position)
         self._groups += 1
         self._transactions += len(group.transactions)
         self._group_last = len(group.transactions)
@@ -344,10 +361,8 @@ class Writer:
             self.engine.abandon()
             mails += self._waiting
             self._waiting = []
-            for mail in mails:
-                if mail.error is None:
-                    mail.result, mail.error = None, ResourceExhausted(error.message)
-                mail.end()
+            # An error of their own, too, may rest on what is undone now.
+            _fail(mails, ResourceExhausted(error.message))
             self._wake()
             return
         log.error("writing the log failed; the store is read-only now", error=str(error))
@@ -356,14 +371,9 @@ class Writer:
             "Writing the log failed while this was on its way: it may or may not have been "
             "applied. Look after the server was restarted."
         )
-        for mail in mails:
-            if mail.error is None:
-                mail.result, mail.error = None, unknown
-            mail.end()
+        _fail(mails, unknown)
         waiting, self._waiting = self._waiting, []
-        for mail in waiting:
-            mail.result, mail.error = None, self.engine.read_only()
-            mail.end()
+        _fail(waiting, self.engine.read_only())
         self._fail_queued(self.engine.read_only())
         self._wake()
 
@@ -415,6 +425,12 @@ class Writer:
             self._group_last,
             self._stalls,
         )
+
+
+def _fail(mails: list[Mail], error: TreeStoreError) -> None:
+    for mail in mails:
+        mail.result, mail.error = None, error
+        mail.end()
 
 
 def _presentable(error: Exception) -> Exception:

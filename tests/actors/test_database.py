@@ -115,7 +115,7 @@ async def test_snapshots_and_scans_keep_one_state(tmp_path: Path) -> None:
             rest = [value async for _, value in scan]
             assert first[1] == b"old"
             assert set(rest) == {b"old"}
-            with pytest.raises(Unavailable, match="read-only"):
+            with pytest.raises(InvalidArgument, match="only read"):
                 await snapshot.kv.put(b"a", b"")  # type: ignore[arg-type]
         with pytest.raises(TreeStoreError, match="closed"):
             await snapshot.kv.get(b"007")

@@ -349,22 +349,24 @@ async def test_a_session_in_use_is_not_expired_and_a_retry_is_applied_once():
     prefix = deduplication.session_prefix(b"c" * 16, 1)
     clock = engine.environment.clock_ns
 
-    from actors.database_host import HostPart
+    from actors.database_host import _Once
     from actors.host import Deduplication
 
-    host = HostPart()
+    sessions = {}
     applied = []
 
     def request(sequence, watermark):
-        run = host._once(
+        once = _Once(
+            sessions,
             "m",
             b"p%d" % sequence,
             Deduplication(b"c" * 16, 1, sequence, watermark),
             lambda txn: applied.append(sequence) or sequence,
         )
         txn = engine.begin()
-        answer = run(txn)
+        answer = once.run(txn)
         engine.write_now(txn)
+        once.landed()
         return answer
 
     for sequence in range(1, 31):  # one an hour
@@ -389,8 +391,16 @@ async def test_cancelling_around_a_stalled_database_leaves_no_caller_waiting():
                 async with database(SimDisk(), LOG_SMALL) as db:
                     async with db.checkpointer.paused():  # a checkpoint that takes long
                         for n in range(8):
-                            outer.start_soon(outcome_of, results, n, execute(
-                                db, lambda txn, n=n: txn.put(b"\x01%d" % n, bytes(200_000)), long=True))
+                            outer.start_soon(
+                                outcome_of,
+                                results,
+                                n,
+                                execute(
+                                    db,
+                                    lambda txn, n=n: txn.put(b"\x01%d" % n, bytes(200_000)),
+                                    long=True,
+                                ),
+                            )
                         while db.writer._stalled is None:
                             await trio.sleep(0.01)
                         scope.cancel()

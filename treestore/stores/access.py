@@ -68,7 +68,8 @@ class Read(Protocol):
     def load(self, type_: type[T], record: bytes) -> T:
         """A stored record as part of an answer.
 
-        ``record`` is the msgpack of a model object (a map by field name). An embedded caller gets
+        ``record`` is the msgpack of a model object (a map by field name), or of a list of them
+        where ``type_`` is a list. An embedded caller gets
         the decoded object; on the way to the wire the bytes go out as they are, so an operation
         must not look inside what this returns. To look inside, decode the record itself.
         """

@@ -35,7 +35,7 @@ async def checkpoint(host: AdminHost) -> bool:
 async def check(host: AdminHost) -> CheckResult:
     """Verify every page, key and free page of the store, and the documents' indexes.
 
-    Writers wait meanwhile; readers go on.
+    Of the newest durable state; writers and readers go on, checkpoints wait.
     """
     return await host.admin_check()
 

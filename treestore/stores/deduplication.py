@@ -10,11 +10,15 @@ A client says with each request below which sequence number it has all its answe
 watermark); rows below it are removed in passing, some at a time. The session row remembers the
 watermark: a request from below it was answered and forgotten, so it gets `OutcomeUnknown` and is
 never run again.
+
+A session that was not used for a day is put to rest: its answers go, and its watermark is raised
+above all of them, so that a late retry is still not run again. What is left is one small row,
+which goes after `RESTING_KEPT`.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 from crc32c import crc32c
@@ -80,18 +84,35 @@ def prune(txn: Write, prefix: bytes, watermark: int, now: datetime) -> None:
     txn.put(prefix + b"\x00", _encode((watermark, int(now.timestamp() * 1000))))
 
 
+RESTING_KEPT = timedelta(days=90)
+"""How long a session at rest is remembered. No client retries for that long."""
+
+
 def expire(txn: Write, before: datetime, sessions_max: int = 1000) -> int:
-    """Forget sessions last used before ``before``; how many (at most ``sessions_max``)."""
+    """Put sessions last used before ``before`` to rest; how many (at most ``sessions_max``)."""
     limit = int(before.timestamp() * 1000)
+    forget = int((before - RESTING_KEPT).timestamp() * 1000)
     cursor = txn.cursor(KEYSPACE, b"\x03")
-    stale: list[bytes] = []
+    stale: list[tuple[bytes, int, int]] = []
     for key, cell in cursor:
         prefix = key[: 1 + CLIENT_SIZE_BYTES + 8]
-        if key[len(prefix) :] == b"\x00" and _session.decode(txn.value(cell))[1] < limit:
-            stale.append(prefix)
-            if len(stale) >= sessions_max:
-                break
+        if key[len(prefix) :] == b"\x00":
+            watermark, used_ms = _session.decode(txn.value(cell))
+            if used_ms < limit:
+                stale.append((prefix, watermark, used_ms))
+                if len(stale) >= sessions_max:
+                    break
         cursor.seek(prefix + b"\x02")
-    for prefix in stale:
-        txn.delete_range(prefix, prefix + b"\x02")
-    return len(stale)
+    changed = 0
+    for prefix, watermark, used_ms in stale:
+        last = next(txn.scan(prefix + b"\x01", prefix + b"\x02", reverse=True), None)
+        if last is not None:
+            highest = int.from_bytes(last[0][-8:], "big")
+            txn.delete_range(prefix + b"\x01", prefix + b"\x02")
+            txn.put(prefix + b"\x00", _encode((max(watermark, highest + 1), used_ms)))
+        elif used_ms < forget:
+            txn.delete(prefix + b"\x00")
+        else:
+            continue
+        changed += 1
+    return changed
