@@ -296,9 +296,9 @@ def decode_node(kind: int, born: int, payload: memoryview, shape: Shape) -> Node
     for cell in mixed:
         if isinstance(cell, list):
             large = Large.from_list(cell)
-            pages = sum(run[1] for run in large.extents)
-            room = (pages - len(large.extents)) * shape.page_size
-            if not 0 < pages <= PAGES_MAX or room > large.length + 2 * shape.page_size:
+            count = sum(run[1] for run in large.extents)
+            room = (count - len(large.extents)) * shape.page_size
+            if not 0 < count <= PAGES_MAX or room > large.length + 2 * shape.page_size:
                 raise ValueError("a large value whose length does not fit its pages")
             if max(run[0] for run in large.extents) > PAGES_MAX:
                 raise ValueError("a large value beyond the end of any file")

@@ -30,7 +30,7 @@ class EngineOptions:
     never wait for a checkpoint that waits for it."""
     checkpoint_log_size_bytes: int = 64 * MEBIBYTE
     """A checkpoint begins when this much log came since the last one ..."""
-    checkpoint_records: int = 1_000_000
+    checkpoint_records: int = 200_000
     """... or this many transactions ..."""
     checkpoint_interval_s: float = 60.0
     """... or, if anything changed at all, after this time."""
