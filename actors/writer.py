@@ -8,10 +8,11 @@ commands see the unsynced state, so whatever they answer waits until that state 
 
 Error handling:
     A command that raises is rolled back and its caller gets the exception; nothing else happens.
-    When the log has no room, the writer waits for a checkpoint (`poke` tells it of one). When a
-    group could not be written because the disk is full, nothing of it was: its callers, and those
-    whose commands built on it, get `ResourceExhausted`. When a write or sync *failed*, the
-    group's callers get `OutcomeUnknown`, everybody else `Unavailable`, from then on.
+    When the log, or the disk, has no room for a group, the writer waits for a checkpoint (`poke`
+    tells it of one). When that did not help, or a group could not be written because the disk is
+    full, nothing of it was: its callers, and those whose commands built on it, get
+    `ResourceExhausted`. When a write or sync *failed*, the group's callers get `OutcomeUnknown`,
+    everybody else `Unavailable`, from then on.
 """
 
 from __future__ import annotations
@@ -267,6 +268,8 @@ class Writer:
         except Exception as error:
             self._failed += 1
             mail.error = _presentable(error)
+            if isinstance(error, ResourceExhausted) and engine.short_of_space:
+                self.need_checkpoint(True)
         self._waiting.append(mail)
 
     async def _run_long(self, mail: Mail) -> None:
@@ -320,9 +323,7 @@ class Writer:
 
     def _send(self, group: Group, mails: list[Mail]) -> None:
         if self.engine.log.room_bytes() < group.size_bytes + 4096 * (2 + len(group.transactions)):
-            self._stalls += 1
-            self._stalled = (group, mails)
-            self.need_checkpoint(True)
+            self._stall(group, mails)
             return
         self._in_flight = mails
         self._log_thread.submit(
@@ -330,11 +331,20 @@ class Writer:
             lambda position, error: self._landed(group, mails, position, error),
         )
 
+    def _stall(self, group: Group, mails: list[Mail]) -> None:
+        self._stalls += 1
+        self._stalled = (group, mails)
+        self.need_checkpoint(True)
+
     def _landed(
         self, group: Group, mails: list[Mail], position: Any, error: BaseException | None
     ) -> None:
         """The log thread is done with a group (on the event loop, where nothing may be raised)."""
         self._in_flight = None
+        if isinstance(error, ResourceExhausted) and self.engine.short_of_space:
+            # Nothing was written. A checkpoint may make room; if it does not, `poke` refuses.
+            self._stall(group, mails)
+            return
         if error is None:
             try:
                 self.engine.publish(group, position)
@@ -396,8 +406,8 @@ class Writer:
                 self._not_landed(
                     mails,
                     ResourceExhausted(
-                        "The log is full and no checkpoint can be made; nothing was changed. "
-                        "Free some space on the disk."
+                        "There is no room for more log, and no checkpoint can make any; nothing "
+                        "was changed. Delete something, or free some space on the disk."
                     ),
                 )
                 return

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
 
 import treestore
-from actors.database import Database, open_database
 from actors.mail import Mail, WriterLimits
+from tests.actors.databases import SMALL_LOG, Gate, database
 from tests.crash.simdisk import SimDisk
-from tests.engine.stores import SMALL, environment, open_small
+from tests.engine.stores import open_small
 from treestore.engine.check import check_engine
-from treestore.engine.options import EngineOptions
 from treestore.errors import (
     DeadlineExceeded,
     InvalidArgument,
@@ -26,17 +23,6 @@ from treestore.errors import (
     TreeStoreError,
     Unavailable,
 )
-
-
-@asynccontextmanager
-async def database(
-    disk: SimDisk, options: EngineOptions = SMALL, limits: WriterLimits | None = None
-) -> AsyncGenerator[Database]:
-    """A database on a simulated disk."""
-    async with open_database(
-        "/db", options=options, limits=limits, environment=environment(disk)
-    ) as db:
-        yield db
 
 
 async def test_what_was_put_is_there_after_reopening(tmp_path: Path) -> None:
@@ -153,7 +139,7 @@ async def test_no_reply_before_the_sync_and_none_visible() -> None:
     """A reader never sees what is not durable; even a no-op's answer waits for what it saw."""
     disk = SimDisk()
     async with database(disk) as db:
-        gate, blocked = _gate_syncs(db)
+        gate = Gate(db)
         results: list[object] = []
 
         async def put() -> None:
@@ -165,40 +151,24 @@ async def test_no_reply_before_the_sync_and_none_visible() -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(put)
-            await trio.to_thread.run_sync(blocked)
+            await gate.reached()
             nursery.start_soon(absent_delete)
             await trio.sleep(0.02)
             assert results == []
             assert await db.kv.get(b"k") is None
-            gate()
+            gate.open()
         assert set(results) == {"put", False}
         assert await db.kv.get(b"k") == b"v"
 
 
-def _gate_syncs(db: Database) -> tuple[Callable[[], None], Callable[[], bool]]:
-    """Hold the next append until the first callable is called; the second waits for it."""
-    import threading
-
-    entered, released = threading.Event(), threading.Event()
-    append = db.engine.append
-
-    def held(group: object) -> object:
-        entered.set()
-        released.wait(5)
-        return append(group)  # type: ignore[arg-type]
-
-    db.engine.append = held  # type: ignore[method-assign, assignment]
-    return released.set, lambda: entered.wait(5)
-
-
 async def test_a_cancelled_caller_is_not_applied_while_queued_but_is_once_begun() -> None:
     async with database(SimDisk()) as db:
-        gate, blocked = _gate_syncs(db)
+        gate = Gate(db)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(db.kv.put, b"begun", b"1")
-            await trio.to_thread.run_sync(blocked)
+            await gate.reached()
             nursery.cancel_scope.cancel()
-        gate()
+        gate.open()
         with trio.CancelScope() as scope:
             scope.cancel()
             await db.kv.put(b"never sent", b"1")
@@ -247,16 +217,7 @@ async def test_a_full_disk_is_a_clean_refusal_and_writing_resumes() -> None:
 
 
 async def test_log_limit_makes_writers_wait_for_checkpoints() -> None:
-    options = EngineOptions(
-        page_size_bytes=1024,
-        cache_size_bytes=50_000,
-        log_size_bytes_max=1 << 20,
-        log_segment_size_bytes_min=1 << 16,
-        log_segment_size_bytes_max=1 << 18,
-        transaction_size_bytes_max=1 << 18,
-        checkpoint_log_size_bytes=1 << 30,
-    )
-    async with database(SimDisk(), options) as db:
+    async with database(SimDisk(), SMALL_LOG) as db:
         with trio.fail_after(30):
             for n in range(60):
                 await db.kv.put(b"%d" % n, b"v" * 60_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from random import Random
 
 from tests.crash.simdisk import SimDisk
@@ -40,6 +41,14 @@ def environment(disk: SimDisk, seed: int = 0) -> Environment:
 def open_small(disk: SimDisk, options: EngineOptions = SMALL, *, seed: int = 0) -> OpenStore:
     """Open (or create) the store ``/db``."""
     return open_engine("/db", options, environment(disk, seed))
+
+
+def put_now(store: OpenStore, items: Iterable[tuple[bytes, bytes]]) -> None:
+    """Store all of them in one transaction that is durable at once."""
+    transaction = store.engine.begin()
+    for key, value in items:
+        transaction.put(key, value)
+    store.engine.write_now(transaction)
 
 
 def contents(store: OpenStore) -> dict[bytes, bytes]:

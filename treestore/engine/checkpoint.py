@@ -9,7 +9,8 @@ stops at every one of them):
               full disk ends here, harmlessly)
 3. ``write``  large values, then nodes from the leaves up, then the free-space list
 4. ``sync``   the page file
-5. ``flip``   overwrite the older meta slot; sync again
+5. ``flip``   overwrite the older meta slot; sync again; on a full disk the other slot too, so that
+              at once nothing older holds on to pages or log
 6. ``finish`` publish: the new slot and its pins
 7. the caller trims the log up to the *older* slot's position
 
@@ -63,9 +64,15 @@ class Checkpoint:
         self._pages = engine.pages
         self._free = engine.free_space
         self._pins = engine.pins()
+        self._twice = engine.short_of_space
+        self._pins_after = sorted({*engine.pinned(), engine.durable.number})
+        """What is pinned once both slots say the same. Snapshots that are made meanwhile need
+        nothing that is retired now."""
         self.state = engine.durable
         self._superseded = [] if repeat else engine.take_superseded()
         self.meta: Meta | None = None
+        self.older: Meta | None = None
+        """What the other slot says, where it was overwritten too."""
         self.statistics: CheckpointStatistics | None = None
         self._dirty: list[Ref] = []
         self._large: list[Large] = []
@@ -78,7 +85,10 @@ class Checkpoint:
             OSError: a write or sync failed; the page file is read-only from now on.
         """
         try:
-            return self._flip_again() if self._repeat else self._run()
+            if not self._repeat:
+                return self._run()
+            self.meta = self._flip_again(self._engine.slots[0])
+            return self.meta
         except ResourceExhausted:
             raise
         except BaseException as error:
@@ -117,6 +127,9 @@ class Checkpoint:
         )
         self._pages.write_meta(meta)
         self._pages.sync()
+        if self._twice:
+            self.older = meta
+            meta = self._flip_again(meta)
         self.meta = meta
         self.statistics = CheckpointStatistics(
             state.number,
@@ -127,17 +140,17 @@ class Checkpoint:
         )
         return meta
 
-    def _flip_again(self) -> Meta:
+    def _flip_again(self, newest: Meta) -> Meta:
         """Put what the newest slot says into the older one too.
 
-        The log may only be trimmed to the older slot's position, so after one checkpoint a full
-        log can still be full; after this it is not. No page changes.
+        The log may only be trimmed to the older slot's position, and the pages that it reaches
+        cannot be used again; so after one checkpoint a full log, or disk, can still be full. After
+        this it is not. No page changes.
         """
-        newest = self._engine.slots[0]
         meta = msgspec.structs.replace(newest, sequence=newest.sequence + 1)
         self._pages.write_meta(meta)
         self._pages.sync()
-        self.meta = meta
+        self._free.reclaim(self._pins_after)
         return meta
 
     def _collect(self, ref: Ref) -> None:

@@ -298,6 +298,7 @@ def _recover(
                 offset=0,
             ) from error
         engine.recovered(log.position)
+        engine.regain_reserve()
     except BaseException:
         file.close()
         raise

@@ -15,6 +15,7 @@ any more.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -80,18 +81,23 @@ class Engine:
         self._transactions: list[Transaction] = []
         self._superseded: list[Superseded] = []
         self._group_bytes = 0
+        self._group_frees = True
+        """Whether each transaction of the open group frees space."""
         self._group_dirty_pages = 0
         self._published_dirty_pages = 0
         """The part of ``dirty_pages`` that the next checkpoint's state will contain."""
         self._published: list[tuple[list[Superseded], int]] = []
         """What published groups superseded and which group that was; the next checkpoint turns it
         into retired pages, on its own thread."""
+        self._freed = False
+        """Whether a group that frees space was published since the last checkpoint began."""
         self.abandoned = 0
         """How often groups were given up."""
         self._snapshots: dict[Snapshot, None] = {}
         self._pinned: Counter[int] = Counter()
         self._room_pages = 0
         self._file_pages = free_space.page_count
+        free_space.reclaim(self.pins())
         self._measure_room()
 
     # -- reading --------------------------------------------------------------------------------
@@ -130,6 +136,10 @@ class Engine:
     def pins(self) -> list[int]:
         """Commit numbers whose pages must stay: open snapshots and both meta slots."""
         return sorted({*self._pinned, *(meta.number for meta in self.slots)})
+
+    def pinned(self) -> list[int]:
+        """Commit numbers of open snapshots."""
+        return list(self._pinned)
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -176,7 +186,8 @@ class Engine:
         """Put a finished command into the open group; whether it changed anything.
 
         Raises:
-            ResourceExhausted: the transaction is too large; it is rolled back.
+            ResourceExhausted: the transaction is too large, or the disk is full and it does not
+                free space; it is rolled back.
         """
         if transaction is not self._open:
             raise AssertionError("commit of a transaction that is not open")
@@ -188,6 +199,15 @@ class Engine:
                 "changed."
             )
         payloads = transaction.finish()
+        if payloads and (
+            self.dirty_pages + transaction.working.created + self.options.headroom_pages
+            > self._room_pages
+        ):
+            try:
+                self._grow(transaction.working.created, transaction.frees)
+            except BaseException:
+                self.rollback(transaction)
+                raise
         self._open = None
         if not payloads:
             return False
@@ -195,6 +215,7 @@ class Engine:
         self._number = max(self._number, transaction.number)
         self._transactions.append(Transaction(transaction.number, payloads))
         self._group_bytes += transaction.size_bytes
+        self._group_frees = self._group_frees and transaction.frees
         return True
 
     def _take(self, working: WorkingTree) -> None:
@@ -210,7 +231,7 @@ class Engine:
         working.superseded = []
         self.dirty_pages += working.created
         self._group_dirty_pages += working.created
-        working.created = 0
+        working.created = working.created_large = 0
 
     def rollback(self, transaction: WriteTransaction) -> None:
         """Drop a command: nothing of it remains."""
@@ -226,6 +247,8 @@ class Engine:
             # Half undone: nothing may be built on this tree.
             self.fail(error)
             raise
+        # Its nodes may stay, with their old content; its large values do not.
+        working.created -= working.created_large
         self._take(working)
 
     @property
@@ -252,7 +275,9 @@ class Engine:
             self._count,
             self._group_bytes,
             self._group_dirty_pages,
+            self._group_frees,
         )
+        self._group_frees = True
         self._transactions = []
         self._superseded = []
         self._group_bytes = 0
@@ -266,13 +291,14 @@ class Engine:
             ResourceExhausted: the log is full and nothing was written; append it again later.
             LogFailed: a write or sync failed; call `fail`.
         """
-        return self.log.append(group.transactions)
+        return self.log.append(group.transactions, use_reserve=group.frees)
 
     def publish(self, group: Group, position: LogPosition) -> None:
         """Make a synced group visible to readers."""
         self.durable = State(group.root, group.number, group.count, position)
         self.log_bytes_since_checkpoint += group.size_bytes
         self.transactions_since_checkpoint += len(group.transactions)
+        self._freed = self._freed or group.frees
         self._published_dirty_pages += group.dirty_pages
         superseded, group.superseded = group.superseded, []
         if self.checkpoint is None:
@@ -325,6 +351,7 @@ class Engine:
         self._transactions = []
         self._superseded = []
         self._group_bytes = 0
+        self._group_frees = True
         self._shared = None
 
     def read_only(self) -> Unavailable:
@@ -348,14 +375,32 @@ class Engine:
             self.free_space.free_pages() + self._file_pages - self.free_space.page_count
         )
 
-    def _grow(self) -> None:
-        """Reserve disk space for what is dirty, before another command makes it more."""
-        missing = self.dirty_pages + self.options.headroom_pages - self._room_pages
+    @property
+    def short_of_space(self) -> bool:
+        """Whether the disk had no room when it was last asked, or the log's reserve is in use.
+
+        Checkpoints then let go of everything that is not needed, at once; and where something is
+        refused, one may help.
+        """
+        return self.log.short or self.log.lacks_reserve
+
+    def _grow(self, created: int = 0, frees: bool = True) -> None:
+        """Reserve disk space for what is dirty, before it becomes more.
+
+        Args:
+            created: pages that the transaction to be committed makes dirty; 0 before it begins.
+            frees: whether it frees space; before it begins it may.
+        """
+        dirty, headroom = self.dirty_pages + created, self.options.headroom_pages
+        missing = dirty + headroom - self._room_pages
         step = max(missing, GROWTH_PAGES, self._file_pages // 8)
         if self._reserve(step) or self._reserve(missing):
             return
-        # The headroom itself is there to be used by what frees space.
-        if self.dirty_pages > self._room_pages - self.options.headroom_pages // 2:
+        # The headroom is there to be used by what frees space: half of it by commands, so that
+        # the checkpoint has the other half for its list of free space. What one command needs is
+        # not known when it begins.
+        left = self._room_pages - dirty
+        if not frees or left < headroom // (4 if created else 2):
             raise ResourceExhausted(
                 "The disk is full: nothing more can be stored. Delete something, or free some "
                 "space on the disk."
@@ -367,9 +412,11 @@ class Engine:
             self.pages.allocate(self._file_pages + pages)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                self.log.short = True
                 return False
             self.fail(error)
             raise self.read_only() from error
+        self.log.short = False
         self._file_pages += pages
         self._room_pages += pages
         return True
@@ -381,7 +428,15 @@ class Engine:
         return (
             self.log_bytes_since_checkpoint >= self.options.checkpoint_log_size_bytes
             or self.transactions_since_checkpoint >= self.options.checkpoint_records
+            or (self.short_of_space and self._checkpoint_helps())
         )
+
+    def _checkpoint_helps(self) -> bool:
+        """Whether, on a full disk, a checkpoint gives back space that is wanted at once."""
+        headroom = self.options.headroom_pages
+        left = self._room_pages - self.dirty_pages
+        used = left < headroom - headroom // 8 and self.dirty_pages > headroom // 8
+        return self.log.lacks_reserve or used or (self._freed and left < 2 * headroom)
 
     def begin_checkpoint(self, *, repeat: bool = False) -> Checkpoint | None:
         """Start a checkpoint of the newest durable state; None where there is nothing to do.
@@ -390,15 +445,17 @@ class Engine:
 
         Args:
             repeat: where nothing changed since the last one, bring the older slot up to the newer
-                so that all of the log before it can go.
+                so that all of the log before it can go. Implied on a full disk.
         """
         self._ensure_open()
         if self.checkpoint is not None:
             raise AssertionError("a checkpoint is running already")
         unchanged = bool(self.slots) and self.durable.number == self.slots[0].number
+        repeat = repeat or self.short_of_space
         if unchanged and not (repeat and self.slots[-1].log_position != self._wanted_position()):
             return None
         self.pages.ensure_writable()
+        self._freed = False
         self.checkpoint = Checkpoint(self, repeat=unchanged)
         self._counted = (
             self.log_bytes_since_checkpoint,
@@ -429,7 +486,8 @@ class Engine:
         self.transactions_since_checkpoint -= transactions
         self.dirty_pages -= dirty
         self._published_dirty_pages -= dirty
-        self.slots = [checkpoint.meta, *self.slots[:1]]
+        older = self.slots[:1] if checkpoint.older is None else [checkpoint.older]
+        self.slots = [checkpoint.meta, *older]
         self.checkpoints += 1
         self._measure_room()
         return LogPosition.from_tuple(self.slots[-1].log_position)
@@ -446,6 +504,14 @@ class Engine:
         if position is not None:
             self.log.trim(position)
         return True
+
+    def regain_reserve(self) -> None:
+        """Where opening the log on a full disk took its reserve, get it back (at open only)."""
+        if not self.log.lacks_reserve:
+            return
+        with contextlib.suppress(ResourceExhausted):
+            self.checkpoint_now()
+        self.log.trim(LogPosition.from_tuple(self.slots[-1].log_position))
 
     # -- the end --------------------------------------------------------------------------------
 

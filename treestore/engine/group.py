@@ -38,3 +38,5 @@ class Group:
     """Payload bytes for the log."""
     dirty_pages: int
     """About how many more pages the next checkpoint must write because of it."""
+    frees: bool = False
+    """Whether every transaction frees space: then the log's reserve is there for it."""

@@ -30,6 +30,10 @@ PAYLOAD_SIZE_BYTES = 1 << 18
 and replay can work in pieces."""
 
 
+FREEING_PUT_BYTES = 4096
+"""What a transaction may store and still count as one that frees space: a delete also notes that
+it was done, for callers who ask twice."""
+
 UNLIMITED = 1 << 60
 """The budget of reads that may take as long as they do."""
 
@@ -183,6 +187,7 @@ class WriteTransaction(ReadTransaction):
     __slots__ = (
         "_notes",
         "_notes_size",
+        "_removed_size",
         "_shape",
         "doomed",
         "number",
@@ -213,6 +218,12 @@ class WriteTransaction(ReadTransaction):
         self._shape: Shape = pages.shape
         self._notes: list[Any] = []
         self._notes_size = 0
+        self._removed_size = 0
+
+    @property
+    def frees(self) -> bool:
+        """Whether it removed something and stored next to nothing; to be asked after `finish`."""
+        return self._removed_size > 0 and self.size_bytes - self._removed_size <= FREEING_PUT_BYTES
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set ``key`` to ``value``."""
@@ -280,6 +291,7 @@ class WriteTransaction(ReadTransaction):
         self._notes.append(what)
         self._notes.append(None)
         self._notes_size += size
+        self._removed_size += size
         if self._notes_size > PAYLOAD_SIZE_BYTES:
             self._flush()
 

@@ -51,16 +51,21 @@ class WorkingTree:
         count: number of keys in the tree.
         created: about how many more pages the next checkpoint must write because of this
             tree: copies of clean nodes, new nodes, pages of large values.
+        created_large: the part of that which large values have
         undo: where each change notes what was there before; None: it is not noted.
     """
 
-    __slots__ = ("_load", "_shape", "count", "created", "root", "stamp", "superseded", "undo")
+    __slots__ = (
+        *("_load", "_shape", "count", "created", "created_large"),
+        *("root", "stamp", "superseded", "undo"),
+    )
 
     def __init__(self, root: Ref, stamp: int, count: int, shape: Shape, load: Load) -> None:
         self.root = root
         self.stamp = stamp
         self.count = count
         self.created = 0
+        self.created_large = 0
         self.superseded: list[tuple[Ref | Large, int]] = []
         self.undo: Undo | None = None
         self._shape = shape
@@ -118,7 +123,11 @@ class WorkingTree:
     def _cell(self, value: bytes) -> bytes | Large:
         if len(value) <= self._shape.inline_size_bytes_max:
             return value
-        self.created += 1 + len(value) // (self._shape.page_size - 64)
+        pages = 1 + len(value) // (self._shape.page_size - 64)
+        # A page more for the heads of its runs, should it be cut into several.
+        pages += pages > 1
+        self.created += pages
+        self.created_large += pages
         return Large(value, len(value), self.stamp)
 
     def _drop(self, cell: bytes | Large) -> None:

@@ -293,14 +293,28 @@ def test_leftovers_are_removed():
         disk.open(f"{DIRECTORY}/{name}", create=True).allocate(100)
     disk.open(f"{DIRECTORY}/notes.txt", create=True)
     log, _ = reopen(disk)
-    assert [name for name in disk.list(DIRECTORY) if not name.endswith(".log")] == ["notes.txt"]
+    others = [name for name in disk.list(DIRECTORY) if not name.endswith((".log", ".spare"))]
+    assert others == ["notes.txt"]
+    assert [disk.open(path).size() for path in log_files(disk, ".spare")] == [16384] * 2
     log.close()
 
 
 def test_a_full_disk_at_open():
     disk = small_log(closed=False)
     disk.capacity_bytes = disk.used_bytes()
-    with pytest.raises(ResourceExhausted, match="no room"):
+    for _ in range(5):  # the reserve is enough, again and again
+        disk.restart()
+        log, recovered = reopen(disk)
+        assert list(recovered.transactions) == content(TRANSACTIONS)
+        assert not log.lacks_reserve
+
+
+def test_a_full_disk_at_open_without_a_reserve():
+    disk = small_log(closed=False)
+    for path in log_files(disk, ".spare"):
+        disk.unlink(path)
+    disk.capacity_bytes = disk.used_bytes()
+    with pytest.raises(ResourceExhausted, match=r"no room on the disk for 16384 bytes"):
         reopen(disk)
     disk.capacity_bytes = None
     _, recovered = reopen(disk)

@@ -23,7 +23,7 @@ from treestore.engine.log.failure import LogFailed
 from treestore.engine.log.header import SegmentHeader, damaged
 from treestore.engine.log.names import SEGMENT_SUFFIX, number_in
 from treestore.engine.log.options import LogOptions, LogStatistics
-from treestore.engine.log.pool import Spare, SparePool, is_no_space, no_space
+from treestore.engine.log.pool import RESERVES, Spare, SparePool, is_no_space, no_space
 from treestore.engine.log.position import LogIdentity, LogPosition, Tip
 from treestore.engine.log.reader import walk
 from treestore.engine.log.record import (
@@ -80,6 +80,8 @@ class Log:
         self._rotations = 0
         self._sync_ns_last = 0
         self._live_bytes = self._measure_live()
+        self._content_lsn = segments[-1].tip.lsn
+        """The last record that is no marker, or a marker behind it."""
 
     # -- opening --------------------------------------------------------------------------------
 
@@ -120,6 +122,7 @@ class Log:
         try:
             first = begin(spare, header)
             publish(disk, directory, first)
+            pool.fill_reserve()
         except BaseException:
             spare.file.close()
             pool.close()
@@ -162,14 +165,17 @@ class Log:
             tail, remains = recovery.verify(segments, place, start)
             # Nothing was changed up to here.
             outcome: Clean | TornTail = Clean()
+            path = segments[-1].path
             if not remains.nothing:
-                path = segments[-1].path
                 saved = recovery.save_remains(disk, directory, segments[-1], tail, remains)
                 outcome = TornTail(path, tail.end, saved)
             pool.load()
-            recovery.start_afresh(disk, directory, pool, segments, place, tail, random)
+            keep = isinstance(outcome, TornTail) and outcome.saved_as == path
+            recovery.start_afresh(disk, directory, pool, segments, place, tail, random, keep=keep)
             for name in strays:
                 disk.unlink(f"{directory}/{name}")
+            with contextlib.suppress(ResourceExhausted):  # reading and deleting work without
+                pool.fill_reserve()
             log = cls(
                 disk, directory, options, segments, pool, start, clock_ns=clock_ns, random=random
             )
@@ -200,10 +206,17 @@ class Log:
         with self._lock:
             return self._segments[-1].position
 
-    def append(self, transactions: Sequence[Transaction]) -> LogPosition:
+    def append(
+        self, transactions: Sequence[Transaction], *, use_reserve: bool = False
+    ) -> LogPosition:
         """Write the transactions as one group, sync, and return the position after it.
 
         Returns once they are on the medium. After a crash either all of them are there or none.
+
+        Args:
+            transactions: what the group holds.
+            use_reserve: the group frees space: on a full disk it may be written where others are
+                refused.
 
         Raises:
             InvalidArgument: no transaction, or one without payload.
@@ -216,7 +229,7 @@ class Log:
             raise InvalidArgument("A group needs transactions, and a transaction needs a payload.")
         size = group_bytes(transactions)
         self._check_limit(size)
-        segment = self._segment_for(size)
+        segment = self._segment_for(size, use_reserve, keep_reserve=not use_reserve)
         tip, header = segment.tip, segment.header
         began = self._clock_ns()
         pieces, after = encode_group(
@@ -224,6 +237,7 @@ class Log:
         )
         self._write(segment, pieces, after, began)
         segment.marked = False
+        self._content_lsn = after.lsn
         return segment.position
 
     def mark_synced(self) -> None:
@@ -295,16 +309,30 @@ class Log:
 
     # -- segments -------------------------------------------------------------------------------
 
-    def _segment_for(self, size: int) -> Segment:
-        """The active segment if the group fits into it; else a new one that it fits into."""
+    def _segment_for(
+        self, size: int, use_reserve: bool = False, *, keep_reserve: bool = False
+    ) -> Segment:
+        """The active segment if the group fits into it; else a new one that it fits into.
+
+        Args:
+            size: of the group, in bytes.
+            use_reserve: whether the group may take the reserve.
+            keep_reserve: whether it is refused where the reserve was taken and cannot be made
+                again, so that what is left of the active segment is there for others.
+        """
         active = self._segments[-1]
-        if size <= active.room:
+        if size <= active.room and (self._pool.has_reserve or not keep_reserve):
             return active
         spare: Spare | None = None
         try:
+            if keep_reserve:
+                self._pool.fill_reserve()
+                if size <= active.room:
+                    return active
             now = self._clock_ns()
             self._pool.target_bytes = self._next_size(now - self._activated_ns)
-            spare = self._pool.take(size + fmt.BLOCK_BYTES)
+            reserved = RESERVES - (use_reserve or self._may_swap(size))
+            spare = self._pool.take(size + fmt.BLOCK_BYTES, reserved=reserved)
             header = SegmentHeader(
                 identity=active.header.identity,
                 sequence=active.header.sequence + 1,
@@ -339,9 +367,32 @@ class Log:
         self._rotations += 1
         return fresh
 
+    def _may_swap(self, size: int) -> bool:
+        """Whether any group may take the reserve: everything is checkpointed, so that after one
+        more checkpoint the segment that is full now becomes the reserve."""
+        small = size <= self._pool.reserve_bytes() // (2 * RESERVES)
+        return small and self._trimmed.lsn >= self._content_lsn
+
+    @property
+    def lacks_reserve(self) -> bool:
+        """Whether the reserve was taken; a trim brings it back."""
+        return not self._pool.has_reserve
+
+    @property
+    def short(self) -> bool:
+        """Whether the disk had no room when it was last asked; then a trim keeps nothing that is
+        not needed."""
+        return self._pool.short
+
+    @short.setter
+    def short(self, short: bool) -> None:
+        self._pool.short = short
+
     def _next_size(self, filled_in_ns: int) -> int:
         """The size that segments should have, after one was filled in that time."""
         options, size = self._options, self._pool.target_bytes
+        if self._pool.short:
+            return options.segment_size_bytes_min
         if filled_in_ns < options.fill_fast_ns:
             return min(size * 2, options.segment_size_bytes_max)
         if filled_in_ns > options.fill_slow_ns:
@@ -362,7 +413,8 @@ class Log:
         return self._pool.prepare()
 
     def trim(self, position: LogPosition) -> None:
-        """Give up what lies before ``position``, segment by segment; the last three are kept.
+        """Give up what lies before ``position``, segment by segment; the last three are kept
+        (on a full disk only the last).
 
         Segments become spares or are removed. Segments that an iterator of `read` still needs
         stay until a later trim.
@@ -375,8 +427,9 @@ class Log:
             if self._closed or self._failed is not None:
                 return
             segments = self._segments
+            kept = 1 if self.short or self.lacks_reserve else self._options.segments_kept
             while (
-                len(segments) > self._options.segments_kept
+                len(segments) > kept
                 and segments[1].header.follows.lsn <= position.lsn
                 and not segments[0].readers
             ):
@@ -459,7 +512,7 @@ class Log:
             sizes = [segment.header.size_bytes for segment in self._segments]
             return LogStatistics(
                 live_bytes=self._live_bytes,
-                disk_bytes=sum(sizes) + sum(spares),
+                disk_bytes=sum(sizes) + sum(spares) + self._pool.reserve_bytes(),
                 segments=len(sizes),
                 spares=len(spares),
                 appended_bytes=self._appended_bytes,

@@ -50,7 +50,7 @@ class LogStatistics:
         live_bytes: bytes behind the last trim; what `LogOptions.size_bytes_max` bounds.
         disk_bytes: size of all segment files, spare ones included.
         segments: segment files in use.
-        spares: segment files ready for use.
+        spares: segment files ready for use, without the reserve.
         appended_bytes: padded bytes of all groups.
         appended_records: records in them.
         groups: groups written, markers included.

@@ -28,7 +28,7 @@ from treestore.engine.disk import Disk
 from treestore.engine.log import format as fmt
 from treestore.engine.log.header import SegmentHeader, damaged
 from treestore.engine.log.names import SEGMENT_SUFFIX, is_saved, number_in, saved_name
-from treestore.engine.log.pool import SparePool
+from treestore.engine.log.pool import SparePool, is_no_space
 from treestore.engine.log.position import LogIdentity, LogPosition, Tip
 from treestore.engine.log.reader import Remains, find_remains, walk
 from treestore.engine.log.record import LogRecord, encode_record
@@ -254,7 +254,8 @@ def find_tail(segment: Segment, offset: int, tip: Tip, lsn_max: int | None) -> T
 def save_remains(disk: Disk, directory: str, last: Segment, tail: Tail, remains: Remains) -> str:
     """Copy what stands behind the end into a file of its own; returns its path.
 
-    Doing it again after a crash gives the same file. The oldest of too many are removed.
+    Doing it again after a crash gives the same file. The oldest of too many are removed. On a
+    full disk nothing is copied: the bytes stay where they are, until the segment is trimmed.
     """
     path = f"{directory}/{saved_name(tail.tip.lsn, tail.end)}"
     if disk.exists(path):
@@ -267,6 +268,12 @@ def save_remains(disk: Disk, directory: str, last: Segment, tail: Tail, remains:
             data = last.file.read_at(tail.end + offset, min(_COPY_BYTES, size - offset))
             file.write_at(offset, [data])
         file.sync()
+    except OSError as error:
+        if not is_no_space(error):
+            raise
+        file.close()
+        disk.unlink(path)
+        path = last.path
     finally:
         file.close()
     saved = [name for name in disk.list(directory) if is_saved(name)]
@@ -285,25 +292,29 @@ def start_afresh(
     place: Place,
     tail: Tail,
     random: Random,
+    *,
+    keep: bool = False,
 ) -> None:
     """Write what may not be on the medium again, under a new epoch, and end the log with it.
 
     The last group may have been read from the operating system's memory only (every earlier one
     was synced before its successor was written). It is copied, with new checksums, into a file
     that then either replaces the last segment (where that holds little and was read whole) or
-    becomes its successor. Either way one rename makes the change, so that a crash here leaves
-    the log as it was or as it will be.
+    becomes its successor (always with ``keep``). Either way one rename makes the change, so that
+    a crash here leaves the log as it was or as it will be.
     """
     last = segments[-1]
     whole = place.index < len(segments) - 1 or place.offset == fmt.BLOCK_BYTES
-    replace = whole and tail.end <= fmt.BLOCK_BYTES + REPLACE_BYTES_MAX
+    # What fits into any spare, so that a full disk does not stand in the way.
+    small = tail.end <= min(fmt.BLOCK_BYTES + REPLACE_BYTES_MAX, pool.smallest_bytes)
+    replace = not keep and whole and small
     if replace:
         origin, follows = fmt.BLOCK_BYTES, last.header.follows
     elif tail.group_offset is not None and tail.before is not None:
         origin, follows = tail.group_offset, tail.before
     else:
         origin, follows = tail.end, tail.tip
-    spare = pool.take(tail.end - origin + 2 * fmt.BLOCK_BYTES)
+    spare = pool.take_at_open(tail.end - origin + fmt.BLOCK_BYTES * (1 if replace else 2))
     header = SegmentHeader(
         identity=last.header.identity,
         sequence=last.header.sequence + (not replace),
