@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -171,16 +170,18 @@ class HostPart:
     ) -> bytes:
         """See `Host.prepared`."""
         database = self._database
-        checksum = b""
-        if deduplication is not None:
-            checksum = _encode(parameters)
-        arguments = operation.arguments(parameters)
-        apply = await trio.to_thread.run_sync(partial(operation.function, **arguments))
-        run: Callable[[WriteTransaction], bytes] = lambda txn: _encode(apply(txn))  # noqa: E731
         once: _Once | None = None
-        if deduplication is not None:
-            once = _Once(self._sessions, operation.name, checksum, deduplication, apply)
-            run = once.run
+
+        def prepare() -> Callable[[WriteTransaction], bytes]:
+            nonlocal once
+            apply = operation.function(**operation.arguments(parameters))
+            if deduplication is None:
+                return lambda txn: _encode(apply(txn))
+            encoded = _encode(parameters)
+            once = _Once(self._sessions, operation.name, encoded, deduplication, apply)
+            return once.run
+
+        run = await trio.to_thread.run_sync(prepare)
         result: bytes = await database.writer.execute(
             lambda outcome: Mail(
                 run, outcome, size=size_bytes, deadline=deadline, long=True, raw=True

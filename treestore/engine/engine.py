@@ -396,6 +396,11 @@ class Engine:
         step = max(missing, GROWTH_PAGES, self._file_pages // 8)
         if self._reserve(step) or self._reserve(missing):
             return
+        if self.checkpoint is None and self.free_space.reclaim(self.pins()):
+            # A snapshot was in the way when the last checkpoint looked.
+            self._measure_room()
+            if dirty + headroom <= self._room_pages:
+                return
         # The headroom is there to be used by what frees space: half of it by commands, so that
         # the checkpoint has the other half for its list of free space. What one command needs is
         # not known when it begins.
