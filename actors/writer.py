@@ -267,10 +267,14 @@ class Writer:
                 raise
         except Exception as error:
             self._failed += 1
-            mail.error = _presentable(error)
-            if isinstance(error, ResourceExhausted) and engine.short_of_space:
-                self.need_checkpoint(True)
+            self._refused(mail, error)
         self._waiting.append(mail)
+
+    def _refused(self, mail: Mail, error: Exception) -> None:
+        """A command raised; where that was for want of space, a checkpoint may make some."""
+        mail.error = _presentable(error)
+        if isinstance(error, ResourceExhausted) and self.engine.short_of_space:
+            self.need_checkpoint(True)
 
     async def _run_long(self, mail: Mail) -> None:
         """Run one command on a worker thread, while groups before it still complete here."""
@@ -289,7 +293,7 @@ class Writer:
                     raise
             except Exception as error:
                 self._failed += 1
-                mail.error = _presentable(error)
+                self._refused(mail, error)
                 if transaction is not None and transaction.doomed:
                     mail.error = ResourceExhausted(
                         "The disk is full: what this was built on could not be written. Nothing "

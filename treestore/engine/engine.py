@@ -96,6 +96,8 @@ class Engine:
         self._snapshots: dict[Snapshot, None] = {}
         self._pinned: Counter[int] = Counter()
         self._room_pages = 0
+        self._pages_short = False
+        """Whether the page file could not grow when it was last tried."""
         self._file_pages = free_space.page_count
         free_space.reclaim(self.pins())
         self._measure_room()
@@ -382,7 +384,7 @@ class Engine:
         Checkpoints then let go of everything that is not needed, at once; and where something is
         refused, one may help.
         """
-        return self.log.short or self.log.lacks_reserve
+        return self._pages_short or self.log.short or self.log.lacks_reserve
 
     def _grow(self, created: int = 0, frees: bool = True) -> None:
         """Reserve disk space for what is dirty, before it becomes more.
@@ -417,11 +419,13 @@ class Engine:
             self.pages.allocate(self._file_pages + pages)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                self.log.short = True
+                # The log hears of it too, and lets go of what it can. Its own next success says
+                # nothing about pages, though.
+                self._pages_short = self.log.short = True
                 return False
             self.fail(error)
             raise self.read_only() from error
-        self.log.short = False
+        self._pages_short = self.log.short = False
         self._file_pages += pages
         self._room_pages += pages
         return True
@@ -495,6 +499,8 @@ class Engine:
         self.slots = [checkpoint.meta, *older]
         self.checkpoints += 1
         self._measure_room()
+        if self.dirty_pages + 2 * self.options.headroom_pages <= self._room_pages:
+            self._pages_short = False
         return LogPosition.from_tuple(self.slots[-1].log_position)
 
     def checkpoint_now(self) -> bool:

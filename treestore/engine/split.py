@@ -19,7 +19,10 @@ def entry_sizes(node: Node, shape: Shape) -> list[int]:
         return [child_size(0), *(child_size(len(key)) for key in node.keys)]
     pairs = zip(node.keys, node.values, strict=True)
     try:
-        return [len(key) + len(value) + ENTRY_OVERHEAD for key, value in pairs]  # type: ignore[arg-type]
+        return [
+            len(key) + len(value) + ENTRY_OVERHEAD  # type: ignore[arg-type]
+            for key, value in pairs
+        ]
     except TypeError:  # a large value among them: a `Large` has no length
         value_size = shape.value_size
         return [
