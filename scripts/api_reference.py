@@ -1,0 +1,94 @@
+"""Writes ``docs/api.md`` from the operations' definitions: ``python -m scripts.api_reference``.
+
+tests/test_api_reference.py fails when the page is not what this makes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import textwrap
+from pathlib import Path
+
+import attrs
+
+from treestore.model.admin import CheckResult, Health, Stats
+from treestore.model.documents import Document, Node
+from treestore.model.page import Page
+from treestore.stores.operation import OPERATIONS, Operation
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
+
+INTRODUCTION = """\
+# API reference
+
+Made by `python -m scripts.api_reference` from the operations' own definitions.
+
+The same calls work on what `treestore.open(directory)` and `treestore.connect(address)` give, and,
+as far as they only read, on `db.snapshot()`. All are awaited, but for streams, which are iterated with
+`async for` (or `async with`, to let go of one early). On the wire the method's name is as below,
+parameters are a msgpack map by name, and what has a default may be left out; `docs/protocol.md` has
+the rest. Errors are classes of `treestore.errors`, each with a stable `code`.
+"""
+
+KINDS = {
+    "query": "Reads one snapshot.",
+    "command": "Writes; durable when it returns.",
+    "prepared": "Writes; durable when it returns.",
+    "stream": "A stream: all its items are of one snapshot.",
+    "action": "Done by the running store.",
+}
+
+
+def signature_of(operation: Operation) -> str:
+    """``name(parameters) → result`` as a caller sees it."""
+    signature = inspect.signature(operation.function)
+    skip = 0 if operation.kind == "prepared" else 1
+    shown: list[str] = []
+    for parameter in list(signature.parameters.values())[skip:]:
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in shown:
+            shown.append("*")
+        text = f"{parameter.name}: {parameter.annotation}"
+        if parameter.default is not parameter.empty:
+            text += f" = {parameter.default!r}"
+        shown.append(text)
+    result = str(operation.function.__annotations__.get("return", ""))
+    if operation.kind == "prepared":
+        result = re.sub(r"^Callable\[\[Write\], (.*)\]$", r"\1", result)
+    elif operation.kind == "stream":
+        result = re.sub(r"^Iterator\[list\[(.*)\]\]$", r"\1", result)
+    return f"{operation.name}({', '.join(shown)}) → {result}"
+
+
+def page() -> str:
+    """The whole page."""
+    importlib.import_module("treestore.services")  # defines every operation
+    parts = [INTRODUCTION]
+    service = ""
+    for operation in sorted(OPERATIONS.values(), key=lambda one: one.name.split(".")[0]):
+        group = operation.name.split(".")[0]
+        if group != service:
+            service = group
+            parts.append(f"## `{service}`\n")
+        text = inspect.cleandoc(operation.function.__doc__ or "")
+        parts.append(
+            f"### `{operation.name}`\n\n```\n"
+            + "\n".join(textwrap.wrap(signature_of(operation), 96, subsequent_indent="    "))
+            + f"\n```\n\n{KINDS[operation.kind]}\n\n```text\n{text}\n```\n"
+        )
+    parts.append("## Results\n")
+    parts.extend(result_of(cls) for cls in (Node, Document, Page, Health, Stats, CheckResult))
+    return "\n".join(parts)
+
+
+def result_of(cls: type) -> str:
+    """A class of results: its fields and what it says of itself."""
+    fields = [f"{field.name}: {field.type}" for field in attrs.fields(cls)]
+    text = inspect.cleandoc(cls.__doc__ or "")
+    listed = "\n".join(fields)
+    return f"### `{cls.__name__}`\n\n```\n{listed}\n```\n\n```text\n{text}\n```\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
