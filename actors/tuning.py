@@ -10,10 +10,11 @@ SWITCH_INTERVAL_S = 0.0001
 beside one busy thread takes 5.2 ms at the median, under 0.1 ms it takes 0.25 ms (measured); the
 log thread waits as long on its way back from a sync."""
 
-GC_THRESHOLDS = (50_000, 50, 1_000)
-"""Collect young objects seldom, and the oldest generation almost never. The tree's nodes form no
-cycles, and a full collection visits each of their entries: with a million keys that is 50 ms of
-standing still, and under the default thresholds it makes inserts two to three times slower."""
+GC_THRESHOLDS = (5_000, 5, 5_000)
+"""Collect the young generations in small steps (well below a millisecond each), and the oldest one
+almost never. The tree's nodes form no cycles, and a full collection visits each of their entries:
+with a million keys that is 50 ms of standing still, and under the default thresholds it makes
+inserts two to three times slower."""
 
 
 def tune() -> None:
