@@ -59,23 +59,6 @@ class LogThread:
                 return
             del done, result, failure
 
-    async def run(self, job: Callable[[], Any]) -> Any:
-        """Run ``job`` and wait for its result; not interrupted by cancellation."""
-        finished = trio.Event()
-        outcome: list[Any] = []
-
-        def done(result: Any, error: BaseException | None) -> None:
-            outcome.extend((result, error))
-            finished.set()
-
-        self.submit(job, done)
-        with trio.CancelScope(shield=True):
-            await finished.wait()
-        result, error = outcome
-        if error is not None:
-            raise error
-        return result
-
     async def stop(self) -> None:
         """Let the submitted jobs finish, then end the thread."""
         if self._stopped:

@@ -223,6 +223,8 @@ def rebuild_free_space(pages: PageFile, slots: list[Meta]) -> FreeSpace:
     """
     newest = slots[0]
     used: dict[int, int] = {}
+    kept: set[int] = set()
+    """What the newest slot reaches."""
     for meta in slots:
         checker = Checker(pages)
         checker.walk(Ref(None, meta.root_page, meta.root_checksum))
@@ -235,6 +237,8 @@ def rebuild_free_space(pages: PageFile, slots: list[Meta]) -> FreeSpace:
             )
         used.update(checker.used)
         used.update((page, count) for page, count, _ in meta.free_runs)
+        if meta is newest:
+            kept = set(used)
     free_space = FreeSpace(newest.page_count)
     taken = sorted(used.items())
     position = first_page(pages.shape.page_size)
@@ -246,10 +250,7 @@ def rebuild_free_space(pages: PageFile, slots: list[Meta]) -> FreeSpace:
     if position < newest.page_count:
         extents.append((position, newest.page_count - position))
     free_space.release(extents)
-    # What only the older slot reaches is retired; the newest slot's walk decides what that is.
-    checker = Checker(pages)
-    checker.walk(Ref(None, newest.root_page, newest.root_checksum))
-    kept = {*checker.used, *(page for page, _, _ in newest.free_runs)}
+    # What only the older slot reaches is retired.
     free_space.retired = [
         (0, newest.number, start, count) for start, count in taken if start not in kept
     ]

@@ -11,7 +11,7 @@ every root with a commit number in ``[born, died)``, so they are free once no pi
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 Extent = tuple[int, int]
@@ -156,8 +156,3 @@ class FreeSpace:
         start = self.page_count
         self.page_count += pages
         return start, pages
-
-    def is_free(self, page: int) -> bool:
-        """Whether ``page`` is in a free extent."""
-        index = bisect_right(self.starts, page) - 1
-        return index >= 0 and page < self.starts[index] + self.counts[index]

@@ -13,14 +13,10 @@ from typing import Any, Protocol, TypeVar
 T = TypeVar("T")
 
 
-class Cell(Protocol):
-    """A stored value that has not been read yet: `Read.value` gives its bytes."""
-
-
 class Cursor(Protocol):
     """A position in a forward scan. Iterating gives ``(key, cell)`` in key order.
 
-    A cell is either the value itself (``bytes``) or a `Cell` to be resolved by `Read.value`:
+    A cell is either the value itself (``bytes``) or something that `Read.value` makes into it:
     skipping over a large value costs nothing.
     """
 
