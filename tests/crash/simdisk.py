@@ -259,9 +259,30 @@ class SimDisk:
         for path, inode in sorted(names.items()):
             if inode is not None and inode not in images:
                 images[inode] = inode.after_crash(random)
-            if names.get(posixpath.dirname(path), inode) is None:
+            if path == "/" or posixpath.dirname(path) in other._names:
                 other._names[path] = None if inode is None else images[inode]
         other._durable_names = dict(other._names)
+        other.capacity_bytes = self.capacity_bytes
+        return other
+
+    def killed(self) -> SimDisk:
+        """A new disk as the next process finds it where this one dies now, and nothing else.
+
+        What was not synced is still there, and still not synced.
+        """
+        other = SimDisk(self.random.getrandbits(32))
+        copies: dict[Inode, Inode] = {}
+
+        def copy(inode: Inode | None) -> Inode | None:
+            if inode is not None and inode not in copies:
+                copies[inode] = Inode(inode.live[:], inode.durable[:], set(inode.unsynced))
+            return None if inode is None else copies[inode]
+
+        other._names = {path: copy(inode) for path, inode in self._names.items()}
+        other._durable_names = {path: copy(inode) for path, inode in self._durable_names.items()}
+        other._changes = [
+            Change(copy(change.inode), change.source, change.target) for change in self._changes
+        ]
         other.capacity_bytes = self.capacity_bytes
         return other
 

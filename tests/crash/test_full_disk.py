@@ -11,8 +11,8 @@ from random import Random
 import attrs
 import pytest
 
+from tests.crash.history import History, State, put, remove
 from tests.crash.simdisk import Crash, SimDisk
-from tests.crash.test_engine_crash import History, Model, put, remove
 from tests.engine.stores import SMALL, assert_clean, contents, open_small
 from treestore.engine.directory import OpenStore
 from treestore.errors import ResourceExhausted
@@ -21,16 +21,14 @@ ROOM_BYTES = 400_000
 OPTIONS = attrs.evolve(SMALL, headroom_pages=64)
 
 
-def attempt(store: OpenStore, history: History, pairs: Model) -> bool:
+def attempt(store: OpenStore, history: History, pairs: State) -> bool:
     """Put, with the checkpoint that the actors make where there is no room; whether it worked."""
     engine = store.engine
     for final in (False, True):
         txn = None
         try:
             txn = engine.begin()
-            history.attempted = {**history.acknowledged, **pairs}
-            for key, value in pairs.items():
-                txn.put(key, value)
+            history.attempt(txn, put(pairs))
             engine.commit(txn)
             group = engine.seal()
             assert group is not None
@@ -40,7 +38,7 @@ def attempt(store: OpenStore, history: History, pairs: Model) -> bool:
                 engine.abandon()
                 raise
         except ResourceExhausted:
-            history.attempted = history.acknowledged
+            history.attempted.clear()
             if txn is not None:
                 engine.rollback(txn)
             assert engine.failed is None
@@ -49,7 +47,7 @@ def attempt(store: OpenStore, history: History, pairs: Model) -> bool:
                 return False
             engine.checkpoint_now()
             continue
-        history.acknowledged = history.attempted
+        history.acknowledge(1)
         return True
     raise AssertionError
 
@@ -156,7 +154,7 @@ def workload(disk: SimDisk, history: History) -> None:
     store.close()
 
 
-def recover(disk: SimDisk, random: Random) -> tuple[Model, SimDisk]:
+def recover(disk: SimDisk, random: Random) -> tuple[State, SimDisk]:
     """Recover once with a crash somewhere in between, then wholly.
 
     Where the reserve was in use, and recovery crashes before it is back, a disk without one free
@@ -190,9 +188,8 @@ def test_crash_at_every_step_of_a_full_disk(stuffed: bool) -> None:
     capacity = full.used_bytes() if stuffed else full.capacity_bytes
 
     def start() -> tuple[SimDisk, History]:
-        disk, history = full.clone(), History()
+        disk, history = full.clone(), History(known.acknowledged)
         disk.capacity_bytes = capacity
-        history.acknowledged = history.attempted = dict(known.acknowledged)
         return disk, history
 
     disk, history = start()
@@ -211,11 +208,11 @@ def test_crash_at_every_step_of_a_full_disk(stuffed: bool) -> None:
         context = f"step {step} of {total}"
         random = Random(step)
         found, after = recover(disk.crash(random), random)
-        assert found in (history.acknowledged, history.attempted), context
+        assert found in history.allowed(), context
         after = after.crash(random)
         store = open_small(after, OPTIONS)
         assert contents(store) == found, context
-        history.acknowledged = history.attempted = found
+        history = History(found)
         delete(store, history, sorted(found)[:5])
         assert contents(store) == history.acknowledged, context
         assert_clean(store)

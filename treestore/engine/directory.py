@@ -116,7 +116,7 @@ def _open(
     if not disk.exists(directory):
         if not create:
             raise NotFound(f"There is no store at {directory}.")
-        _make_directories(disk, directory)
+        make_directories(disk, directory)
     names = set(disk.list(directory)) - {"lost+found"}
     _ensure_ours(directory, names, create)
     try:
@@ -131,6 +131,9 @@ def _open(
         if created:
             _create(disk, directory, options, environment)
         elif disk.exists(f"{directory}/{CREATING}"):
+            # The name of the page file is durable before the marker may go: whoever renamed it may
+            # have died before the sync.
+            disk.sync_directory(directory)
             disk.unlink(f"{directory}/{CREATING}")
             disk.sync_directory(directory)
         engine, report = _recover(disk, directory, options, environment, created)
@@ -140,14 +143,28 @@ def _open(
         raise
 
 
-def _make_directories(disk: Disk, directory: str) -> None:
-    """Create ``directory`` and its missing ancestors, each made durable in its parent."""
+def make_directories(disk: Disk, directory: str) -> None:
+    """Create ``directory`` and its missing ancestors, each made durable in its parent.
+
+    The last one that was there already is made durable, too: a process that died may have created
+    it and not come to the sync.
+    """
     missing = [directory]
     while (parent := _parent(missing[-1])) and not disk.exists(parent):
         missing.append(parent)
+    if parent:
+        _sync_entry(disk, parent)
     for path in reversed(missing):
         disk.make_directory(path)
         disk.sync_directory(_parent(path) or ".")
+
+
+def _sync_entry(disk: Disk, path: str) -> None:
+    """Make the name of a directory that exists durable, where this user may do that."""
+    try:
+        disk.sync_directory(_parent(path) or ".")
+    except PermissionError:
+        pass  # Whoever made it had other rights than we have: it is none of ours.
 
 
 def _parent(path: str) -> str:
@@ -188,8 +205,10 @@ def _create(disk: Disk, directory: str, options: EngineOptions, environment: Env
         marker = disk.open(f"{directory}/{CREATING}", create=True)
         marker.sync()
         marker.close()
-        # Before anything else may exist: a log without CREATING is a store that lost its pages.
-        disk.sync_directory(directory)
+    # Before anything else may exist: a log without CREATING is a store that lost its pages. Also
+    # where an earlier process made it: that one may not have come to the sync.
+    disk.sync_directory(directory)
+    _sync_entry(disk, directory)
     disk.make_directory(log_directory)
     disk.sync_directory(directory)
     identity = LogIdentity(environment.random.randbytes(16), timeline=1)

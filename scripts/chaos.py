@@ -1,0 +1,142 @@
+"""``make chaos``: crashes, kills and damage, for as long as asked; nothing may be lost.
+
+Each subcommand prints a table, takes ``--json``, and exits with 1 where a promise was broken, with
+a line that comes back to exactly that.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import rich_click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(CHECKOUT))
+
+from treestore.cli.console import errors, output, print_json  # noqa: E402
+
+JOBS = click.option(
+    "--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, help="Processes."
+)
+SEED = click.option("--seed", type=int, default=1, help="Of the first round.", show_default=True)
+JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+
+
+@click.group(cls=rich_click.RichGroup)
+def chaos() -> None:
+    """Crash, kill, flood and corrupt TreeStore, and see that nothing is lost."""
+
+
+@contextmanager
+def progress_bar(name: str, total: int) -> Generator[Any]:
+    """A bar on a terminal; a line for every tenth part elsewhere. Yields ``tell(done)``."""
+    console = errors()
+    if not console.is_terminal:
+        told = 0
+
+        def line(done: int) -> None:
+            nonlocal told
+            if total and done * 10 // total > told:
+                told = done * 10 // total
+                console.print(f"{name}: {done:,} of {total:,}")
+
+        yield line
+        return
+    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(name, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+@chaos.command(cls=rich_click.RichCommand)
+@click.option("--points", type=click.IntRange(1), default=100_000, show_default=True)
+@click.option("--workload", multiple=True, help="Only this one; may be given several times.")
+@click.option("--step", type=int, help="Come back to one crash: the step …")
+@click.option("--image", type=int, default=0, help="… the image of the medium …")
+@click.option("--fault", default="", help="… and the failure that came before.")
+@SEED
+@JOBS
+@JSON
+def simulate(
+    points: int,
+    workload: tuple[str, ...],
+    step: int | None,
+    image: int,
+    fault: str,
+    seed: int,
+    jobs: int,
+    as_json: bool,
+) -> None:
+    """Crash before every I/O step of small workloads on a simulated disk, and recover."""
+    from scripts.torture import simulate as module
+    from tests.crash.points import Point, Violation
+    from tests.crash.workloads import WORKLOADS
+
+    for name in workload:
+        if name not in WORKLOADS:
+            raise click.BadParameter(f"no workload {name!r}; there are {', '.join(WORKLOADS)}")
+    if step is not None:
+        if len(workload) != 1:
+            raise click.UsageError("--step needs exactly one --workload")
+        try:
+            module.replay(Point(workload[0], seed, step, image, fault))
+        except Violation as violation:
+            cause = violation.__cause__
+            raise violation from cause
+        except LookupError as error:
+            raise click.UsageError(str(error)) from None
+        output().print("Nothing is wrong at that point.")
+        return
+    with progress_bar("crash points", points) as tell:
+        result = module.simulate(points, seed, jobs, workload, tell)
+    if as_json:
+        print_json(_plain(result))
+    else:
+        _show(result)
+    if result.violations:
+        sys.exit(1)
+
+
+def _plain(result: Any) -> dict[str, Any]:
+    total = result.total
+    return {
+        "seed": result.seed,
+        "seed_last": result.seed_last,
+        "elapsed_s": round(result.elapsed_s, 1),
+        "points": total.points,
+        "recoveries": total.recoveries,
+        "outcomes": dict(total.outcomes),
+        "workloads": {name: tally.points for name, tally in result.tallies.items()},
+        "violations": [str(violation) for violation in result.violations],
+    }
+
+
+def _show(result: Any) -> None:
+    table = Table(title="Crash points")
+    for column in ("workload", "runs", "steps", "points", "recoveries", "torn tails"):
+        table.add_column(column, justify="left" if column == "workload" else "right")
+    for name, tally in sorted(result.tallies.items()):
+        torn = tally.outcomes["torn tail"]
+        numbers = (result.runs[name], tally.steps, tally.points, tally.recoveries, torn)
+        table.add_row(name, *(f"{number:,}" for number in numbers))
+    console, total = output(), result.total
+    console.print(table)
+    console.print(
+        f"{total.points:,} crash points, {total.recoveries:,} recoveries, seeds {result.seed} to "
+        f"{result.seed_last}, {result.elapsed_s:,.0f} s: "
+        + (f"{len(result.violations)} VIOLATED" if result.violations else "nothing was lost.")
+    )
+    for violation in result.violations:
+        console.print(str(violation), markup=False)
+
+
+if __name__ == "__main__":
+    chaos()

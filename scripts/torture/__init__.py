@@ -1,0 +1,1 @@
+"""What ``scripts/chaos.py`` runs: crashes, kills and hostile peers, for as long as asked."""

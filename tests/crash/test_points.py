@@ -1,0 +1,110 @@
+"""Requirement 15: a crash at every I/O step of small workloads, several images each.
+
+Together these look at more than 20,000 crash points; `scripts/chaos.py simulate` goes on from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.crash.points import Tally, Violation, explore, explore_faults
+from tests.crash.simdisk import SimDisk, SimFile
+from tests.crash.workloads import WORKLOADS
+from tests.crash.world import World
+from treestore.engine.engine import Engine
+from treestore.engine.freespace import FreeSpace
+from treestore.engine.pagefile import PageFile
+
+IMAGES = 12
+"""Per step; about 1,700 steps."""
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_requirement_15_a_crash_at_every_step_loses_nothing(workload: str) -> None:
+    tally = explore(workload, 1, IMAGES)
+    assert tally.points == tally.steps * IMAGES
+
+
+@pytest.mark.parametrize("workload", [name for name in WORKLOADS if name != "mixed"])
+def test_requirement_5_a_call_that_fails_loses_nothing(workload: str) -> None:
+    """EIO and ENOSPC at every call in turn, then a crash."""
+    tally = explore_faults(workload, 2, 1)
+    assert tally.points == tally.steps > 100
+
+
+def test_there_are_enough_points() -> None:
+    """Counted without recovering any."""
+    steps = 0
+    for name, workload in WORKLOADS.items():
+        world = World(SimDisk(1), 1)
+        workload(world)
+        assert world.disk.steps > 50, name
+        steps += world.disk.steps
+    assert steps * IMAGES >= 20_000
+
+
+def test_what_is_looked_at_is_what_a_crash_leaves() -> None:
+    """Torn tails, and both the state before and after, are among the images."""
+    tally = Tally()
+    for workload in ("puts", "overflow_values"):
+        tally.add(explore(workload, 3, 6))
+    assert tally.outcomes["torn tail"]
+    assert tally.outcomes["older"]
+    assert tally.outcomes["newest"]
+    assert tally.outcomes["cut short"]
+
+
+# --- bugs that must be found ---------------------------------------------------------------------
+
+
+def never_sync_the_log(patch: pytest.MonkeyPatch) -> None:
+    """Commits are acknowledged before they are on the medium."""
+    sync = SimFile.sync
+    patch.setattr(SimFile, "sync", lambda self: None if "/log/" in self.path else sync(self))
+
+
+def never_sync_pages(patch: pytest.MonkeyPatch) -> None:
+    """The slot is flipped before its pages are on the medium."""
+    patch.setattr(PageFile, "sync", lambda self: None)
+
+
+def never_sync_names(patch: pytest.MonkeyPatch) -> None:
+    """Files are durable, their names are not."""
+    patch.setattr(SimDisk, "sync_directory", lambda self, path: None)
+
+
+def reuse_at_once(patch: pytest.MonkeyPatch) -> None:
+    """Pages are reused though a slot still reaches them."""
+    reclaim = FreeSpace.reclaim
+    patch.setattr(FreeSpace, "reclaim", lambda self, pins: reclaim(self, []))
+
+
+def lose_a_transaction(patch: pytest.MonkeyPatch) -> None:
+    """Replay leaves the last transaction out."""
+    replay = Engine.replay
+
+    def short(self: Engine, transactions: Any) -> int:
+        every = list(transactions)
+        return replay(self, every[:-1] if len(every) > 1 else every)
+
+    patch.setattr(Engine, "replay", short)
+
+
+BUGS = [never_sync_the_log, never_sync_pages, never_sync_names, reuse_at_once, lose_a_transaction]
+
+
+@pytest.mark.parametrize("plant", BUGS, ids=lambda plant: plant.__name__)
+def test_a_planted_bug_is_found(
+    plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    with pytest.raises(Violation) as caught:
+        for seed in range(4):
+            for workload in ("puts", "deletes", "overflow_values", "checkpoints"):
+                explore(workload, seed, 4)
+    monkeypatch.undo()
+    point = caught.value.point
+    explore(point.workload, point.seed, point.image + 1, only=point)
