@@ -128,14 +128,17 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
         Shielded: whatever is cancelled around the database, the writer finishes what was handed
         in, and no file is touched once the directory's lock is released.
         """
-        with trio.CancelScope(shield=True) as self._actors:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._run_writer, name="actor writer")
-                self.supervisor = Supervisor(nursery)
-                self.supervisor.start("checkpointer", self.checkpointer.run)
-                self.supervisor.start("housekeeper", self.housekeeper.run)
-                task_status.started()
-        self._actors_ended.set()
+        try:
+            with trio.CancelScope(shield=True) as self._actors:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._run_writer, name="actor writer")
+                    self.supervisor = Supervisor(nursery)
+                    self.supervisor.start("checkpointer", self.checkpointer.run)
+                    self.supervisor.start("housekeeper", self.housekeeper.run)
+                    task_status.started()
+        finally:
+            # However they ended: `stop` waits for this, shielded.
+            self._actors_ended.set()
 
     async def stop(self) -> None:
         """Finish what was handed in, make a last checkpoint, close everything.
