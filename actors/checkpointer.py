@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
 import structlog
 import trio
 
+from actors.threads import WORKER_THREADS, Threads
 from treestore.engine.checkpoint import CheckpointStatistics
 from treestore.engine.engine import Engine
 from treestore.engine.log import LogPosition
@@ -45,9 +47,14 @@ class Checkpointer:
     """
 
     def __init__(
-        self, engine: Engine, after: Callable[[bool], None], wall_clock: Callable[[], float]
+        self,
+        engine: Engine,
+        after: Callable[[bool], None],
+        wall_clock: Callable[[], float],
+        threads: Threads = WORKER_THREADS,
     ) -> None:
         self.engine = engine
+        self._threads = threads
         self._after = after
         self._wall_clock = wall_clock
         self._asked = trio.Event()
@@ -112,7 +119,7 @@ class Checkpointer:
             succeeded = False
             try:
                 with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(checkpoint.run)
+                    await self._threads.run(checkpoint.run)
                 succeeded = True
             except Exception as error:
                 self._failures += 1
@@ -135,7 +142,7 @@ class Checkpointer:
     async def _trim(self, position: LogPosition) -> None:
         try:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self.engine.log.trim, position)
+                await self._threads.run(partial(self.engine.log.trim, position))
         except Exception as error:
             # The log is latched: nothing can be written any more.
             self.engine.fail(error)

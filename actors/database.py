@@ -22,9 +22,9 @@ from actors.database_admin import AdminPart
 from actors.database_host import HostPart
 from actors.embedded import EmbeddedCaller, InlineReader
 from actors.housekeeper import Housekeeper
-from actors.log_thread import LogThread
 from actors.mail import WriterLimits
 from actors.supervisor import Supervisor
+from actors.threads import WORKER_THREADS, Threads
 from actors.writer import Writer
 from treestore.engine.directory import OpenReport, OpenStore, open_engine
 from treestore.engine.options import MEBIBYTE, EngineOptions, Environment
@@ -51,21 +51,28 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
     Belongs to the event loop that opened it.
     """
 
-    def __init__(self, store: OpenStore, limits: WriterLimits | None = None) -> None:
+    def __init__(
+        self,
+        store: OpenStore,
+        limits: WriterLimits | None = None,
+        threads: Threads = WORKER_THREADS,
+    ) -> None:
         Services.__init__(self, EmbeddedCaller(self))
         self.inline_readers: list[InlineReader] = []
         self._closed = False
         self.store = store
         self.engine = store.engine
-        self.log_thread = LogThread()
-        self.writer = Writer(store.engine, self.log_thread, limits)
+        self.threads = threads
+        self.log_thread = threads.log_thread()
+        self.writer = Writer(store.engine, self.log_thread, limits, threads)
         self.checkpointer = Checkpointer(
             store.engine,
             lambda succeeded: self.writer.poke(checkpoint_failed=not succeeded),
-            time.time,
+            lambda: store.engine.now().timestamp(),
+            threads,
         )
         self.writer.need_checkpoint = self.checkpointer.ask
-        self.housekeeper = Housekeeper(store.engine, self.log_thread, self.writer)
+        self.housekeeper = Housekeeper(store.engine, self.log_thread, self.writer, threads)
         self.read_limiter = trio.CapacityLimiter(READ_THREADS)
         self.opened_at = trio.current_time()
         self.supervisor: Supervisor | None = None
@@ -121,14 +128,17 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
         Shielded: whatever is cancelled around the database, the writer finishes what was handed
         in, and no file is touched once the directory's lock is released.
         """
-        with trio.CancelScope(shield=True) as self._actors:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._run_writer, name="actor writer")
-                self.supervisor = Supervisor(nursery)
-                self.supervisor.start("checkpointer", self.checkpointer.run)
-                self.supervisor.start("housekeeper", self.housekeeper.run)
-                task_status.started()
-        self._actors_ended.set()
+        try:
+            with trio.CancelScope(shield=True) as self._actors:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._run_writer, name="actor writer")
+                    self.supervisor = Supervisor(nursery)
+                    self.supervisor.start("checkpointer", self.checkpointer.run)
+                    self.supervisor.start("housekeeper", self.housekeeper.run)
+                    task_status.started()
+        finally:
+            # However they ended: `stop` waits for this, shielded.
+            self._actors_ended.set()
 
     async def stop(self) -> None:
         """Finish what was handed in, make a last checkpoint, close everything.
@@ -151,7 +161,7 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
                 # Reads that are still in threads use the file.
                 await self.read_limiter.acquire_on_behalf_of(object())
             await self.log_thread.stop()
-            await trio.to_thread.run_sync(self.store.close)
+            await self.threads.run(self.store.close)
 
 
 @asynccontextmanager
@@ -163,6 +173,7 @@ async def open_database(
     options: EngineOptions | None = None,
     limits: WriterLimits | None = None,
     environment: Environment | None = None,
+    threads: Threads = WORKER_THREADS,
 ) -> AsyncGenerator[Database]:
     """Open (or create) the store in ``directory`` and run its actors for the ``async with``.
 
@@ -170,6 +181,8 @@ async def open_database(
         directory: the data directory; made where it does not exist, unless ``create`` is False.
         cache_size_mb: budget of the node cache in MiB, as decoded in memory.
         options: all engine settings; ``cache_size_mb`` then does not count.
+        environment: the outside world, where it is not the real one.
+        threads: likewise, who runs what takes long.
 
     Resource handling:
         Owns the directory's lock, the files and the actors. Leaving the block waits for what was
@@ -191,11 +204,11 @@ async def open_database(
         open_engine, os.fspath(directory), options, environment, create=create
     )
     # Not interruptible: a thread that cannot be abandoned either opens the store or raises.
-    store = await trio.to_thread.run_sync(opening)
+    store = await threads.run(opening)
     raised: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            database = Database(store, limits)
+            database = Database(store, limits, threads)
             with trio.CancelScope(shield=True):
                 await nursery.start(database.run_actors)
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from typing import TYPE_CHECKING, cast
 
@@ -57,7 +56,9 @@ class AdminPart:
             log_size_bytes=log.live_bytes,
             log_size_bytes_max=engine.options.log_size_bytes_max,
             disk_free_bytes=free,
-            checkpoint_age_s=None if last_at is None else max(0.0, time.time() - last_at),
+            checkpoint_age_s=None
+            if last_at is None
+            else max(0.0, engine.now().timestamp() - last_at),
             actors=actors,
         )
 

@@ -181,7 +181,7 @@ class HostPart:
             once = _Once(self._sessions, operation.name, encoded, deduplication, apply)
             return once.run
 
-        run = await trio.to_thread.run_sync(prepare)
+        run = await database.threads.run(prepare)
         result: bytes = await database.writer.execute(
             lambda outcome: Mail(
                 run, outcome, size=size_bytes, deadline=deadline, long=True, raw=True

@@ -146,7 +146,7 @@ class EmbeddedCaller:
 
         async def prepared(*args: Any, **kwargs: Any) -> Any:
             database.ensure_open()
-            apply = await trio.to_thread.run_sync(partial(function, *args, **kwargs))
+            apply = await database.threads.run(partial(function, *args, **kwargs))
             return await database.writer.execute(lambda outcome: Mail(apply, outcome, long=True))
 
         return prepared
@@ -193,7 +193,7 @@ async def in_thread(
     # A pin of its own even on a snapshot: its holder may let go of it meanwhile.
     pinned = pin(database, snapshot, "query")
     try:
-        return await trio.to_thread.run_sync(
+        return await database.threads.run(
             lambda: read(pinned.read(raw=raw)), limiter=database.read_limiter
         )
     finally:

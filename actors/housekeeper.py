@@ -12,8 +12,8 @@ from datetime import timedelta
 
 import trio
 
-from actors.log_thread import LogThread
 from actors.mail import Mail
+from actors.threads import WORKER_THREADS, JobThread, Threads
 from actors.writer import Writer
 from treestore.engine.engine import Engine
 from treestore.errors import ResourceExhausted, TreeStoreError
@@ -32,10 +32,17 @@ EXPIRE_EVERY_S = 600.0
 class Housekeeper:
     """Runs until cancelled; the supervisor starts it again when it crashes."""
 
-    def __init__(self, engine: Engine, log_thread: LogThread, writer: Writer) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        log_thread: JobThread,
+        writer: Writer,
+        threads: Threads = WORKER_THREADS,
+    ) -> None:
         self._engine = engine
         self._log_thread = log_thread
         self._writer = writer
+        self._threads = threads
 
     async def run(self) -> None:
         """The actor's task."""
@@ -63,7 +70,7 @@ class Housekeeper:
     async def _prepare_segment(self) -> None:
         try:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._engine.log.prepare_next)
+                await self._threads.run(self._engine.log.prepare_next)
         except (OSError, ResourceExhausted):
             # The writer meets the same at its next rotation, and says so to somebody.
             return

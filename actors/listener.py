@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable, Sequence
 
 import attrs
 import structlog
@@ -82,8 +83,31 @@ async def serve_listener(
         A session that fails is logged and closed; the others go on. Running out of file
         descriptors is waited out (`trio.serve_listeners` does). Errors of bind are raised.
     """
-    settings = settings or WireSettings()
     listeners = await trio.open_tcp_listeners(port, host=address)
+    addresses = [listener.socket.getsockname()[:2] for listener in listeners]
+    await serve_on(
+        listeners,
+        addresses,
+        host,
+        settings=settings,
+        authenticate=authenticate,
+        tls=tls,
+        started=lambda handle: task_status.started(handle),
+    )
+
+
+async def serve_on(
+    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+    addresses: list[tuple[str, int]],
+    host: Host,
+    *,
+    settings: WireSettings | None = None,
+    authenticate: Authenticate = accept_any,
+    tls: ssl.SSLContext | None = None,
+    started: Callable[[Listener], None] = lambda _handle: None,
+) -> None:
+    """`serve_listener` on listeners that are open already; owns them from now on."""
+    settings = settings or WireSettings()
     shared = Shared(
         host=host,
         settings=settings,
@@ -95,16 +119,15 @@ async def serve_listener(
     sessions: set[Session] = set()
     async with trio.open_nursery() as nursery:
         with trio.CancelScope() as accepting:
-            addresses = [listener.socket.getsockname()[:2] for listener in listeners]
             handle = Listener(addresses, shared, sessions, accepting)
 
-            async def accepted(stream: trio.SocketStream) -> None:
+            async def accepted(stream: trio.abc.Stream) -> None:
                 await _handle(shared, sessions, stream, tls)
 
             # The sockets are bound and listen already: who connects from now on is served.
-            task_status.started(handle)
+            started(handle)
             # The sessions run in the outer nursery, which outlives accepting.
-            await trio.serve_listeners(accepted, listeners, handler_nursery=nursery)
+            await trio.serve_listeners(accepted, [*listeners], handler_nursery=nursery)
         # Stopped: what is in flight may finish.
         nursery.cancel_scope.deadline = trio.current_time() + settings.grace_s
         for session in list(sessions):
@@ -114,12 +137,12 @@ async def serve_listener(
 async def _handle(
     shared: Shared,
     sessions: set[Session],
-    tcp_stream: trio.SocketStream,
+    tcp_stream: trio.abc.Stream,
     tls: ssl.SSLContext | None,
 ) -> None:
     counters, settings = shared.counters, shared.settings
     counters.connections_total += 1
-    stream: trio.abc.Stream = tcp_stream
+    stream = tcp_stream
     if tls is not None:
         stream = trio.SSLStream(tcp_stream, tls, server_side=True, https_compatible=True)
     session = Session(shared, stream, counters.connections_total, _peer_of(tcp_stream))
@@ -147,7 +170,9 @@ async def _handle(
         counters.connections -= 1
 
 
-def _peer_of(stream: trio.SocketStream) -> str:
+def _peer_of(stream: trio.abc.Stream) -> str:
+    if not isinstance(stream, trio.SocketStream):
+        return "no socket"
     try:
         host, port = stream.socket.getpeername()[:2]
     except OSError:

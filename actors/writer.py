@@ -20,13 +20,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
 import trio
 
-from actors.log_thread import LogThread
 from actors.mail import BEGUN, TAKEN_BACK, Mail, WriterLimits, WriterStatistics
+from actors.threads import WORKER_THREADS, JobThread, Threads
 from treestore.engine.engine import Engine
 from treestore.engine.group import Group
 from treestore.engine.transaction import WriteTransaction
@@ -45,11 +46,16 @@ class Writer:
     """Runs commands on one engine."""
 
     def __init__(
-        self, engine: Engine, log_thread: LogThread, limits: WriterLimits | None = None
+        self,
+        engine: Engine,
+        log_thread: JobThread,
+        limits: WriterLimits | None = None,
+        threads: Threads = WORKER_THREADS,
     ) -> None:
         self.engine = engine
         self.limits = limits or WriterLimits()
         self._log_thread = log_thread
+        self._threads = threads
         self._mailbox: deque[Mail] = deque()
         self._mailbox_bytes = 0
         self._parked: trio.lowlevel.Task | None = None
@@ -286,7 +292,7 @@ class Writer:
                 transaction = engine.begin(raw=mail.raw, long=True)
                 try:
                     with trio.CancelScope(shield=True):
-                        mail.result = await trio.to_thread.run_sync(mail.run, transaction)
+                        mail.result = await self._threads.run(partial(mail.run, transaction))
                     engine.commit(transaction)
                 except BaseException:
                     engine.rollback(transaction)

@@ -14,8 +14,7 @@ Retries
 
 from __future__ import annotations
 
-import random
-import secrets
+from random import Random, SystemRandom
 from typing import Literal
 
 import attrs
@@ -30,8 +29,8 @@ class Sequencer:
 
     __slots__ = ("_last", "_outstanding", "client_id", "session")
 
-    def __init__(self) -> None:
-        self.client_id = secrets.token_bytes(CLIENT_ID_SIZE_BYTES)
+    def __init__(self, random: Random | None = None) -> None:
+        self.client_id = (random or SystemRandom()).randbytes(CLIENT_ID_SIZE_BYTES)
         self.session = 1
         self._last = 0
         # In ascending order, since numbers are given out in it: the first key is the lowest.
@@ -61,6 +60,7 @@ class Backoff:
 
     first_s: float = 0.05
     max_s: float = 5.0
+    random: Random = attrs.field(factory=Random)
     _next_s: float = attrs.field(init=False, default=0.0)
 
     def reset(self) -> None:
@@ -74,7 +74,7 @@ class Backoff:
         not all knock at once.
         """
         self._next_s = min(self.max_s, self._next_s * 2 or self.first_s)
-        return self._next_s * random.uniform(0.5, 1.0)
+        return self._next_s * self.random.uniform(0.5, 1.0)
 
 
 class ConnectionLost(Exception):

@@ -24,6 +24,8 @@ from __future__ import annotations
 
 import math
 import ssl
+from collections.abc import Awaitable, Callable
+from random import Random, SystemRandom
 from typing import Any, Protocol
 
 import attrs
@@ -77,6 +79,10 @@ class Target:
     limits: Limits = attrs.field(factory=Limits)
     keep_alive_interval_s: float = 20.0
     keep_alive_timeout_s: float = 60.0
+    random: Random = attrs.field(factory=SystemRandom, repr=False)
+    """Names the client and spreads its attempts to connect."""
+    open_stream: Callable[[str, int], Awaitable[trio.abc.Stream]] | None = None
+    """Connects to host and port; None: over TCP."""
 
 
 class Receiver(Protocol):
@@ -146,7 +152,9 @@ class Connection:
             TreeStoreError: the server refused (`Unauthenticated`, `ResourceExhausted`, …).
         """
         try:
-            stream: trio.abc.Stream = await trio.open_tcp_stream(target.host, target.port)
+            stream: trio.abc.Stream = await (target.open_stream or trio.open_tcp_stream)(
+                target.host, target.port
+            )
             if target.tls is not None:
                 stream = trio.SSLStream(
                     stream, target.tls, server_hostname=target.host, https_compatible=True

@@ -39,7 +39,7 @@ class Pool:
         self.target = target
         self.size = connections
         self.timeout_s = timeout_s
-        self.sequencer = Sequencer()
+        self.sequencer = Sequencer(target.random)
         self._deduplicate = deduplicate
         self._connections: list[Connection] = []
         self._changed = trio.Event()
@@ -70,7 +70,7 @@ class Pool:
 
     async def _keep(self, connection: Connection | None) -> None:
         """Keep one connection open."""
-        backoff = Backoff()
+        backoff = Backoff(random=self.target.random)
         while self._closed is None:
             if connection is None:
                 try:

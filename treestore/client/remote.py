@@ -250,6 +250,15 @@ async def connect(
     """
     host, port = parse_address(address)
     target = Target(host=host, port=port, api_key=api_key, tls=tls)
+    async with connect_to(target, connections, timeout, deduplicate) as database:
+        yield database
+
+
+@asynccontextmanager
+async def connect_to(
+    target: Target, connections: int, timeout: float, deduplicate: Deduplicate = "all"
+) -> AsyncGenerator[RemoteDatabase, None]:
+    """`connect` to a target that is put together already."""
     pool = Pool(target, connections, timeout, deduplicate)
     first = await pool.connect()
     failure: BaseException | None = None

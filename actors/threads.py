@@ -1,0 +1,58 @@
+"""The one seam to threads: who runs what would hold up the event loop.
+
+`WorkerThreads` is what runs; a simulation puts its own in place, which runs the same work at
+moments that a seed decides. Nothing else in this package starts a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import trio
+
+from actors.log_thread import Done, LogThread
+
+T = TypeVar("T")
+
+
+class JobThread(Protocol):
+    """One thread that runs jobs strictly one after the other; see `LogThread`."""
+
+    def submit(self, job: Callable[[], Any], done: Done) -> None:
+        """Run ``job`` after those submitted before; ``done`` follows on the event loop."""
+        ...
+
+    async def stop(self) -> None:
+        """Let the submitted jobs finish, then end the thread."""
+        ...
+
+
+class Threads(Protocol):
+    """Runs work beside the event loop."""
+
+    async def run(self, job: Callable[[], T], *, limiter: trio.CapacityLimiter | None = None) -> T:
+        """Run ``job`` on a thread and return what it returns, or raise what it raises.
+
+        Cancellation: waits for the job, which cannot be interrupted.
+        """
+        ...
+
+    def log_thread(self) -> JobThread:
+        """A thread of its own for a database's log; whoever asks for it stops it."""
+        ...
+
+
+class WorkerThreads:
+    """Implements `Threads` with trio's pool of threads."""
+
+    async def run(self, job: Callable[[], T], *, limiter: trio.CapacityLimiter | None = None) -> T:
+        """See `Threads.run`."""
+        return await trio.to_thread.run_sync(job, limiter=limiter)
+
+    def log_thread(self) -> JobThread:
+        """See `Threads.log_thread`."""
+        return LogThread()
+
+
+WORKER_THREADS = WorkerThreads()
