@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 import rich_click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -136,6 +137,46 @@ def _show(result: Any) -> None:
     )
     for violation in result.violations:
         console.print(str(violation), markup=False)
+
+
+@chaos.command(cls=rich_click.RichCommand)
+@click.option("--rounds", type=click.IntRange(1), default=200, show_default=True)
+@click.option("--directory", type=click.Path(file_okay=False, exists=True, path_type=Path))
+@SEED
+@JSON
+def kill(rounds: int, directory: Path | None, seed: int, as_json: bool) -> None:
+    """Kill, freeze, starve and cut off a real server under real clients."""
+    from scripts.torture.kill import run
+
+    with progress_bar("kills", rounds) as tell:
+        result = run(rounds, seed, directory, tell)
+    if as_json:
+        fields = attrs.asdict(result, recurse=False)
+        print_json({**fields, "ok": result.ok, "losses": [str(loss) for loss in result.losses]})
+    else:
+        table = Table(title="A real server under real clients", show_header=False)
+        table.add_row("rounds", f"{result.rounds:,}")
+        for name, count in sorted(result.mishaps.items()):
+            table.add_row(name, f"{count:,}")
+        table.add_row("connections cut", f"{result.resets:,}")
+        table.add_row("calls", f"{result.calls:,}")
+        table.add_row("writes acknowledged", f"{result.acknowledged:,}")
+        table.add_row("writes refused, nothing changed", f"{result.refused:,}")
+        table.add_row("writes of unknown outcome", f"{result.unknown:,}")
+        for code, count in sorted(result.errors.items()):
+            table.add_row(f"errors: {code}", f"{count:,}")
+        start = f"median {result.start_ms_median:,.0f} ms, longest {result.start_ms_max:,.0f} ms"
+        table.add_row("start and recovery", start)
+        for reason in result.skipped:
+            table.add_row("left out", reason)
+        table.add_row("lost", f"{len(result.losses):,}")
+        output().print(table)
+        for loss in result.losses[:50]:
+            output().print(str(loss), markup=False)
+        if result.failure:
+            output().print(result.failure, markup=False)
+    if not result.ok:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
