@@ -22,7 +22,7 @@ from rich.table import Table
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))
 
-from treestore.cli.console import errors, output, print_json  # noqa: E402
+from treestore.cli.console import errors, output, print_json, size  # noqa: E402
 
 JOBS = click.option(
     "--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, help="Processes."
@@ -177,6 +177,125 @@ def kill(rounds: int, directory: Path | None, seed: int, as_json: bool) -> None:
             output().print(result.failure, markup=False)
     if not result.ok:
         sys.exit(1)
+
+
+@chaos.command(cls=rich_click.RichCommand)
+@click.option("--inputs", type=click.IntRange(10), default=100_000, show_default=True)
+@click.option("--layer", type=click.Choice(["machine", "session"]), help="Come back to one …")
+@click.option("--input", "number", type=int, help="… input (with those of the same store).")
+@SEED
+@JOBS
+@JSON
+def fuzz(
+    inputs: int, layer: str | None, number: int | None, seed: int, jobs: int, as_json: bool
+) -> None:
+    """Send hostile bytes to the protocol's state machine, and to sessions over a store."""
+    from scripts.torture import fuzz as module
+
+    if layer is not None and number is not None:
+        first = module.start_of_batch(layer, number)
+        result = module.batch(layer, seed, range(first, number + 1))
+    else:
+        with progress_bar("inputs", inputs) as tell:
+            result = module.fuzz(inputs, seed, jobs, tell)
+    if as_json:
+        print_json(attrs.asdict(result))
+    else:
+        table = Table(title="Hostile input", show_header=False)
+        for name, count in [*result.inputs.items(), *sorted(result.outcomes.items())]:
+            table.add_row(name, f"{count:,}")
+        table.add_row("memory of a process, peak", size(result.memory_size_bytes_peak))
+        output().print(table)
+        for violation in result.violations:
+            output().print(violation, markup=False)
+    if result.violations:
+        sys.exit(1)
+
+
+@chaos.command(cls=rich_click.RichCommand)
+@click.option("--seconds", type=float, default=5.0, help="Of each attack.", show_default=True)
+@SEED
+@JSON
+def flood(seconds: float, seed: int, as_json: bool) -> None:
+    """Attack a real server, and see that well-behaved clients hardly notice."""
+    from scripts.torture import flood as module
+
+    with progress_bar("attacks", len(module.ATTACKS) + 1) as tell:
+        result = module.run(seconds, seed, tell)
+    if as_json:
+        phases = [
+            {
+                "name": phase.name,
+                "attackers": phase.attackers,
+                "calls": len(phase.latencies_ms),
+                "errors": len(phase.errors),
+                "median_ms": round(phase.median_ms, 3),
+                "p99_ms": round(phase.p99_ms, 3),
+                "memory_mb_peak": round(phase.memory_mb_peak, 1),
+            }
+            for phase in result.phases
+        ]
+        print_json({"phases": phases, "problems": result.problems})
+    else:
+        table = Table(title="Well-behaved clients beside an attack")
+        for column in ("attack", "attackers", "calls", "errors", "median", "p99", "memory"):
+            table.add_column(column, justify="left" if column == "attack" else "right")
+        for phase in result.phases:
+            table.add_row(
+                *(phase.name, str(phase.attackers), f"{len(phase.latencies_ms):,}"),
+                *(str(len(phase.errors)), f"{phase.median_ms:.2f} ms", f"{phase.p99_ms:.2f} ms"),
+                f"{phase.memory_mb_peak:.0f} MiB",
+            )
+        output().print(table)
+        for problem in result.problems:
+            output().print(problem, markup=False)
+    if not result.ok:
+        sys.exit(1)
+
+
+@chaos.command(cls=rich_click.RichCommand)
+@click.option("--connections", type=click.IntRange(2), default=1000, show_default=True)
+@click.option("--writers", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--seconds", type=float, default=60.0, show_default=True)
+@SEED
+@JSON
+def load(connections: int, writers: int, seconds: float, seed: int, as_json: bool) -> None:
+    """A thousand users at once; then every document is verified."""
+    from scripts.torture import load as module
+
+    with progress_bar("seconds", int(seconds)) as tell:
+        result = module.run(connections, writers, seconds, seed, tell)
+    calls, errors = result.calls.total(), result.errors.total()
+    facts: dict[str, Any] = {
+        "connections": connections,
+        "writers": writers,
+        "calls": calls,
+        "calls_per_s": round(calls / seconds, 1),
+        "success_percent": round(100 * (calls - errors) / max(1, calls), 3),
+        "errors_percent": round(100 * errors / max(1, calls), 3),
+        "timeouts_percent": round(100 * result.timeouts / max(1, calls), 3),
+        **{f"{name}_ms": round(result.percentile_ms(share), 2) for name, share in PERCENTILES},
+        "documents_verified": result.documents,
+        "nodes_verified": result.nodes,
+        "wrong": len(result.wrong),
+    }
+    if as_json:
+        by = {"by_operation": dict(result.calls), "by_error": dict(result.errors)}
+        print_json({**facts, **by, "problems": result.wrong[:100]})
+    else:
+        table = Table(title="Load", show_header=False)
+        for name, count in [*facts.items(), *sorted(result.calls.items())]:
+            table.add_row(name.replace("_", " "), f"{count:,}")
+        for code, count in sorted(result.errors.items()):
+            table.add_row(f"error {code}", f"{count:,}")
+        output().print(table)
+        for problem in result.wrong[:50]:
+            output().print(problem, markup=False)
+    if not result.ok:
+        sys.exit(1)
+
+
+PERCENTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
 
 
 if __name__ == "__main__":
