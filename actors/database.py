@@ -31,6 +31,7 @@ from treestore.engine.options import MEBIBYTE, EngineOptions, Environment
 from treestore.engine.realdisk import RealDisk
 from treestore.errors import InvalidArgument, TreeStoreError, Unavailable
 from treestore.services import Services
+from treestore.stores.deduplication import Sessions
 from treestore.stores.operation import Async, ReadOnly, ReadWrite
 
 log = structlog.get_logger("treestore.database")
@@ -72,7 +73,10 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
             threads,
         )
         self.writer.need_checkpoint = self.checkpointer.ask
-        self.housekeeper = Housekeeper(store.engine, self.log_thread, self.writer, threads)
+        self.sessions = Sessions(store.engine.environment.clock_ns)
+        self.housekeeper = Housekeeper(
+            store.engine, self.log_thread, self.writer, self.sessions, threads
+        )
         self.read_limiter = trio.CapacityLimiter(READ_THREADS)
         self.opened_at = trio.current_time()
         self.supervisor: Supervisor | None = None

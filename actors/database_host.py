@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import trio
 
 from actors.embedded import PACE_S, SLICE_RESERVE, InlineReader, in_thread, pin
-from actors.host import Deduplication, Done, EncodedStream, HostSnapshot, Submission
-from actors.mail import Mail
+from actors.host import Done, EncodedStream, HostSnapshot, Submission
+from actors.mail import Call, Mail
 from treestore.engine.snapshot import Snapshot
 from treestore.engine.transaction import OverBudget, WriteTransaction
 from treestore.errors import InternalError, TreeStoreError
-from treestore.stores import deduplication as answers
+from treestore.stores.deduplication import Deduplication, Sessions
 from treestore.stores.operation import Operation
 
 if TYPE_CHECKING:
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
 
 LONG_SIZE_BYTES = 32 << 10
 """A command with larger parameters is run on a thread."""
-
-SESSIONS_REMEMBERED = 10_000
-
-SESSION_TOUCHED_EVERY = timedelta(hours=2)
-"""How stale the time of last use in a session's row may be; well below the day after which a
-session is put to rest."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -40,8 +34,6 @@ class HostPart:
 
     def __init__(self) -> None:
         self._inline: InlineReader | None = None
-        self._sessions: dict[bytes, tuple[int, datetime]] = {}
-        """Session prefix -> what its row says: watermark, and when it was last used."""
 
     @property
     def _database(self) -> Database:
@@ -124,36 +116,18 @@ class HostPart:
         deadline: float | None = None,
     ) -> Submission | None:
         """See `Host.submit`."""
-        function = operation.function
-        arguments = operation.arguments(parameters)
-        run: Callable[[WriteTransaction], bytes] = lambda txn: _encode(  # noqa: E731
-            function(txn, **arguments)
+        database = self._database
+        mail = _Submitted(
+            operation.function,
+            operation.arguments(parameters),
+            done,
+            deduplication,
+            database.sessions,
+            size_bytes,
+            deadline,
+            operation.long or size_bytes > LONG_SIZE_BYTES,
         )
-        once: _Once | None = None
-        if deduplication is not None:
-            once = _Once(
-                self._sessions,
-                operation.name,
-                _encode(parameters),
-                deduplication,
-                lambda txn: function(txn, **arguments),
-            )
-            run = once.run
-
-        def outcome(result: Any, error: Exception | None) -> None:
-            if error is None and once is not None:
-                once.landed()
-            done(result if error is None else _typed(error))
-
-        mail = Mail(
-            run,
-            outcome,
-            size=size_bytes,
-            deadline=deadline,
-            long=operation.long or size_bytes > LONG_SIZE_BYTES,
-            raw=True,
-        )
-        return mail if self._database.writer.submit(mail) else None
+        return mail if database.writer.submit(mail) else None
 
     async def wait_writable(self) -> None:
         """See `Host.wait_writable`."""
@@ -170,25 +144,19 @@ class HostPart:
     ) -> bytes:
         """See `Host.prepared`."""
         database = self._database
-        once: _Once | None = None
-
-        def prepare() -> Callable[[WriteTransaction], bytes]:
-            nonlocal once
-            apply = operation.function(**operation.arguments(parameters))
-            if deduplication is None:
-                return lambda txn: _encode(apply(txn))
-            encoded = _encode(parameters)
-            once = _Once(self._sessions, operation.name, encoded, deduplication, apply)
-            return once.run
-
-        run = await database.threads.run(prepare)
-        result: bytes = await database.writer.execute(
-            lambda outcome: Mail(
-                run, outcome, size=size_bytes, deadline=deadline, long=True, raw=True
-            )
+        apply = await database.threads.run(
+            lambda: operation.function(**operation.arguments(parameters))
         )
-        if once is not None:
-            once.landed()
+        run: Callable[[WriteTransaction], bytes] = lambda txn: _encode(apply(txn))  # noqa: E731
+        on_failure: Callable[[], None] | None = None
+        if deduplication is not None:
+            sessions, request = database.sessions, deduplication
+            run = lambda txn: sessions.run(txn, request, apply, {})  # noqa: E731
+            on_failure = partial(sessions.forget, request.session)
+        call = Call(
+            run, size=size_bytes, deadline=deadline, long=True, raw=True, on_failure=on_failure
+        )
+        result: bytes = await database.writer.execute(call)
         return result
 
     async def action(self, operation: Operation, parameters: msgspec.Struct) -> bytes:
@@ -196,50 +164,45 @@ class HostPart:
         return _encode(await operation.function(self, **operation.arguments(parameters)))
 
 
-class _Once:
-    """One numbered request: run at most once, its answer stored in the same transaction."""
+class _Submitted(Mail):
+    """A command of an edge, which is told with a call."""
+
+    __slots__ = ("_arguments", "_deduplication", "_done", "_function", "_sessions")
 
     def __init__(
         self,
-        sessions: dict[bytes, tuple[int, datetime]],
-        method: str,
-        parameters: bytes,
-        request: Deduplication,
-        function: Callable[[WriteTransaction], Any],
+        function: Callable[..., Any],
+        arguments: dict[str, Any],
+        done: Done,
+        deduplication: Deduplication | None,
+        sessions: Sessions,
+        size: int,
+        deadline: float | None,
+        long: bool,
     ) -> None:
-        self._sessions = sessions
-        self._prefix = answers.session_prefix(request.client, request.session)
-        self._checksum = answers.request_checksum(method, parameters)
-        self._request = request
+        super().__init__(size, deadline, long, True)
         self._function = function
-        self._noted: tuple[int, datetime] | None = None
+        self._arguments = arguments
+        self._done = done
+        self._deduplication = deduplication
+        self._sessions = sessions
 
-    def run(self, txn: WriteTransaction) -> bytes:
-        """The answer, from memory or from running it."""
-        request, prefix = self._request, self._prefix
-        answer = answers.recall(txn, prefix, request.sequence, self._checksum)
-        if answer is not None:
-            return answer
-        answer = _encode(self._function(txn))
-        answers.remember(txn, prefix, request.sequence, self._checksum, answer)
-        known = self._sessions.get(prefix)
-        now = txn.now
-        if (
-            known is None
-            or request.watermark >= known[0] + answers.PRUNE_EVERY
-            or now - known[1] > SESSION_TOUCHED_EVERY
-        ):
-            # Also what makes the session known, at its first command here.
-            answers.prune(txn, prefix, request.watermark, now)
-            self._noted = (request.watermark, now)
-        return answer
+    def run(self, transaction: WriteTransaction) -> bytes:
+        """See `Mail.run`."""
+        request = self._deduplication
+        if request is None:
+            return _encode(self._function(transaction, **self._arguments))
+        return self._sessions.run(transaction, request, self._function, self._arguments)
 
-    def landed(self) -> None:
-        """It is durable: what was noted about the session need not be written again soon."""
-        if self._noted is not None:
-            if len(self._sessions) >= SESSIONS_REMEMBERED:
-                self._sessions.clear()
-            self._sessions[self._prefix] = self._noted
+    def fail(self, error: Exception) -> None:
+        """See `Mail.fail`."""
+        super().fail(error)
+        if self._deduplication is not None:
+            self._sessions.forget(self._deduplication.session)
+
+    def report(self) -> None:
+        """See `Mail.report`."""
+        self._done(self.result if self.error is None else _typed(self.error))
 
 
 def _pinned(snapshot: HostSnapshot) -> Snapshot:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from actors.mail import Mail
+from actors.mail import Call
 from treestore.engine.snapshot import Snapshot
 from treestore.engine.transaction import UNLIMITED, OverBudget, ReadTransaction
 from treestore.errors import InvalidArgument
@@ -135,9 +135,7 @@ class EmbeddedCaller:
         async def command(*args: Any, **kwargs: Any) -> Any:
             database.ensure_open()
             long = operation.long or _has_long_list(args) or _has_long_list(kwargs.values())
-            return await database.writer.execute(
-                lambda outcome: Mail(lambda txn: function(txn, *args, **kwargs), outcome, long=long)
-            )
+            return await database.writer.execute(Call(function, args, kwargs, long=long))
 
         return command
 
@@ -147,7 +145,7 @@ class EmbeddedCaller:
         async def prepared(*args: Any, **kwargs: Any) -> Any:
             database.ensure_open()
             apply = await database.threads.run(partial(function, *args, **kwargs))
-            return await database.writer.execute(lambda outcome: Mail(apply, outcome, long=True))
+            return await database.writer.execute(Call(apply, long=True))
 
         return prepared
 

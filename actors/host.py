@@ -10,27 +10,11 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-import attrs
 import msgspec
 
 from treestore.errors import TreeStoreError
+from treestore.stores.deduplication import Deduplication
 from treestore.stores.operation import Operation
-
-
-@attrs.frozen
-class Deduplication:
-    """Names one request of one client, so that a retry is applied once.
-
-    The writer remembers the answer in the same transaction; a second request with the same
-    ``(client, session, sequence)`` gets that answer. ``watermark``: the client has the answers of
-    all its sequence numbers below it, so they can be forgotten.
-    """
-
-    client: bytes
-    """16 random bytes that the client chose."""
-    session: int
-    sequence: int
-    watermark: int
 
 
 Done = Callable[[bytes | TreeStoreError], None]

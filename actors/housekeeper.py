@@ -12,12 +12,12 @@ from datetime import timedelta
 
 import trio
 
-from actors.mail import Mail
+from actors.mail import Call
 from actors.threads import WORKER_THREADS, JobThread, Threads
 from actors.writer import Writer
 from treestore.engine.engine import Engine
 from treestore.errors import ResourceExhausted, TreeStoreError
-from treestore.stores import deduplication
+from treestore.stores.deduplication import Sessions
 
 TICK_S = 0.25
 IDLE_TICKS = 4
@@ -37,8 +37,10 @@ class Housekeeper:
         engine: Engine,
         log_thread: JobThread,
         writer: Writer,
+        sessions: Sessions,
         threads: Threads = WORKER_THREADS,
     ) -> None:
+        self._sessions = sessions
         self._engine = engine
         self._log_thread = log_thread
         self._writer = writer
@@ -86,10 +88,6 @@ class Housekeeper:
     async def _expire(self) -> None:
         before = self._engine.now() - SESSION_KEPT
         try:
-            await self._writer.execute(
-                lambda outcome: Mail(
-                    lambda txn: deduplication.expire(txn, before), outcome, long=True
-                )
-            )
+            await self._writer.execute(Call(self._sessions.expire, (before,), long=True))
         except TreeStoreError:
             return

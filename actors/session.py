@@ -31,7 +31,7 @@ import msgspec
 import structlog
 import trio
 
-from actors.host import Deduplication, HostSnapshot, Submission
+from actors.host import HostSnapshot, Submission
 from actors.memory import Account
 from actors.session_answers import LARGE_SIZE_BYTES, Answers
 from actors.session_snapshots import Snapshots
@@ -62,6 +62,7 @@ from treestore.errors import (
     TreeStoreError,
     Unavailable,
 )
+from treestore.stores.deduplication import Deduplication, request_checksum, session_prefix
 
 log = structlog.get_logger("treestore.session")
 
@@ -102,7 +103,6 @@ class Session:
         self._answer = self._answers.answer
         self._fail = self._answers.fail
         self._client = b""
-        self._client_session = 0
         self._running: dict[int, Command | Task] = {}
         self._streams = 0
         self._backlog: deque[Command] = deque()
@@ -190,7 +190,7 @@ class Session:
             return self._refuse(codes.UNAUTHENTICATED, key)
         if self._stopping:
             return self._refuse(codes.UNAVAILABLE, "The server is stopping.")
-        self._client, self._client_session = hello.client_id, hello.session
+        self._client = session_prefix(hello.client_id, hello.session)
         self._duplex.append(self._connection.welcome(self._settings.server_name, self.number))
         log.debug("session opened", session=self.number, peer=self.peer, software=hello.software)
         return True
@@ -363,7 +363,10 @@ class Session:
         deduplication = None
         if request.sequence is not None:
             deduplication = Deduplication(
-                self._client, self._client_session, request.sequence, request.watermark
+                self._client,
+                request.sequence,
+                request.watermark,
+                request_checksum(request.method, request.params),
             )
         self._counters.requests_in_flight += 1
         if kind == "command":

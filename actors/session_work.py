@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import trio
 
-from actors.host import Deduplication, Submission
+from actors.host import Submission
 from protocol import codes
 from protocol.messages import Failure
 from treestore.errors import (
@@ -14,6 +14,7 @@ from treestore.errors import (
     OutcomeUnknown,
     TreeStoreError,
 )
+from treestore.stores.deduplication import Deduplication
 from treestore.stores.operation import Operation
 
 MESSAGE_SIZE_MAX = 4096

@@ -26,7 +26,7 @@ from typing import Any
 import structlog
 import trio
 
-from actors.mail import BEGUN, TAKEN_BACK, Mail, WriterLimits, WriterStatistics
+from actors.mail import BEGUN, TAKEN_BACK, Call, Mail, WriterLimits, WriterStatistics
 from actors.threads import WORKER_THREADS, JobThread, Threads
 from treestore.engine.engine import Engine
 from treestore.engine.group import Group
@@ -123,42 +123,16 @@ class Writer:
         """Return once the mailbox had room."""
         await self._room.park()
 
-    async def execute(
-        self, mail_of: Callable[[Callable[[Any, Exception | None], None]], Mail]
-    ) -> Any:
+    async def execute(self, call: Call) -> Any:
         """Run one command and wait until it is durable.
 
         Cancellation: before the writer began it, the command is taken back and never applied;
         afterwards its outcome is unknown to the caller (it will normally be applied).
         """
-        task = trio.lowlevel.current_task()
-        box: list[Any] = []
-
-        def outcome(result: Any, error: Exception | None) -> None:
-            box.append(result)
-            box.append(error)
-            if task is not None and waiting[0]:
-                waiting[0] = False
-                trio.lowlevel.reschedule(task)
-
-        waiting = [False]
-        mail = mail_of(outcome)
         await trio.lowlevel.checkpoint_if_cancelled()
-        while not self.submit(mail):
+        while not self.submit(call):
             await self.wait_room()
-
-        def abort(_raise: Callable[[], Any]) -> trio.lowlevel.Abort:
-            mail.cancel()
-            waiting[0] = False
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        if not box:
-            waiting[0] = True
-            await trio.lowlevel.wait_task_rescheduled(abort)
-        result, error = box
-        if error is not None:
-            raise error
-        return result
+        return await call.outcome()
 
     def _wake(self) -> None:
         if self._parked is not None:
@@ -252,9 +226,8 @@ class Writer:
         mail.state = BEGUN
         self._commands += 1
         if mail.deadline is not None and trio.current_time() > mail.deadline:
-            mail.error = DeadlineExceeded(
-                "The deadline passed while the command waited for its turn; nothing was changed."
-            )
+            text = "The deadline passed while the command waited for its turn; nothing was changed."
+            mail.fail(DeadlineExceeded(text))
             self._waiting.append(mail)
             return False
         return True
@@ -278,7 +251,7 @@ class Writer:
 
     def _refused(self, mail: Mail, error: Exception) -> None:
         """A command raised; where that was for want of space, a checkpoint may make some."""
-        mail.error = _presentable(error)
+        mail.fail(_presentable(error))
         if isinstance(error, ResourceExhausted) and self.engine.short_of_space:
             self.need_checkpoint(True)
 
@@ -301,9 +274,11 @@ class Writer:
                 self._failed += 1
                 self._refused(mail, error)
                 if transaction is not None and transaction.doomed:
-                    mail.error = ResourceExhausted(
-                        "The disk is full: what this was built on could not be written. Nothing "
-                        "was changed."
+                    mail.fail(
+                        ResourceExhausted(
+                            "The disk is full: what this was built on could not be written. "
+                            "Nothing was changed."
+                        )
                     )
             finally:
                 self._running_long = False
@@ -401,7 +376,7 @@ class Writer:
         while self._mailbox:
             mail = self._mailbox.popleft()
             if mail.state != TAKEN_BACK:
-                mail.error = error
+                mail.fail(error)
                 mail.end()
         self._mailbox_bytes = 0
         if self._room:
@@ -449,7 +424,7 @@ class Writer:
 
 def _fail(mails: list[Mail], error: TreeStoreError) -> None:
     for mail in mails:
-        mail.result, mail.error = None, error
+        mail.fail(error)
         mail.end()
 
 

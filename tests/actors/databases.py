@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from actors.database import Database, open_database
-from actors.mail import Mail, WriterLimits
+from actors.mail import Call, WriterLimits
 from tests.crash.simdisk import SimDisk
 from tests.engine.stores import SMALL, environment
 from treestore.engine.group import Group
@@ -73,7 +73,7 @@ async def execute(
     db: Database, run: Callable[[WriteTransaction], Any], *, long: bool = False
 ) -> object:
     """Run one command and wait for its answer."""
-    answer: object = await db.writer.execute(lambda outcome: Mail(run, outcome, long=long))
+    answer: object = await db.writer.execute(Call(run, long=long))
     return answer
 
 

@@ -14,8 +14,9 @@ import msgspec
 import trio
 
 import treestore.stores.kv  # noqa: F401 - defines the operations
-from actors.host import Deduplication, Done, HostSnapshot
+from actors.host import Done, HostSnapshot
 from treestore.errors import DeadlineExceeded, OutcomeUnknown, SnapshotExpired, TreeStoreError
+from treestore.stores.deduplication import Deduplication
 from treestore.stores.operation import Operation
 
 _encode = msgspec.msgpack.encode
@@ -110,7 +111,7 @@ class FakeHost:
         self.data: dict[bytes, bytes] = {}
         self.commits = 0
         self.applied: list[str] = []
-        self.answers: dict[tuple[bytes, int, int], bytes] = {}
+        self.answers: dict[tuple[bytes, int], bytes] = {}
         self.forget_answers = False
         self.hold_commands = False
         self.cold_queries = False
@@ -193,13 +194,13 @@ class FakeHost:
             raise DeadlineExceeded("The deadline passed before the command was begun.")
         key = None
         if (deduplication := submission.deduplication) is not None:
-            key = (deduplication.client, deduplication.session, deduplication.sequence)
+            key = (deduplication.session, deduplication.sequence)
             if key in self.answers:
                 if self.forget_answers:
                     raise OutcomeUnknown("The answer was forgotten.")
                 return self.answers[key]
             for old in [
-                k for k in self.answers if k[0] == key[0] and k[2] < deduplication.watermark
+                k for k in self.answers if k[0] == key[0] and k[1] < deduplication.watermark
             ]:
                 del self.answers[old]
         operation = submission.operation

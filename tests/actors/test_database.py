@@ -9,7 +9,7 @@ import pytest
 import trio
 
 import treestore
-from actors.mail import Mail, WriterLimits
+from actors.mail import Call, WriterLimits
 from tests.actors.databases import SMALL_LOG, Gate, database
 from tests.crash.simdisk import SimDisk
 from tests.engine.stores import open_small
@@ -240,11 +240,7 @@ async def test_deadline_before_the_turn_changes_nothing() -> None:
     async with database(SimDisk()) as db:
         with pytest.raises(DeadlineExceeded, match="nothing was changed"):
             await db.writer.execute(
-                lambda outcome: Mail(
-                    lambda txn: txn.put(b"\x01late", b""),
-                    outcome,
-                    deadline=trio.current_time() - 1,
-                )
+                Call(lambda txn: txn.put(b"\x01late", b""), deadline=trio.current_time() - 1)
             )
         assert await db.kv.get(b"late") is None
 

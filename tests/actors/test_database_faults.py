@@ -7,7 +7,7 @@ import errno
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 import attrs
@@ -15,9 +15,7 @@ import pytest
 import trio
 import trio.testing
 
-from actors.database_host import _Once
 from actors.embedded import in_thread
-from actors.host import Deduplication
 from tests.actors.databases import SMALL_LOG, Callers, Gate, database, execute
 from tests.actors.wire_tools import eventually
 from tests.crash.simdisk import SimDisk
@@ -26,7 +24,7 @@ from treestore.engine.group import Group
 from treestore.engine.log import LogPosition
 from treestore.engine.transaction import ReadTransaction, WriteTransaction
 from treestore.errors import AlreadyExists, ResourceExhausted, TreeStoreError, Unavailable
-from treestore.stores import deduplication
+from treestore.stores.deduplication import Deduplication, Sessions, session_prefix
 
 CREATED = "created"
 
@@ -331,7 +329,7 @@ def test_a_session_in_use_is_not_expired_and_a_retry_is_applied_once() -> None:
     engine = store.engine
     clock = engine.environment.clock_ns
     assert isinstance(clock, Clock)
-    sessions: dict[bytes, tuple[int, datetime]] = {}
+    sessions = Sessions(clock)
     applied: list[int] = []
 
     def request(sequence: int) -> bytes:
@@ -339,12 +337,10 @@ def test_a_session_in_use_is_not_expired_and_a_retry_is_applied_once() -> None:
             applied.append(sequence)
             return sequence
 
-        numbered = Deduplication(b"c" * 16, 1, sequence, sequence)
-        once = _Once(sessions, "m", b"p%d" % sequence, numbered, apply)
+        numbered = Deduplication(session_prefix(b"c" * 16, 1), sequence, sequence, sequence)
         txn = engine.begin()
-        answer = once.run(txn)
+        answer = sessions.run(txn, numbered, apply, {})
         engine.write_now(txn)
-        once.landed()
         return answer
 
     answer = b""
@@ -352,7 +348,7 @@ def test_a_session_in_use_is_not_expired_and_a_retry_is_applied_once() -> None:
         clock.now_ns += 3600 * 10**9
         answer = request(sequence)
     txn = engine.begin()
-    deduplication.expire(txn, engine.now() - timedelta(hours=24))
+    sessions.expire(txn, engine.now() - timedelta(hours=24))
     engine.write_now(txn)
     assert request(30) == answer
     assert applied == list(range(1, 31))
