@@ -208,12 +208,12 @@ class Sessions:
         """What is known of a session may be wrong: read it anew."""
         self._known.pop(prefix, None)
 
-    def expire(self, txn: Write, before: datetime) -> int:
-        """Put sessions last used before ``before`` to rest; how many."""
+    def expire(self, txn: Write, before: datetime) -> list[bytes]:
+        """Put sessions last used before ``before`` to rest; which."""
         changed = expire(txn, before)
         for prefix in changed:
             self.forget(prefix)
-        return len(changed)
+        return changed
 
 
 def _prune(txn: Write, prefix: bytes, session: _Session, watermark: int, now_ms: int) -> None:
