@@ -16,7 +16,6 @@ from treestore.errors import TreeStoreError
 from treestore.stores.deduplication import Deduplication
 from treestore.stores.operation import Operation
 
-
 Done = Callable[[bytes | TreeStoreError], None]
 """Called once on the event loop with the encoded result or the error; must not raise or block."""
 

@@ -35,11 +35,13 @@ class MemoryBudget:
 
     def reserve(self, size_bytes: int) -> bool:
         """Charge ``size_bytes`` where they fit; returns whether they did."""
-        if self.used_bytes + size_bytes > self.size_bytes_max:
+        used = self.used_bytes + size_bytes
+        if used > self.size_bytes_max:
             self._refusals += 1
             return False
-        self.used_bytes += size_bytes
-        self._peak = max(self._peak, self.used_bytes)
+        self.used_bytes = used
+        if used > self._peak:
+            self._peak = used
         return True
 
     def release(self, size_bytes: int) -> None:

@@ -374,7 +374,13 @@ class Session:
                 request.id, method.operation, parameters, size, deadline, deduplication
             )
             self._running[request.id] = command
-            self._submit_or_wait(command)
+            # Where the writer's mailbox is full, it waits behind those before it.
+            if self._backlog:
+                self._backlog.append(command)
+            elif not self._submit(command):
+                self._backlog.append(command)
+                assert self._nursery is not None
+                self._nursery.start_soon(self._submit_backlog)
             return
         # The host itself minds the deadline of a command: only it knows whether it was begun.
         task = Task(request.id, size, None if kind == "prepared" else deadline)
@@ -425,15 +431,6 @@ class Session:
 
     # --- work ------------------------------------------------------------------------------
 
-    def _submit_or_wait(self, command: Command) -> None:
-        """Hand a command to the writer; where its mailbox is full, wait behind those before it."""
-        if self._backlog:
-            self._backlog.append(command)
-        elif not self._submit(command):
-            self._backlog.append(command)
-            assert self._nursery is not None
-            self._nursery.start_soon(self._submit_backlog)
-
     def _submit(self, command: Command) -> bool:
         submission: Submission | None
         try:
@@ -467,7 +464,8 @@ class Session:
         elif self._finish(command) and not self._over:
             self._answer(command.id, result)
             self._duplex.flush_soon()
-            self._end_if_idle()
+            if self._stopping:
+                self._end_if_idle()
 
     def _done_with_error(self, command: Command, error: Exception) -> None:
         if self._finish(command) and not self._over:
@@ -480,8 +478,8 @@ class Session:
         if self._running.get(entry.id) is not entry:
             return False
         del self._running[entry.id]
-        if isinstance(entry, Command):
-            entry.submission = None
+        if type(entry) is Command:
+            entry.submission = None  # The two would hold each other, and wait for the collector.
         self._account.release(entry.size_bytes)
         self._counters.requests_in_flight -= 1
         if self._room is not None:

@@ -247,7 +247,12 @@ class Numbered(RuleBasedStateMachine):
         """What is in the tree is what was answered, each once."""
         txn = self.store.engine.begin()
         counters = dict(txn.scan(b"\x01", b"\x02"))
+        rows = [key for key, _ in txn.scan(b"\x02", b"\x03")]
         self.store.engine.rollback(txn)
+        size = len(SESSIONS[0])
+        own = {key[:size] for key in rows if key[size:] == b"\x00"}
+        # Or it would never be put to rest.
+        assert {key[:size] for key in rows} == own, "a session without its row"
         assert counters == {b"\x01%d-%d" % request: b"1" for request in self.working}
 
     def teardown(self) -> None:

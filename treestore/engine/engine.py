@@ -214,7 +214,8 @@ class Engine:
         if not payloads:
             return False
         self._take(transaction.working)
-        self._number = max(self._number, transaction.number)
+        if transaction.number > self._number:
+            self._number = transaction.number
         self._transactions.append(Transaction(transaction.number, payloads))
         self._group_bytes += transaction.size_bytes
         self._group_frees = self._group_frees and transaction.frees
@@ -226,14 +227,17 @@ class Engine:
         The root's number is never below a stamp of its nodes, not even one that only a command
         that was rolled back used: pins are compared with births.
         """
-        self._number = max(self._number, working.stamp)
+        if working.stamp > self._number:
+            self._number = working.stamp
         self._root = working.root
         self._count = working.count
-        self._superseded += working.superseded
-        working.superseded = []
-        self.dirty_pages += working.created
-        self._group_dirty_pages += working.created
-        working.created = working.created_large = 0
+        if working.superseded:
+            self._superseded += working.superseded
+            working.superseded = []
+        if working.created or working.created_large:
+            self.dirty_pages += working.created
+            self._group_dirty_pages += working.created
+            working.created = working.created_large = 0
 
     def rollback(self, transaction: WriteTransaction) -> None:
         """Drop a command: nothing of it remains."""

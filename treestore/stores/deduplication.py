@@ -181,9 +181,7 @@ class Sessions:
         if len(seen) > SEEN_MAX:
             session.floor = max(seen) + 1
             seen.clear()
-        txn.put(
-            prefix + b"\x01" + sequence.to_bytes(8, "big"), _encode((request.checksum, answer))
-        )
+        txn.put(prefix + b"\x01" + sequence.to_bytes(8, "big"), _encode((request.checksum, answer)))
         now_ms = self._clock_ns() // 1_000_000
         if (
             request.watermark >= session.watermark + PRUNE_EVERY

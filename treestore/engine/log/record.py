@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import attrs
+import msgspec
 from crc32c import crc32c
 
 from treestore.engine.log import format as fmt
 from treestore.engine.log.position import Tip
 
 
-@attrs.frozen
-class Transaction:
+class Transaction(msgspec.Struct, frozen=True):
     """What one transaction adds to the log.
 
     Attributes:
