@@ -259,7 +259,8 @@ async def test_commands_leave_nothing_to_the_garbage_collector() -> None:
                     nursery.start_soon(client.kv.put, b"%d" % n, b"")
                     nursery.start_soon(db.kv.put, b"e%d" % n, b"")
             # The log thread drops the last group only after it reported it.
-            await eventually(lambda: left() == before)
+            with trio.fail_after(10):
+                await eventually(lambda: left() == before)
         finally:
             gc.enable()
 
