@@ -374,13 +374,8 @@ class Session:
                 request.id, method.operation, parameters, size, deadline, deduplication
             )
             self._running[request.id] = command
-            # Where the writer's mailbox is full, it waits behind those before it.
-            if self._backlog:
-                self._backlog.append(command)
-            elif not self._submit(command):
-                self._backlog.append(command)
-                assert self._nursery is not None
-                self._nursery.start_soon(self._submit_backlog)
+            if self._backlog or not self._submit(command):
+                self._wait_for_writer(command)
             return
         # The host itself minds the deadline of a command: only it knows whether it was begun.
         task = Task(request.id, size, None if kind == "prepared" else deadline)
@@ -430,6 +425,13 @@ class Session:
             self._answer(request.id, result)
 
     # --- work ------------------------------------------------------------------------------
+
+    def _wait_for_writer(self, command: Command) -> None:
+        """The writer's mailbox is full: wait behind those before it."""
+        self._backlog.append(command)
+        if len(self._backlog) == 1:
+            assert self._nursery is not None
+            self._nursery.start_soon(self._submit_backlog)
 
     def _submit(self, command: Command) -> bool:
         submission: Submission | None
