@@ -6,14 +6,17 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import trio
+from crc32c import crc32c
 
 from actors.embedded import PACE_S, SLICE_RESERVE, InlineReader, in_thread, pin
 from actors.host import Deduplication, Done, EncodedStream, HostSnapshot, Submission
 from actors.mail import Mail
+from actors.tuning import collector_paused
 from treestore.engine.snapshot import Snapshot
 from treestore.engine.transaction import OverBudget, WriteTransaction
 from treestore.errors import InternalError, TreeStoreError
@@ -175,13 +178,15 @@ class HostPart:
         def prepare() -> Callable[[WriteTransaction], bytes]:
             nonlocal once
             apply = operation.function(**operation.arguments(parameters))
-            if deduplication is None:
-                return lambda txn: _encode(apply(txn))
-            encoded = _encode(parameters)
-            once = _Once(self._sessions, operation.name, encoded, deduplication, apply)
-            return once.run
+            run: Callable[[WriteTransaction], bytes] = lambda txn: _encode(apply(txn))  # noqa: E731
+            if deduplication is not None:
+                digest = _digest(parameters)
+                once = _Once(self._sessions, operation.name, digest, deduplication, apply)
+                run = once.run
+            return partial(_run_and_let_go, run, apply)
 
-        run = await database.threads.run(prepare)
+        with collector_paused():
+            run = await database.threads.run(prepare)
         result: bytes = await database.writer.execute(
             lambda outcome: Mail(
                 run, outcome, size=size_bytes, deadline=deadline, long=True, raw=True
@@ -194,6 +199,34 @@ class HostPart:
     async def action(self, operation: Operation, parameters: msgspec.Struct) -> bytes:
         """See `Host.action`."""
         return _encode(await operation.function(self, **operation.arguments(parameters)))
+
+
+def _run_and_let_go(
+    run: Callable[[WriteTransaction], bytes], prepared: Any, txn: WriteTransaction
+) -> bytes:
+    """Run a prepared command, then free what it held: here, on a thread, and bit by bit. All at
+    once on the event loop, a document's entries take 5 to 15 ms."""
+    try:
+        return run(txn)
+    finally:
+        let_go = getattr(prepared, "let_go", None)
+        if let_go is not None:
+            let_go()
+
+
+def _digest(parameters: msgspec.Struct) -> bytes:
+    """Stands for long parameters in a request's checksum. Taken of one list item at a time:
+    encoding ten megabytes in one call keeps the interpreter for 7 ms."""
+    checksum = 0
+    for name in parameters.__struct_fields__:
+        value = getattr(parameters, name)
+        if not isinstance(value, list):
+            checksum = crc32c(_encode(value), checksum)
+            continue
+        checksum = crc32c(_encode(len(value)), checksum)
+        for item in value:
+            checksum = crc32c(_encode(item), checksum)
+    return checksum.to_bytes(4, "big")
 
 
 class _Once:

@@ -477,6 +477,8 @@ class Session:
         if self._running.get(entry.id) is not entry:
             return False
         del self._running[entry.id]
+        if isinstance(entry, Command):
+            entry.submission = None
         self._account.release(entry.size_bytes)
         self._counters.requests_in_flight -= 1
         if self._room is not None:
