@@ -14,6 +14,7 @@ import trio
 from actors.embedded import PACE_S, SLICE_RESERVE, InlineReader, in_thread, pin
 from actors.host import Done, EncodedStream, HostSnapshot, Submission
 from actors.mail import Call, Mail
+from actors.tuning import collector_paused
 from treestore.engine.snapshot import Snapshot
 from treestore.engine.transaction import OverBudget, WriteTransaction
 from treestore.errors import InternalError, TreeStoreError
@@ -144,9 +145,10 @@ class HostPart:
     ) -> bytes:
         """See `Host.prepared`."""
         database = self._database
-        apply = await database.threads.run(
-            lambda: operation.function(**operation.arguments(parameters))
-        )
+        with collector_paused():
+            apply = await database.threads.run(
+                lambda: operation.function(**operation.arguments(parameters))
+            )
         run: Callable[[WriteTransaction], bytes] = lambda txn: _encode(apply(txn))  # noqa: E731
         on_failure: Callable[[], None] | None = None
         if deduplication is not None:
@@ -154,7 +156,12 @@ class HostPart:
             run = lambda txn: sessions.run(txn, request, apply, {})  # noqa: E731
             on_failure = partial(sessions.forget, request.session)
         call = Call(
-            run, size=size_bytes, deadline=deadline, long=True, raw=True, on_failure=on_failure
+            partial(_run_and_let_go, run, apply),
+            size=size_bytes,
+            deadline=deadline,
+            long=True,
+            raw=True,
+            on_failure=on_failure,
         )
         result: bytes = await database.writer.execute(call)
         return result
@@ -162,6 +169,19 @@ class HostPart:
     async def action(self, operation: Operation, parameters: msgspec.Struct) -> bytes:
         """See `Host.action`."""
         return _encode(await operation.function(self, **operation.arguments(parameters)))
+
+
+def _run_and_let_go(
+    run: Callable[[WriteTransaction], bytes], prepared: Any, txn: WriteTransaction
+) -> bytes:
+    """Run a prepared command, then free what it held: here, on a thread, and bit by bit. All at
+    once on the event loop, a document's entries take 5 to 15 ms."""
+    try:
+        return run(txn)
+    finally:
+        let_go = getattr(prepared, "let_go", None)
+        if let_go is not None:
+            let_go()
 
 
 class _Submitted(Mail):

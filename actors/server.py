@@ -26,7 +26,7 @@ import trio
 from actors.database import Database, open_database
 from actors.http import Answer, HttpPort, HttpSettings, Paths, serve_http
 from actors.listener import Listener, serve_listener
-from actors.tuning import tune
+from actors.tuning import let_collector_rest, tune
 from actors.wire import WireSettings
 from protocol.limits import KIB, MIB, Limits
 from treestore import __version__
@@ -93,6 +93,7 @@ async def serve(
     settings.check()
     tls = _tls(settings)
     tune()
+    let_collector_rest()
     stopping = trio.Event()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
 
 SWITCH_INTERVAL_S = 0.0001
 """How long a thread may hold the interpreter while another waits. Under Python's 5 ms a round trip
@@ -15,6 +19,76 @@ GC_THRESHOLDS = (5_000, 5, 5_000)
 almost never. The tree's nodes form no cycles, and a full collection visits each of their entries:
 with a million keys that is 50 ms of standing still, and under the default thresholds it makes
 inserts two to three times slower."""
+
+
+PAUSE_S_MAX = 5.0
+"""Where long jobs follow each other without a gap, the collector still has its turn this often."""
+
+WHOLE_EVERY_S = 6 * 3600.0
+"""How often everything is collected, after a long job: 50 ms for a tree of a million keys. So a
+server that runs for months does not keep the garbage that was young at the end of some job."""
+
+
+class _Collector:
+    """Whether the garbage collector may run; shared by all stores and threads of the process."""
+
+    def __init__(self) -> None:
+        self.may_rest = False
+        self._lock = threading.Lock()
+        self._jobs = 0
+        self._off_since = 0.0
+        self._whole_at = time.monotonic()
+
+    def pause(self) -> None:
+        with self._lock:
+            self._jobs += 1
+            if gc.isenabled():
+                gc.disable()
+                self._off_since = time.monotonic()
+
+    def resume(self) -> None:
+        with self._lock:
+            self._jobs -= 1
+            now = time.monotonic()
+            if not self._jobs or now - self._off_since > PAUSE_S_MAX:
+                if now - self._whole_at > WHOLE_EVERY_S:
+                    # What was out of sight is looked at once, for cycles that others left behind.
+                    gc.unfreeze()
+                    gc.collect()
+                    self._whole_at = time.monotonic()
+                gc.freeze()
+                gc.enable()
+
+
+_collector = _Collector()
+
+
+@contextmanager
+def collector_paused() -> Generator[None, None, None]:
+    """Keep the garbage collector from running inside the ``with``; for jobs of many objects.
+
+    Storing a document makes a hundred thousand objects that live as long as the job does. The
+    collector, which looks at young objects again and again, would stop every thread for 5 to 20 ms
+    at a time, and find nothing: they form no cycles. Afterwards what is alive is moved out of its
+    sight, for the same reason. Does nothing unless `let_collector_rest` was called.
+    """
+    if not _collector.may_rest:
+        yield
+        return
+    _collector.pause()
+    try:
+        yield
+    finally:
+        _collector.resume()
+
+
+def let_collector_rest() -> None:
+    """Make `collector_paused` work; for a process that is a server and nothing else.
+
+    Cycles that other code leaves behind while a long command runs are never collected then, so a
+    program that embeds a store does not get this with `tune`.
+    """
+    _collector.may_rest = True
 
 
 def tune() -> None:

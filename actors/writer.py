@@ -28,6 +28,7 @@ import trio
 
 from actors.mail import BEGUN, TAKEN_BACK, Call, Mail, WriterLimits, WriterStatistics
 from actors.threads import WORKER_THREADS, JobThread, Threads
+from actors.tuning import collector_paused
 from treestore.engine.engine import Engine
 from treestore.engine.group import Group
 from treestore.engine.transaction import WriteTransaction
@@ -264,7 +265,7 @@ class Writer:
             try:
                 transaction = engine.begin(raw=mail.raw, long=True)
                 try:
-                    with trio.CancelScope(shield=True):
+                    with trio.CancelScope(shield=True), collector_paused():
                         mail.result = await self._threads.run(partial(mail.run, transaction))
                     engine.commit(transaction)
                 except BaseException:

@@ -110,7 +110,7 @@ class Fragments:
         end = min(start + self._frame_data_bytes, len(self._payload))
         self._position = end
         data = self._payload[start:end]
-        part = Part(self._message, end == len(self._payload), data)  # type: ignore[arg-type]
+        part = Part(self._message, end == len(self._payload), data)
         return encode_frame(_encode(part))
 
 

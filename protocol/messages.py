@@ -84,7 +84,8 @@ class Part(msgspec.Struct, array_like=True, tag=6, frozen=True, gc=False):
 
     message: Id
     last: bool
-    data: Annotated[bytes, Meta(min_length=1)]
+    data: Annotated[memoryview, Meta(min_length=1)]
+    """A view of the frame: a copy of a megabyte is half a millisecond of fresh memory."""
 
 
 class Request(msgspec.Struct, array_like=True, tag=16, frozen=True, gc=False):

@@ -6,7 +6,7 @@ Commands are applied in the order submitted: at once, or when a test calls `run_
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -37,6 +37,9 @@ class FakeTransaction:
 
     def put(self, key: bytes, value: bytes) -> None:
         self.data[key] = value
+
+    def put_sorted(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        self.data.update(items)
 
     def delete(self, key: bytes) -> bool:
         return self.data.pop(key, None) is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, TypeVar
@@ -113,7 +113,7 @@ class FakeWrite:
             self.keys.insert(bisect_left(self.keys, key), key)
         self.data[key] = value
 
-    def put_sorted(self, items: Iterator[tuple[bytes, bytes]]) -> None:
+    def put_sorted(self, items: Iterable[tuple[bytes, bytes]]) -> None:
         last = b""
         new = []
         for key, value in items:

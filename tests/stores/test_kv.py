@@ -1,8 +1,11 @@
 """Keys and values: what they may be, and what is refused with a sentence."""
 
 from typing import Any
+from unittest import mock
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.stores.fake import FakeStore
 from treestore.errors import InvalidArgument
@@ -93,3 +96,29 @@ def test_scan_with_every_combination_equals_brute_force() -> None:
                             limit=limit,
                         )
                         assert found == wanted[:limit]
+
+
+@given(
+    st.lists(st.tuples(st.binary(min_size=1, max_size=2), st.binary(max_size=3)), max_size=60),
+    st.lists(st.binary(min_size=1, max_size=2), max_size=5),
+    st.booleans(),
+)
+def test_a_batch_in_any_order_is_puts_and_then_deletes(
+    puts: list[tuple[bytes, bytes]], deletes: list[bytes], in_order: bool
+) -> None:
+    if in_order:
+        puts.sort()
+    store = FakeStore()
+    store.run(kv.put, b"\x00", b"old")
+    with mock.patch.object(kv, "BATCH_STEP", 7):
+        store.run(kv.batch, puts=puts, deletes=deletes)
+    wanted = {b"\x00": b"old", **dict(puts)}
+    for key in deletes:
+        wanted.pop(key, None)
+    assert scan(store) == sorted(wanted.items())
+
+
+def test_puts_of_a_batch_may_be_any_iterable() -> None:
+    store = FakeStore()
+    store.run(kv.batch, puts={bytearray(b"b").hex().encode(): b"1", b"a": memoryview(b"2")}.items())
+    assert scan(store) == [(b"62", b"1"), (b"a", b"2")]

@@ -6,6 +6,9 @@ Pure functions over entry sizes, so that they can be tested with any sizes at al
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from itertools import accumulate
+
 from treestore.engine.node import ENTRY_OVERHEAD, Node, Shape
 
 BULK_FILL = 0.9
@@ -39,46 +42,41 @@ def cut_points(sizes: list[int], capacity: int, *, ascending: bool) -> list[int]
     (a bulk store) are filled to `BULK_FILL`, the last two evened out so that none is too empty.
     No part is larger than ``capacity``, as long as no entry is.
     """
-    total = sum(sizes)
+    ends = [0, *accumulate(sizes)]
+    total = ends[-1]
     if ascending and total - sizes[-1] <= capacity:
         return [len(sizes) - 1]
     cuts: list[int] = []
     target = int(capacity * BULK_FILL)
-    start, left = 0, total
-    while left > capacity:
-        end = _halves(sizes, start, left, capacity) if left <= 2 * target else 0
+    start = 0
+    while total - ends[start] > capacity:
+        end = _halves(ends, start, capacity) if total - ends[start] <= 2 * target else 0
         if not end:
-            end = _filled(sizes, start, target)
+            # The longest run that is no larger than the target; at least one entry.
+            end = max(bisect_right(ends, ends[start] + target) - 1, start + 1)
         cuts.append(end)
-        left -= sum(sizes[start:end])
         start = end
     return cuts
 
 
-def _filled(sizes: list[int], start: int, target: int) -> int:
-    """The end of the longest run from ``start`` that is no larger than ``target``; at least one
-    entry."""
-    end, used = start + 1, sizes[start]
-    while end < len(sizes) and used + sizes[end] <= target:
-        used += sizes[end]
-        end += 1
-    return end
-
-
-def _halves(sizes: list[int], start: int, total: int, capacity: int) -> int:
+def _halves(ends: list[int], start: int, capacity: int) -> int:
     """The cut nearest to two halves; 0 where one of them would not fit a page."""
-    end = middle(sizes, start, total)
-    used = sum(sizes[start:end])
-    return end if used <= capacity and total - used <= capacity else 0
+    end = middle(ends, start)
+    fits = ends[end] - ends[start] <= capacity and ends[-1] - ends[end] <= capacity
+    return end if fits else 0
 
 
-def middle(sizes: list[int], start: int, total: int) -> int:
-    """The index after ``start`` that comes nearest to halving ``total``."""
-    used, end = 0, start
-    while end < len(sizes) - 1 and 2 * used + sizes[end] <= total:
-        used += sizes[end]
+def middle(ends: list[int], start: int = 0) -> int:
+    """The index after ``start`` that comes nearest to halving what is from there on.
+
+    Args:
+        ends: where each entry ends, counted in bytes, after a 0 for the beginning.
+    """
+    half = (ends[start] + ends[-1]) / 2
+    end = bisect_right(ends, half, start) - 1
+    if end < len(ends) - 1 and ends[end + 1] - half < half - ends[end]:
         end += 1
-    return max(end, start + 1)
+    return min(max(end, start + 1), len(ends) - 2)
 
 
 def separator(left: bytes, right: bytes) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,7 +18,7 @@ import msgspec
 from treestore.engine import tree
 from treestore.engine.node import Large, Ref, Shape
 from treestore.engine.pagefile import PageFile
-from treestore.engine.working import WorkingTree
+from treestore.engine.working import BULK_ITEMS, WorkingTree, ascending
 from treestore.errors import InvalidArgument, ResourceExhausted
 
 T = TypeVar("T")
@@ -248,25 +249,34 @@ class WriteTransaction(ReadTransaction):
 
     def put_sorted(self, items: Iterable[tuple[bytes, bytes]]) -> None:
         """Set many keys, given in ascending order without repeats."""
-        for _ in self.working.put_sorted(self._noted(items)):
-            self.root = self.working.root
+        iterator = iter(items)
+        while pending := list(islice(iterator, BULK_ITEMS)):
+            self._note_puts(pending)
+            for _ in self.working.put_sorted(pending):
+                self.root = self.working.root
 
-    def _noted(self, items: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
-        key_max = self._shape.key_size_bytes_max
-        notes = self._notes
-        for item in items:
-            key, value = item
-            if len(key) > key_max or not key:
+    def _note_puts(self, items: list[tuple[bytes, bytes]]) -> None:
+        """Check pairs and note them, all at once where they fit one payload."""
+        keys, values = zip(*items, strict=True)
+        key_sizes, value_sizes = list(map(len, keys)), list(map(len, values))
+        if min(key_sizes) == 0 or max(key_sizes) > self._shape.key_size_bytes_max:
+            for key in keys:
                 self._check_key(key)
-            if len(value) > VALUE_SIZE_BYTES_MAX:
+        if max(value_sizes) > VALUE_SIZE_BYTES_MAX:
+            for value in values:
                 self._check_value(value)
-            notes.append(key)
-            notes.append(value)
+        size = sum(key_sizes) + sum(value_sizes) + 6 * len(items)
+        if self._notes_size + size <= 2 * PAYLOAD_SIZE_BYTES:
+            self._notes += chain.from_iterable(items)
+            self._notes_size += size
+            if self._notes_size > PAYLOAD_SIZE_BYTES:
+                self._flush()
+            return
+        for key, value in items:
+            self._notes += (key, value)
             self._notes_size += len(key) + len(value) + 6
             if self._notes_size > PAYLOAD_SIZE_BYTES:
                 self._flush()
-                notes = self._notes
-            yield item
 
     def get(self, key: bytes) -> bytes | None:
         """The value of ``key``, or None; this transaction's own writes included."""
@@ -365,5 +375,4 @@ def replay(working: WorkingTree, payloads: Iterable[bytes], load: tree.Load) -> 
 def _ascending_puts(pairs: list[tuple[Any, Any]]) -> bool:
     if len(pairs) < 16 or any(value is None for _, value in pairs):
         return False
-    keys = [key for key, _ in pairs]
-    return not any(map(bytes.__ge__, keys, keys[1:]))
+    return ascending([key for key, _ in pairs])

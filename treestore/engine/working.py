@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import accumulate, islice
+from operator import lt
 
 from treestore.engine.node import (
     DELTA_MAX,
@@ -34,12 +35,21 @@ BULK_ITEMS = 2048
 """Items that a sorted bulk store merges in one step: a bound on the work between two chances for
 another thread to run."""
 
+FEW = 3
+"""So few keys of a sorted store for one leaf are put one by one: that need not copy the leaf's
+lists (see rule 4 in ``node.py``)."""
+
 Steps = list[tuple[Node, int]]
 """Owned branches from the root down, and which child was entered."""
 
 
 Undo = list[tuple[bytes, "bytes | Large | None"]]
 """Keys that were changed, and the cell each had before (None: it was absent)."""
+
+
+def ascending(keys: list[bytes]) -> bool:
+    """Whether every key is above the one before it."""
+    return all(map(lt, keys, islice(keys, 1, None)))
 
 
 class WorkingTree:
@@ -144,10 +154,15 @@ class WorkingTree:
         else:
             self._put(key, value, len(value))
 
-    def _put(self, key: bytes, cell: bytes | Large, size: int) -> None:
-        """Set one key to a cell that takes ``size`` bytes in a leaf."""
-        steps: Steps = []
-        leaf = self._descend(key, steps)
+    def _put(
+        self, key: bytes, cell: bytes | Large, size: int, found: tuple[Node, Steps] | None = None
+    ) -> None:
+        """Set one key to a cell that takes ``size`` bytes in a leaf, perhaps ``found`` before."""
+        if found is None:
+            steps: Steps = []
+            leaf = self._descend(key, steps)
+        else:
+            leaf, steps = found
         shape = self._shape
         before = leaf.size
         delta = leaf.delta
@@ -294,48 +309,58 @@ class WorkingTree:
         last_key = b""
         while pending := list(islice(iterator, BULK_ITEMS)):
             keys = [key for key, _ in pending]
-            if keys[0] <= last_key or any(map(bytes.__ge__, keys, keys[1:])):
+            values = [value for _, value in pending]
+            if keys[0] <= last_key or not ascending(keys):
                 raise ValueError("keys of a sorted store must ascend")
             last_key = keys[-1]
             first = 0
             while first < len(keys):
-                steps: Steps = []
-                leaf = self._descend(keys[first], steps)
-                leaf.settle()
-                bound = self._upper_bound(steps)
-                last = len(keys) if bound is None else bisect_left(keys, bound, first)
-                before = leaf.size
-                self._merge(leaf, pending[first:last])
-                if leaf.size > self._shape.capacity:
-                    self._split(leaf, steps)
-                elif leaf.size < min(self._shape.minimum, before):
-                    self._refill(leaf, steps)
-                first = last
+                first = self._put_run(keys, values, first)
             yield len(keys)
 
-    def _merge(self, leaf: Node, items: list[tuple[bytes, bytes]]) -> None:
-        """Put ascending items, all within the leaf's bounds, into it; it may grow beyond a page."""
+    def _put_run(self, keys: list[bytes], values: list[bytes], first: int) -> int:
+        """Put those of the ascending keys from ``first`` on that belong to one leaf; where the
+        next leaf's begin."""
+        steps: Steps = []
+        leaf = self._descend(keys[first], steps)
+        bound = self._upper_bound(steps)
+        last = len(keys) if bound is None else bisect_left(keys, bound, first)
+        if last - first <= FEW:
+            cell = self._cell(values[first])
+            self._put(keys[first], cell, self._shape.value_size(cell), (leaf, steps))
+            for index in range(first + 1, last):
+                self.put(keys[index], values[index])
+            return last
+        leaf.settle()
+        before = leaf.size
+        self._merge(leaf, keys[first:last], values[first:last])
+        if leaf.size > self._shape.capacity:
+            self._split(leaf, steps)
+        elif leaf.size < min(self._shape.minimum, before):
+            self._refill(leaf, steps)
+        return last
+
+    def _merge(self, leaf: Node, new_keys: list[bytes], new_values: list[bytes]) -> None:
+        """Put ascending keys, all within the leaf's bounds, into it; it may grow beyond a page."""
         keys, values = leaf.keys, leaf.values
         shape = self._shape
-        index = bisect_left(keys, items[0][0])
-        cell = self._cell
-        if index == len(keys) or keys[index] > items[-1][0]:
-            cells = [cell(value) for _, value in items]
-            new_keys = [key for key, _ in items]
+        index = bisect_left(keys, new_keys[0])
+        if index == len(keys) or keys[index] > new_keys[-1]:
+            sizes = list(map(len, new_values))
+            cells: list[bytes | Large] = [*new_values]
+            if max(sizes) > shape.inline_size_bytes_max:
+                cells = [self._cell(value) for value in new_values]
+                sizes = list(map(shape.value_size, cells))
             keys[index:index] = new_keys
             values[index:index] = cells
-            leaf.size += (
-                sum(map(len, new_keys))
-                + sum(map(shape.value_size, cells))
-                + ENTRY_OVERHEAD * len(items)
-            )
-            self.count += len(items)
+            leaf.size += sum(map(len, new_keys)) + sum(sizes) + ENTRY_OVERHEAD * len(new_keys)
+            self.count += len(new_keys)
             if self.undo is not None:
                 self.undo.extend((key, None) for key in new_keys)
             return
-        for key, value in items:
+        for key, value in zip(new_keys, new_values, strict=True):
             index = bisect_left(keys, key, index)
-            new = cell(value)
+            new = self._cell(value)
             if index < len(keys) and keys[index] == key:
                 old = values[index]
                 values[index] = new
@@ -471,7 +496,7 @@ class WorkingTree:
         assert parent.children is not None
         self._join(parent, at, left, right)
         sizes = entry_sizes(left, self._shape)
-        at_entry = middle(sizes, 0, left.size)
+        at_entry = middle([0, *accumulate(sizes)])
         cut = self._cut_leaf if left.children is None else self._cut_branch
         ((key, ref),) = cut(left, [at_entry], sizes)
         parent.keys.insert(at, key)

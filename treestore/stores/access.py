@@ -6,7 +6,7 @@ Operations are plain functions whose first argument is a `Read` (queries, stream
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
@@ -83,7 +83,7 @@ class Write(Read, Protocol):
         """Set ``key`` to ``value``."""
         ...
 
-    def put_sorted(self, items: Iterator[tuple[bytes, bytes]]) -> None:
+    def put_sorted(self, items: Iterable[tuple[bytes, bytes]]) -> None:
         """Set many keys, given in ascending order without repeats: the fast way to store much."""
         ...
 

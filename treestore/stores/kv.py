@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from operator import lt
 from typing import Any
 
 from treestore.errors import InvalidArgument
@@ -11,6 +13,10 @@ from treestore.stores.operation import A, Command, M, Query, Service, Stream
 
 KEYSPACE = b"\x01"
 """First byte of every key of this service in the tree."""
+
+BATCH_STEP = 4096
+"""Pairs of a batch that are put in order and stored together: sorting more of them in one call
+would stop the other threads for longer than two milliseconds."""
 
 KEY_SIZE_BYTES_MAX = 1000
 """Longest key a caller may use; the engine's own limit leaves room for the keyspace."""
@@ -132,16 +138,32 @@ def batch(
     Deletes are applied after the puts; a key named twice takes its last put.
     """
     try:
-        pairs = [(_key(key), _value(value)) for key, value in puts]
+        pairs = iter(puts)
         keys = [_key(key) for key in deletes]
+        while step := list(islice(pairs, BATCH_STEP)):
+            txn.put_sorted(_in_order(step))
     except (TypeError, ValueError):
         raise InvalidArgument(
             "puts is a list of (key, value) pairs, and deletes a list of keys."
         ) from None
-    for key, value in pairs:
-        txn.put(key, value)
     for key in keys:
         txn.delete(key)
+
+
+def _in_order(puts: Sequence[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
+    """Checked pairs for the tree, ascending; of a key named twice the last."""
+    keys = [key for key, _ in puts]
+    values = [value for _, value in puts]
+    plain = set(map(type, keys)) == {bytes}
+    if plain and b"" not in keys and max(map(len, keys)) <= KEY_SIZE_BYTES_MAX:
+        keys = [KEYSPACE + key for key in keys]
+    else:
+        keys = [_key(key) for key in keys]
+    if set(map(type, values)) != {bytes}:
+        values = [_value(value) for value in values]
+    if all(map(lt, keys, islice(keys, 1, None))):
+        return zip(keys, values, strict=True)
+    return sorted(dict(zip(keys, values, strict=True)).items())
 
 
 class KV(Service[M, A]):

@@ -80,7 +80,7 @@ def run_treestore(
         module: what to run it with, and its first arguments.
     """
     command = [sys.executable, "-m", *module, "serve", "--data", str(directory), "--port", "0"]
-    command += ["--http-port", "0", "--json", *options]
+    command += ["--http-port", "0", "--metrics-port", "0", "--json", *options]
     with (log or directory.with_suffix(".log")).open("wb") as errors:
         process = subprocess.Popen(
             command,

@@ -8,7 +8,9 @@ float64 in seconds, begins by `time.perf_counter`.
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 from array import array
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -18,8 +20,9 @@ from typing import Any
 import trio
 
 STEPS, TURNS = "steps", "turns"
-COLUMNS = {STEPS: 3, TURNS: 2}
-"""Numbers for each entry: begin, duration, and for a step the processor time of its thread."""
+COLUMNS = {STEPS: 4, TURNS: 2}
+"""Numbers for each entry: begin, duration, and for a step the processor time of its thread and how
+long that thread was ready to run and had no processor (Linux; elsewhere 0)."""
 
 LONG_S = 0.005
 
@@ -34,9 +37,24 @@ class LoopWatch(trio.abc.Instrument):
         """Begin, duration, processor time and task of the steps that took too long."""
         self._step_at = self._turn_at = perf_counter()
         self._busy_at = thread_time()
+        self._scheduler: int | None = None
+        self._queued_at = 0.0
+
+    def before_run(self) -> None:
+        """The loop's thread is known now."""
+        path = f"/proc/self/task/{threading.get_native_id()}/schedstat"
+        if os.path.exists(path):
+            self._scheduler = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _queued_s(self) -> float:
+        """How long the loop's thread waited for a processor so far."""
+        if self._scheduler is None:
+            return 0.0
+        return int(os.pread(self._scheduler, 100, 0).split()[1]) / 1e9
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """A task begins to run."""
+        self._queued_at = self._queued_s()
         self._busy_at = thread_time()
         self._step_at = perf_counter()
 
@@ -45,7 +63,7 @@ class LoopWatch(trio.abc.Instrument):
         begin = self._step_at
         duration = perf_counter() - begin
         busy = thread_time() - self._busy_at
-        self.steps.extend((begin, duration, busy))
+        self.steps.extend((begin, duration, busy, self._queued_s() - self._queued_at))
         if duration > LONG_S:
             self.long.append((begin, duration, busy, task.name))
 

@@ -26,7 +26,7 @@ between nodes; up to 200 nodes or 256 KiB is a good size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final
 
 import attrs
@@ -58,7 +58,7 @@ class Heading(msgspec.Struct, kw_only=True):
 class Chunked:
     """A structure as it arrived over the wire."""
 
-    blobs: list[bytes]
+    blobs: Sequence[bytes | memoryview]
 
 
 def opened(structure: Any) -> tuple[Heading, Iterator[Entry]]:
@@ -170,7 +170,7 @@ def _flat_entries(nodes: list[Any]) -> Iterator[Entry]:
         yield 0, node
 
 
-def _opened_blobs(blobs: list[bytes]) -> tuple[Heading, Iterator[Entry]]:
+def _opened_blobs(blobs: Sequence[bytes | memoryview]) -> tuple[Heading, Iterator[Entry]]:
     if not blobs:
         raise InvalidArgument("A structure on the wire has at least its first blob.")
     try:
@@ -184,7 +184,7 @@ def _opened_blobs(blobs: list[bytes]) -> tuple[Heading, Iterator[Entry]]:
     return heading, _blob_entries(blobs, heading.flat)
 
 
-def _blob_entries(blobs: list[bytes], flat: bool) -> Iterator[Entry]:
+def _blob_entries(blobs: Sequence[bytes | memoryview], flat: bool) -> Iterator[Entry]:
     decoder = msgspec.msgpack.Decoder(list[Any])
     deepest = 0
     number = 0
@@ -207,7 +207,7 @@ def _blob_entries(blobs: list[bytes], flat: bool) -> Iterator[Entry]:
             yield depth, node
 
 
-def to_blobs(structure: Any) -> list[bytes]:
+def to_blobs(structure: Any) -> Sequence[bytes | memoryview]:
     """A structure for the wire: see the module's description.
 
     Raises:
@@ -259,6 +259,7 @@ def too_deep() -> InvalidArgument:
 
 
 Structure = Annotated[
-    dict[str, Any] | list[Any] | Chunked, Wire(type=list[bytes], encode=to_blobs, decode=Chunked)
+    dict[str, Any] | list[Any] | Chunked,
+    Wire(type=list[memoryview], encode=to_blobs, decode=Chunked),
 ]
 """A document's tree, as the caller has it; on the wire the blobs described above."""

@@ -12,7 +12,7 @@ import msgspec
 from treestore.errors import InvalidArgument
 from treestore.model.documents import Document
 from treestore.stores.access import Write
-from treestore.stores.documents.build import Builder, Item, Top
+from treestore.stores.documents.build import Builder, Item, Top, let_go
 from treestore.stores.documents.forest import link
 from treestore.stores.documents.layout import (
     AFTER,
@@ -120,10 +120,14 @@ class _PreparedDocument:
             effective_to=entry.effective_to,
             **self.fields,
         )
-        txn.put_sorted(iter(self.items))
+        txn.put_sorted(self.items)
         txn.put(place.document, encode(document))
         txn.put(place.source, self.source)
         return document
+
+    def let_go(self) -> None:
+        """Free the entries bit by bit; it cannot be stored any more."""
+        let_go(self.items)
 
     def _record_version(self, txn: Write) -> VersionEntry:
         """List the version with its policy, as the one recorded last."""
@@ -161,9 +165,7 @@ def _prepare(place: Place, heading: Heading, entries: Iterator[Entry]) -> _Prepa
         forest.next_number,
     )
     root_ids = tuple(forest.ids[root] for root in forest.roots)
-    return _PreparedDocument(
-        place, list(builder.items()), _encoded(source), root_ids, len(forest.ids)
-    )
+    return _PreparedDocument(place, builder.items(), _encoded(source), root_ids, len(forest.ids))
 
 
 def _encoded(source: DocumentSource) -> bytes:
