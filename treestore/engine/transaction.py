@@ -116,7 +116,7 @@ class ReadTransaction:
             index = ref.index
         ref.hot = True
         cell = index.get(key)
-        return cell if cell is None or cell.__class__ is bytes else self.value(cell)
+        return cell if cell is None or isinstance(cell, bytes) else self.value(cell)
 
     def _get_changed(self, leaf: Node, key: bytes) -> bytes | None:
         """`get` in a leaf that was not settled when it was looked at."""

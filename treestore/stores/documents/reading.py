@@ -6,7 +6,6 @@ import base64
 import binascii
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from treestore.errors import InvalidArgument, NotFound
 from treestore.model.documents import Document, Node
