@@ -14,7 +14,7 @@ referred to weakly. And one that is put into its own metadata is never freed.
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_type_hints
 
 import attrs
 import msgspec
@@ -32,14 +32,16 @@ def attrs_struct(described: type[T]) -> type[T]:
     """Class decorator for a frozen, keyword-only attrs class that has fields and nothing else."""
     source: Any = described
     fields: list[tuple[Any, ...]] = []
-    for field in attrs.fields(attrs.resolve_types(source)):
+    types = get_type_hints(source)
+    for field in attrs.fields(source):
         default: Any = field.default
+        type_ = types[field.name]
         if default is attrs.NOTHING:
-            fields.append((field.name, field.type))
+            fields.append((field.name, type_))
         elif isinstance(default, _FACTORY):
-            fields.append((field.name, field.type, msgspec.field(default_factory=default.factory)))
+            fields.append((field.name, type_, msgspec.field(default_factory=default.factory)))
         else:
-            fields.append((field.name, field.type, default))
+            fields.append((field.name, type_, default))
     namespace = {
         "__doc__": source.__doc__,
         "__qualname__": source.__qualname__,

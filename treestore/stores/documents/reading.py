@@ -345,9 +345,9 @@ def _down_to(levels: int, keys: list[bytes], base: int, cursor: Cursor) -> list[
                     break
                 at = bisect_left(keys, after, at)
                 continue
-            # Where the last ordinal has 5 bytes, a key as long may be of one more level.
-            if end - above < 2 * ORDINAL_SIZE_MIN:
-                size, parent = len(key), key[:above]
+            # What follows under this parent and is as long is of this level: two ordinals that
+            # are together as long as one of 5 bytes sort before it.
+            size, parent = len(key), key[:above]
         wanted.append(at)
         at += 1
     return wanted
