@@ -30,6 +30,11 @@ LONG_SIZE_BYTES = 32 << 10
 _encode = msgspec.msgpack.Encoder().encode
 
 
+def _encoded(result: Any) -> bytes | memoryview:
+    """A query's result as msgpack. A stored record is that already: it is not copied."""
+    return memoryview(result) if result.__class__ is msgspec.Raw else _encode(result)
+
+
 class HostPart:
     """Implements `actors.host.Host` for `Database`."""
 
@@ -47,7 +52,7 @@ class HostPart:
         operation: Operation,
         parameters: msgspec.Struct,
         snapshot: HostSnapshot | None = None,
-    ) -> bytes | None:
+    ) -> bytes | memoryview | None:
         """See `Host.query_now`."""
         database = self._database
         reader = self._inline
@@ -62,7 +67,7 @@ class HostPart:
             database.engine.durable.root if snapshot is None else _pinned(snapshot).usable_root()
         )
         try:
-            return _encode(operation.function(txn, **operation.arguments(parameters)))
+            return _encoded(operation.function(txn, **operation.arguments(parameters)))
         except OverBudget:
             return None
 
@@ -71,13 +76,13 @@ class HostPart:
         operation: Operation,
         parameters: msgspec.Struct,
         snapshot: HostSnapshot | None = None,
-    ) -> bytes:
+    ) -> bytes | memoryview:
         """See `Host.query`."""
         arguments = operation.arguments(parameters)
-        result: bytes = await in_thread(
+        result: bytes | memoryview = await in_thread(
             self._database,
             None if snapshot is None else _pinned(snapshot),
-            lambda txn: _encode(operation.function(txn, **arguments)),
+            lambda txn: _encoded(operation.function(txn, **arguments)),
             raw=True,
         )
         return result

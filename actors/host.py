@@ -57,7 +57,7 @@ class Host(Protocol):
         operation: Operation,
         parameters: msgspec.Struct,
         snapshot: HostSnapshot | None = None,
-    ) -> bytes | None:
+    ) -> bytes | memoryview | None:
         """Answer a query at once on the newest durable state (or ``snapshot``).
 
         Returns None where it needs more than the small budget of work that may be done on the
@@ -70,7 +70,7 @@ class Host(Protocol):
         operation: Operation,
         parameters: msgspec.Struct,
         snapshot: HostSnapshot | None = None,
-    ) -> bytes:
+    ) -> bytes | memoryview:
         """Answer a query in a worker thread, on a snapshot pinned meanwhile."""
         ...
 

@@ -390,7 +390,7 @@ class Session:
                 self._run_task, task, partial(self._stream, task, operation, parameters, snapshot)
             )
             return
-        work: Callable[[], Awaitable[bytes]]
+        work: Callable[[], Awaitable[bytes | memoryview]]
         if kind == "query":
             work = partial(self._query, operation, parameters, snapshot)
         elif kind == "prepared":
@@ -504,9 +504,11 @@ class Session:
             text = "The client cancelled the command before it was begun; nothing was changed."
             self._done_with_error(entry, DeadlineExceeded(text))
 
-    async def _run_task(self, task: Task, work: Callable[[], Awaitable[bytes | None]]) -> None:
+    async def _run_task(
+        self, task: Task, work: Callable[[], Awaitable[bytes | memoryview | None]]
+    ) -> None:
         """Await ``work`` and send its answer; raises only `trio.Cancelled` of the session."""
-        result: bytes | None = None
+        result: bytes | memoryview | None = None
         error: Exception | None = None
         try:
             with task.scope:
@@ -530,7 +532,7 @@ class Session:
 
     async def _query(
         self, operation: Any, parameters: msgspec.Struct, snapshot: HostSnapshot | None
-    ) -> bytes:
+    ) -> bytes | memoryview:
         # Many may be in flight, each with a long answer: none is read before it can be sent.
         await self._duplex.wait_below(self._settings.output_pause_size_bytes)
         return await self._host.query(operation, parameters, snapshot)

@@ -40,7 +40,7 @@ class Answers:
         self._counters = counters
         self._session = session
 
-    def answer(self, request: int, result: bytes) -> None:
+    def answer(self, request: int, result: bytes | memoryview) -> None:
         """Queue the result of a request. Never raises for what ``result`` is."""
         if len(result) >= LARGE_SIZE_BYTES:
             waiting = self._duplex.waiting_bytes + len(result)

@@ -274,7 +274,7 @@ class _Connection(Generic[R]):
         self._fragmented += 1
         return Fragments(self._fragmented, payload, self.peer_limits.frame_size_bytes_max)
 
-    def send_response(self, request: int, result: bytes) -> bytes | Fragments:
+    def send_response(self, request: int, result: bytes | memoryview) -> bytes | Fragments:
         """What ``send(Response(request, Raw(result)))`` gives, for a server's every answer.
 
         Put together by hand, so that a long result is copied once and a short one costs no

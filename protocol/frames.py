@@ -15,7 +15,10 @@ from __future__ import annotations
 
 import struct
 
-from protocol.limits import HEADER_SIZE_BYTES
+from protocol.limits import HEADER_SIZE_BYTES, KIB
+
+VIEWED_SIZE_BYTES = 64 * KIB
+"""A frame from this size on is handed on as a view of the chunk that it came in, not as a copy."""
 
 _UNKNOWN = 0
 _length_at = struct.Struct(">I").unpack_from
@@ -49,7 +52,8 @@ class FrameDecoder:
         """Take a chunk; returns the frames that it completed, without their lengths.
 
         A frame that came in pieces is a view of the buffer in which it was gathered, which is
-        not used again; a copy of 300 KB takes longer than the reads that brought it.
+        not used again, and a long one is a view of the chunk; a copy of 300 KB takes longer than
+        the reads that brought it.
 
         After a frame of illegal length ``fault`` says what was wrong, the frames before it are
         still returned, and everything after it is ignored.
@@ -69,7 +73,8 @@ class FrameDecoder:
             if end > size:
                 self._size_bytes = HEADER_SIZE_BYTES + length
                 break
-            frames.append(data[start:end])
+            whole = data if length < VIEWED_SIZE_BYTES else memoryview(data)
+            frames.append(whole[start:end])
             position = end
         if position < size and self.fault is None:
             self._gathered += memoryview(data)[position:]

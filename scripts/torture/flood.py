@@ -98,7 +98,9 @@ async def half_messages(address: tuple[str, int], random: Random) -> None:
     async with await _greeted(address) as stream:
         for number in range(1, 17):
             for _ in range(8):
-                await stream.send_all(framed(encode(Part(number, False, bytes(1_000_000)))))
+                await stream.send_all(
+                    framed(encode(Part(number, False, memoryview(bytes(1_000_000)))))
+                )
         await trio.sleep(random.uniform(0.5, 2))
 
 

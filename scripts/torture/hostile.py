@@ -123,7 +123,10 @@ def message(random: Random, number: int, *, rude: bool) -> bytes:
     if dice == 16:
         inner = request(random, number)
         cut = random.randrange(1, len(inner))
-        parts = [Part(number, False, inner[:cut]), Part(number, True, inner[cut:])]
+        parts = [
+            Part(number, False, memoryview(inner[:cut])),
+            Part(number, True, memoryview(inner[cut:])),
+        ]
         return b"".join(framed(encode(part)) for part in parts)[4:]
     if dice == 17:
         return b"\x91" * random.choice(NESTING) + b"\x01"

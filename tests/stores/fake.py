@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,6 +14,9 @@ import msgspec
 T = TypeVar("T")
 
 KEY_SIZE_BYTES_MAX = 1020
+
+BATCH = 5
+"""Entries that a cursor gives at a time: few, so that skipping often leads beyond them."""
 
 
 @cache
@@ -48,6 +52,10 @@ class FakeCursor:
         self._at += 1
         self._txn.visited += 1
         return key, FakeCell(self._txn.data[key])
+
+    def batch(self) -> tuple[list[bytes], list[Any]]:
+        pairs = list(islice(self, BATCH))
+        return [key for key, _ in pairs], [cell for _, cell in pairs]
 
     def seek(self, key: bytes) -> None:
         self._at = bisect_left(self._txn.keys, key, self._at)

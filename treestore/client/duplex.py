@@ -27,7 +27,7 @@ RECEIVE_SIZE_BYTES = 64 * 1024
 """One read. Larger reads keep more alive while the messages cut from them are worked on."""
 
 RECEIVE_SIZE_BYTES_MAX = 1024 * 1024
-"""One read in the middle of a long frame."""
+"""One read in the middle of a long frame, or after one."""
 
 
 class Duplex:
@@ -54,6 +54,8 @@ class Duplex:
         self._closed = False
         self._parked: trio.lowlevel.Task | None = None
         self._drained = trio.lowlevel.ParkingLot()
+        self._receive_size_bytes = RECEIVE_SIZE_BYTES
+        self._last_size_bytes = 0
         # After a read that filled less than its buffer the socket is empty: wait, do not try.
         self._readable = True
 
@@ -65,20 +67,27 @@ class Duplex:
     # --- in --------------------------------------------------------------------------------
 
     async def receive(self, expected_size_bytes: int = 0) -> bytes:
-        """The next bytes; empty at the end. A checkpoint; cancelling it loses nothing.
+        """The next bytes; empty at the end. Cancelling it loses nothing.
+
+        A checkpoint, except in the middle of a frame whose bytes are here already: the rest of an
+        answer is not worth a turn of the event loop.
 
         Args:
-            expected_size_bytes: how much is known to be on its way.
+            expected_size_bytes: how much is known to be on its way, the rest of a frame.
         """
-        size = RECEIVE_SIZE_BYTES
-        if expected_size_bytes > size:
-            size = min(expected_size_bytes, RECEIVE_SIZE_BYTES_MAX)
+        size = self._receive_size_bytes
+        if expected_size_bytes >= RECEIVE_SIZE_BYTES:
+            # After a long frame another one may come: to be read at once, not put together.
+            whole = self._last_size_bytes + expected_size_bytes + RECEIVE_SIZE_BYTES
+            self._receive_size_bytes = min(max(size, whole), RECEIVE_SIZE_BYTES_MAX)
+            # One more than what is to come: a read that brings less has emptied the socket.
+            size = min(expected_size_bytes + 1, RECEIVE_SIZE_BYTES_MAX)
         fd = self._fd
         if fd is None:
             data = bytes(await self.stream.receive_some(size))
             self.received_bytes += len(data)
             return data
-        if self._readable:
+        if self._readable and not expected_size_bytes:
             await trio.lowlevel.checkpoint()
         while True:
             if self._closed:
@@ -87,6 +96,9 @@ class Duplex:
                 if self._readable:
                     data = os.read(fd, size)
                     self._readable = len(data) == size
+                    self._last_size_bytes = len(data)
+                    if len(data) < RECEIVE_SIZE_BYTES and not expected_size_bytes:
+                        self._receive_size_bytes = RECEIVE_SIZE_BYTES
                     self.received_bytes += len(data)
                     return data
             except BlockingIOError:

@@ -3,8 +3,9 @@
 One budget in bytes over all leaves, branches and large values that have a page. The order is
 CLOCK (first in, first out, with a second chance for what was used since): a hit costs one store of
 a flag and no lock. Dirty nodes are not counted here; a checkpoint makes them clean and admits
-them. Entries are `Ref` and `Large` objects themselves: dropping one sets its ``node`` to None,
-which no reader minds, since a reader holds the node, not the reference, while it uses it.
+them. Entries are `Ref` and `Large` objects themselves: dropping one sets its ``node`` to None, and
+with a leaf its index, which no reader minds, since a reader holds the node, not the reference,
+while it uses it.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class NodeCache:
                 entry.hot = False
                 queue.append((entry, size))
             else:
-                entry.node = None
+                entry.drop()
                 self.used_bytes -= size
                 self.evictions += 1
 

@@ -116,6 +116,13 @@ class Node:
         self.delta = None
         self.base = None
 
+    def indexed(self) -> dict[bytes, bytes | Large]:
+        """The index of a settled leaf that can change no more, made where it is missing."""
+        index = self.index
+        if index is None:
+            index = self.index = dict(zip(self.keys, self.values, strict=True))
+        return index
+
     def copy(self, stamp: int) -> Node:
         """A private copy for ``stamp``; children and values are shared."""
         if self.children is None:
@@ -142,19 +149,36 @@ DELTA_MAX: Final = 16
 class Ref:
     """A reference to a node: in memory, on its page, or both."""
 
-    __slots__ = ("checksum", "hot", "node", "page")
+    __slots__ = ("checksum", "hot", "index", "node", "page")
 
     node: Node | None
     page: int
     checksum: int
     hot: bool
     """Used since the cache last looked at it."""
+    index: dict[bytes, bytes | Large] | None
+    """The leaf's own, once a point read needed it: the next one need not touch the leaf."""
 
     def __init__(self, node: Node | None, page: int = 0, checksum: int = 0) -> None:
         self.node = node
         self.page = page
         self.checksum = checksum
         self.hot = True
+        self.index = None
+
+    def index_of(self, leaf: Node) -> dict[bytes, bytes | Large] | None:
+        """The index of ``leaf``, which this refers to; None while it is not settled."""
+        if leaf.delta is not None:
+            return None
+        index = leaf.indexed()
+        if self.node is leaf:  # The cache may have dropped it just now.
+            self.index = index
+        return index
+
+    def drop(self) -> None:
+        """Let go of the node; it is on its page."""
+        self.node = None
+        self.index = None
 
 
 class Large:
@@ -186,6 +210,10 @@ class Large:
         self.extents = extents
         self.page = extents[0][0] if extents else 0
         self.hot = True
+
+    def drop(self) -> None:
+        """Let go of the data; they are on their pages."""
+        self.node = None
 
     def to_list(self) -> list[int]:
         """What the leaf stores of it."""

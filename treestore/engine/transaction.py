@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from treestore.engine import tree
-from treestore.engine.node import Large, Ref, Shape
+from treestore.engine.node import Large, Node, Ref, Shape
 from treestore.engine.pagefile import PageFile
 from treestore.engine.working import BULK_ITEMS, WorkingTree, ascending
 from treestore.errors import InvalidArgument, ResourceExhausted
@@ -104,24 +104,28 @@ class ReadTransaction:
             raise OverBudget
         # `tree.get` written out: on this path a call more is a tenth of the time.
         ref = self.root
-        node = ref.node or self._load(ref)
-        children = node.children
-        while children is not None:
-            ref = children[bisect_right(node.keys, key)]
+        index = ref.index
+        while index is None:
             node = ref.node or self._load(ref)
             children = node.children
+            if children is None:
+                index = ref.index_of(node)
+                if index is None:
+                    return self._get_changed(node, key)
+                break
+            ref = children[bisect_right(node.keys, key)]
+            index = ref.index
         ref.hot = True
-        delta = node.delta
-        if delta is not None:
-            cell = delta.get(key)
-            if cell is not None:
-                return cell if isinstance(cell, bytes) else self.value(cell)
-            node = node.base or node
-        index = node.index
-        if index is None:
-            index = node.index = dict(zip(node.keys, node.values, strict=True))
         cell = index.get(key)
         return cell if cell is None or isinstance(cell, bytes) else self.value(cell)
+
+    def _get_changed(self, leaf: Node, key: bytes) -> bytes | None:
+        """`get` in a leaf that was not settled when it was looked at."""
+        delta = leaf.delta
+        cell = None if delta is None else delta.get(key)
+        if cell is None:
+            cell = (leaf.base or leaf).indexed().get(key)
+        return None if cell is None else self.value(cell)
 
     def value(self, cell: Any) -> bytes:
         """The bytes of a cell that a cursor gave."""

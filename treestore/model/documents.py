@@ -4,6 +4,8 @@ The classes are also the record format: a stored record is the msgpack map of th
 in the order declared here, and the same bytes go over the wire. (A store writes records from
 dicts: given a slotted attrs object, msgspec orders the fields as it likes.) A field may be added
 with a default, before ``text``; none may be renamed.
+
+A `Node` is decoded by the hundred, so it is a struct underneath (`treestore.model.attrs_struct`).
 """
 
 from __future__ import annotations
@@ -14,9 +16,12 @@ from typing import Any
 import attrs
 from msgspec import UNSET, UnsetType
 
+from treestore.model.attrs_struct import attrs_struct
+
 __all__ = ["UNSET", "Document", "Node", "UnsetType"]
 
 
+@attrs_struct
 @attrs.frozen(kw_only=True)
 class Node:
     """One node of a document tree: a chapter, a section, a paragraph.

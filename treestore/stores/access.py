@@ -24,6 +24,14 @@ class Cursor(Protocol):
 
     def __next__(self) -> tuple[bytes, Any]: ...
 
+    def batch(self) -> tuple[list[bytes], list[Any]]:
+        """The next entries, as lists of keys and cells, up to the end of a leaf; empty at the end.
+
+        They may be the tree's own lists: not to be changed. The fast way where most entries are
+        wanted.
+        """
+        ...
+
     def seek(self, key: bytes) -> None:
         """Go on from the first key at or after ``key`` (only forwards)."""
         ...

@@ -16,17 +16,17 @@ from treestore.stores.access import Read
 from treestore.stores.documents.layout import (
     AFTER,
     HEAD,
-    HEADER_SIZE,
     TEXT,
     TEXT_INLINE_BYTES_MAX,
     Place,
     bare,
     decode_any,
     decode_node,
+    is_well_formed,
+    is_whole,
     level_ends,
     packed_node_id,
     source_of,
-    unpack_header,
 )
 from treestore.stores.documents.pages import page_item
 from treestore.stores.documents.policies import decode_document, find_entry, read_entries
@@ -161,13 +161,14 @@ class _Check:
                 continue
             if awaited is not None:
                 self._say(f"the text at path {awaited.hex()} is missing")
-            head_end, text_end = unpack_header(record)
-            awaited = path if head_end == text_end else None
-            if kind != HEAD or not HEADER_SIZE < head_end <= text_end < len(record):
+            awaited = None
+            if kind != HEAD or not is_well_formed(record):
                 self._say(f"the record at path {path.hex()} is malformed")
                 continue
-            if awaited is None:
-                decode_node(record[HEADER_SIZE:text_end])
+            if is_whole(record):
+                decode_node(record)
+            else:
+                awaited = path
             self._check_node(path, record, positions)
         if awaited is not None:
             self._say(f"the text at path {awaited.hex()} is missing")

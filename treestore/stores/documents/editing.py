@@ -27,16 +27,15 @@ from treestore.stores.documents.forest import Forest, link
 from treestore.stores.documents.layout import (
     HEAD,
     TEXT,
-    bare,
-    decode_any,
     encode,
+    fields_of,
+    head_end_of,
     level_ends,
     make_record,
     packed_node_id,
     parent_path,
     shown,
     source_of,
-    unpack_header,
 )
 from treestore.stores.documents.pages import page_item
 from treestore.stores.documents.policies import place_to_edit
@@ -230,12 +229,11 @@ def _rewrite(
 ) -> None:
     txn, place = editor.txn, editor.place
     record = editor.record(path)
-    head_end, text_end = unpack_header(record)
     key = place.nodes + path
-    packed_text = record[head_end:text_end] or txn.get(key + TEXT) or b""
+    packed_text = record[head_end_of(record) :] or txn.get(key + TEXT) or b""
     if "text" in changes:
         packed_text = encode(changes["text"])
-    node = decode_any(bare(record))
+    node = fields_of(record)
     before = page_item(place, path, node["page_start"], node["page_end"])
     node.update(changes)
     node["text"] = ""

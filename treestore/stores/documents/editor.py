@@ -18,9 +18,7 @@ from treestore.stores.access import Write
 from treestore.stores.documents.layout import (
     AFTER,
     DEPTH_MAX,
-    EMPTY_TEXT,
     HEAD,
-    HEADER_SIZE,
     PATH_SIZE_BYTES_MAX,
     TEXT,
     Place,
@@ -33,7 +31,6 @@ from treestore.stores.documents.layout import (
     packed_node_id,
     source_of,
     spread,
-    unpack_header,
     with_fields,
     with_source,
 )
@@ -246,8 +243,7 @@ class Editor:
             del counts[level + 1 :]
             section = prefix + ".".join(map(str, counts))
             record = value(cell)
-            head_end, _ = unpack_header(record)
-            if _decode_section(record[HEADER_SIZE:head_end] + EMPTY_TEXT).section_path == section:
+            if _decode_section(bare(record)).section_path == section:
                 continue
             source = source_of(record)
             if not section_given(self.shapes.plans[source[0]], source):

@@ -18,16 +18,21 @@ first byte 0x02 and largest 0xEF, none the prefix of another. Hence:
 * ``path FF`` is where that run has ended;
 * the ancestors are the path's prefixes.
 
-A node's record::
+A node's record is what goes over the wire: the msgpack map of the `Node`, its text last. The map
+has one more key in front, ``_``, which is the store's own and which decoders skip::
 
-    0   4   head_end, u32 little-endian
-    4   4   text_end, u32 little-endian
-    8       head: the msgpack map of the `Node` up to and including the key "text"
-    head_end  text as msgpack; nothing where it has its own key (then text_end = head_end)
-    text_end  source: how the node was written in what was stored (shapes.py), msgpack
+    0         DE 00 n        a map of n entries (always in three bytes, so that what follows has
+                             its place however many fields a `Node` has)
+    3         A1 5F          the key "_": an array of
+    5         9m
+    6         CE, u32          head_end, big-endian, and
+    11                         source: how the node was written in what was stored (shapes.py)
+              …              the fields of the `Node` up to and including the key "text"
+    head_end                 text as msgpack; nothing where it has its own key
 
-So a node is ``record[8:text_end]`` and a node without its text ``record[8:head_end] + A0``: reads
-slice and join bytes, nothing is decoded.
+So a record is a node; a record that ends at head_end, and the text under the next key, are one
+together; and ``record[:head_end] + A0`` is a node without its text. The values of a run of keys,
+joined as they are, are the nodes of a subtree: nothing is decoded, nor even cut.
 """
 
 from __future__ import annotations
@@ -67,11 +72,13 @@ TEXT = b"\x01"
 FIRST_CHILD = b"\x02"
 AFTER = b"\xff"
 EMPTY_TEXT = b"\xa0"
-HEADER_SIZE: Final = 8
 
-_HEADER = struct.Struct("<II")
-unpack_header = _HEADER.unpack_from
-pack_header = _HEADER.pack
+_OPENING: Final = b"\xde\x00"
+_OWN_KEY: Final = b"\xa1_"
+_OWN_AT: Final = 5
+_HEAD_END_AT: Final = 7
+_SOURCE_AT: Final = 11
+_u32_at = struct.Struct(">I").unpack_from
 
 encode = msgspec.msgpack.Encoder().encode
 decode_node = msgspec.msgpack.Decoder(Node).decode
@@ -213,40 +220,97 @@ def spread(ordinals: list[int], index: int, count: int) -> tuple[int, int, list[
 # --- records ---------------------------------------------------------------------------------
 
 
+class _Own(msgspec.Struct):
+    """What the store keeps in a record for itself."""
+
+    own: list[Any] = msgspec.field(name="_")
+
+
+_decode_own = msgspec.msgpack.Decoder(_Own).decode
+
+
 def make_record(head: bytes, text: bytes, source: bytes) -> tuple[bytes, bytes | None]:
-    """A record, and the text where it needs its own key. ``text`` is msgpack."""
-    head_end = HEADER_SIZE + len(head)
+    """A record, and the text where it needs its own key.
+
+    Args:
+        head: msgpack map of a node (of up to 15 fields) up to and including the key "text".
+        text: msgpack string.
+        source: msgpack array.
+    """
+    record = _make_head(head, source)
     if len(text) > TEXT_INLINE_BYTES_MAX:
-        return pack_header(head_end, head_end) + head + source, text
-    return pack_header(head_end, head_end + len(text)) + head + text + source, None
+        return record, text
+    return record + text, None
+
+
+def _make_head(head: bytes, source: bytes) -> bytes:
+    fields, items = head[0] - 0x80, source[0] - 0x90
+    assert 0 < fields < 16
+    assert 0 < items < 15
+    return b"".join(
+        (
+            _OPENING,
+            (fields + 1).to_bytes(1, "big"),
+            _OWN_KEY,
+            (0x91 + items).to_bytes(1, "big"),
+            b"\xce",
+            (_SOURCE_AT + len(source) + len(head) - 2).to_bytes(4, "big"),
+            memoryview(source)[1:],
+            memoryview(head)[1:],
+        )
+    )
+
+
+def head_end_of(record: bytes) -> int:
+    """Where the text begins; the end of the record where the text has its own key."""
+    end: int = _u32_at(record, _HEAD_END_AT)[0]
+    return end
+
+
+def is_whole(record: bytes) -> bool:
+    """Whether the text is in the record."""
+    return head_end_of(record) != len(record)
+
+
+def is_well_formed(record: bytes) -> bool:
+    """Whether it begins as a record does and says of itself what can be."""
+    return (
+        len(record) > _SOURCE_AT
+        and record.startswith(_OPENING)
+        and record[3:_OWN_AT] == _OWN_KEY
+        and record[_OWN_AT + 1] == 0xCE
+        and _SOURCE_AT < head_end_of(record) <= len(record)
+    )
 
 
 def bare(record: bytes) -> bytes:
     """The node of a record without its text, as msgpack."""
-    head_end, _ = unpack_header(record)
-    return record[HEADER_SIZE:head_end] + EMPTY_TEXT
+    return record[: head_end_of(record)] + EMPTY_TEXT
+
+
+def fields_of(record: bytes) -> dict[str, Any]:
+    """The fields of a record's node, in order, with an empty text."""
+    fields: dict[str, Any] = decode_any(bare(record))
+    del fields["_"]
+    return fields
 
 
 def source_of(record: bytes) -> list[Any]:
     """How the node was written: shape number, then overrides and position where needed."""
-    _, text_end = unpack_header(record)
-    source: list[Any] = decode_any(record[text_end:])
-    return source
+    return _decode_own(bare(record)).own[1:]
 
 
 def with_fields(record: bytes, **fields: Any) -> bytes:
     """``record`` with other values of some fields (not the text)."""
-    head_end, _ = unpack_header(record)
-    node = decode_any(record[HEADER_SIZE:head_end] + EMPTY_TEXT)
-    node.update(fields)
-    head = encode(node)[:-1]
-    rest = record[head_end:]
-    moved = HEADER_SIZE + len(head) - head_end
-    _, text_end = unpack_header(record)
-    return pack_header(head_end + moved, text_end + moved) + head + rest
+    return _rewritten(record, fields, encode(source_of(record)))
 
 
 def with_source(record: bytes, source: bytes) -> bytes:
     """``record`` with another source."""
-    _, text_end = unpack_header(record)
-    return record[:text_end] + source
+    return _rewritten(record, {}, source)
+
+
+def _rewritten(record: bytes, changes: dict[str, Any], source: bytes) -> bytes:
+    node = fields_of(record)
+    node.update(changes)
+    return _make_head(encode(node)[:-1], source) + record[head_end_of(record) :]

@@ -1,29 +1,28 @@
-"""Reads of documents and nodes. They slice and join stored bytes and decode nothing."""
+"""Reads of documents and nodes. They join stored bytes and decode nothing."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 from treestore.errors import InvalidArgument, NotFound
 from treestore.model.documents import Document, Node
 from treestore.model.page import Page
-from treestore.stores.access import Read
+from treestore.stores.access import Cursor, Read
 from treestore.stores.documents.layout import (
     AFTER,
-    EMPTY_TEXT,
     FIRST_CHILD,
     HEAD,
-    HEADER_SIZE,
     ORDINAL_SIZE_MIN,
     TEXT,
     Place,
     bare,
+    is_whole,
     level_ends,
     packed_node_id,
     shown,
-    unpack_header,
 )
 from treestore.stores.documents.pages import parse_pages, paths_on_pages
 from treestore.stores.documents.policies import no_document, place_to_read
@@ -69,12 +68,11 @@ def whole(txn: Read, place: Place, path: bytes) -> bytes:
     key = place.nodes + path
     record = txn.get(key + HEAD)
     assert record is not None
-    head_end, text_end = unpack_header(record)
-    if head_end != text_end:
-        return record[HEADER_SIZE:text_end]
+    if is_whole(record):
+        return record
     text = txn.get(key + TEXT)
     assert text is not None
-    return record[HEADER_SIZE:head_end] + text
+    return record + text
 
 
 def _stored(txn: Read, place: Place, path: bytes, include_text: bool) -> bytes:
@@ -86,13 +84,14 @@ def _stored(txn: Read, place: Place, path: bytes, include_text: bool) -> bytes:
     return bare(record)
 
 
-def _loaded(txn: Read, nodes: list[bytes]) -> list[Node]:
-    """Nodes, each as msgpack, as a list for an answer.
+def _loaded(txn: Read, pieces: list[bytes], count: int) -> list[Node]:
+    """Nodes, given as msgpack in any number of pieces, as a list for an answer.
 
     All in one piece of msgpack: one object instead of one a node on the way to the wire, and one
     call of the decoder where nodes are wanted.
     """
-    return txn.load(list[Node], b"\xdd" + len(nodes).to_bytes(4, "big") + b"".join(nodes))
+    pieces.insert(0, b"\xdd" + count.to_bytes(4, "big"))
+    return txn.load(list[Node], b"".join(pieces))
 
 
 # --- documents -------------------------------------------------------------------------------
@@ -211,7 +210,7 @@ def get_nodes(
         raise no_nodes(txn, place, unknown)
     if not paths:
         check_document(txn, place)
-    return _loaded(txn, [_stored(txn, place, path, include_text) for path in paths])
+    return _loaded(txn, [_stored(txn, place, path, include_text) for path in paths], len(paths))
 
 
 def get_children(
@@ -266,31 +265,10 @@ def get_subtree(
     else:
         start = path_of(txn, place, node_id)
     if max_depth is None:
-        if include_text:
-            return _everything(txn, place, start)
-        return _outline(txn, place, start, None, False)
+        return _outline(txn, place, start, None, include_text)
     # In the forest the level below the (missing) start is the roots'.
     levels = max_depth + 1 if node_id is None else max_depth
     return _outline(txn, place, start, levels, include_text)
-
-
-def _everything(txn: Read, place: Place, start: bytes) -> list[Node]:
-    """All nodes from ``start`` on, with their texts: one scan."""
-    nodes: list[bytes] = []
-    add = nodes.append
-    head = b""
-    first = place.nodes + start
-    for keys, records in txn.batches(first, first + AFTER):
-        for key, record in zip(keys, records, strict=True):
-            if key[-1]:
-                add(head + record)
-                continue
-            head_end, text_end = unpack_header(record)
-            if head_end == text_end:
-                head = record[HEADER_SIZE:head_end]
-            else:
-                add(record[HEADER_SIZE:text_end])
-    return _loaded(txn, nodes)
 
 
 def _outline(
@@ -302,45 +280,77 @@ def _outline(
     *,
     skip_start: bool = False,
 ) -> list[Node]:
-    """Nodes down to ``levels`` below ``start``; what lies deeper, or is not asked, is skipped."""
-    nodes: list[bytes] = []
-    add, value = nodes.append, txn.value
+    """Nodes down to ``levels`` below ``start``; what lies deeper, or is not asked, is skipped.
+
+    Joins the tree's values as they are, a leaf at a time. Keys are looked at one by one only
+    where one is long enough to lie too deep.
+    """
+    pieces: list[bytes] = []
+    count = 0
     first = place.nodes + start
     base = len(first)
-    head = b""
-    # The last node whose children are not wanted, and the length of its key. Most nodes that are
-    # not its children are its siblings, known by that length and by what they begin with; to
-    # count their levels instead would take longer than all else that is done for them.
-    deepest, size, parent = b"", 1 << 30, b"\0"  # No key begins with 00.
+    # A key of at most this size has no more levels than are wanted.
+    size_max = _ANY_SIZE if levels is None else base + ORDINAL_SIZE_MIN * levels + 1
     cursor = txn.cursor(first + FIRST_CHILD if skip_start else first, first + AFTER)
-    for key, cell in cursor:
-        if len(key) > size and key.startswith(deepest):
-            cursor.seek(deepest + AFTER)
+    value = txn.value
+    while True:
+        keys, cells = cursor.batch()
+        if not keys:
+            return _loaded(txn, pieces, count)
+        if len(keys[-1]) > size_max or max(map(len, keys)) > size_max:
+            assert levels is not None
+            for at in _down_to(levels, keys, base, cursor):
+                is_head = not keys[at][-1]
+                count += is_head
+                if include_text:
+                    pieces.append(value(cells[at]))
+                elif is_head:
+                    pieces.append(bare(value(cells[at])))
             continue
-        if key[-1]:
-            if include_text:
-                add(head + (cell if cell.__class__ is bytes else value(cell)))
-            continue
-        record = cell if cell.__class__ is bytes else value(cell)
-        head_end, text_end = unpack_header(record)
-        if not include_text:
-            add(record[HEADER_SIZE:head_end] + EMPTY_TEXT)
-        elif head_end != text_end:
-            add(record[HEADER_SIZE:text_end])
+        kinds = [key[-1] for key in keys]
+        count += kinds.count(0)
+        if include_text:
+            pieces += [cell if cell.__class__ is bytes else value(cell) for cell in cells]
         else:
-            head = record[HEADER_SIZE:head_end]
-        if levels is None:
-            continue
-        if len(key) == size and key.startswith(parent):
-            deepest = key[:-1]
-        elif len(key) > base + ORDINAL_SIZE_MIN * levels:
-            ends = level_ends(key[:-1], base)
-            if len(ends) >= levels:
-                deepest, size = key[:-1], len(key)
-                above = ends[-2] if len(ends) > 1 else base
-                # Where the last ordinal has 5 bytes, a key as long may be of two more levels.
-                parent = key[:above] if size - 1 - above < 2 * ORDINAL_SIZE_MIN else b"\0"
-    return _loaded(txn, nodes)
+            heads = [cell for cell, kind in zip(cells, kinds, strict=True) if not kind]
+            pieces += [bare(value(cell)) for cell in heads]
+
+
+_ANY_SIZE = 1 << 30
+
+
+def _down_to(levels: int, keys: list[bytes], base: int, cursor: Cursor) -> list[int]:
+    """Which keys of a batch have no more than ``levels``; ``cursor`` skips what has."""
+    wanted: list[int] = []
+    size_max = base + ORDINAL_SIZE_MIN * levels + 1
+    # The size of the last longer key that is wanted, and what its siblings begin with: to count
+    # the levels of each would take longer than all else that is done for it.
+    size, parent = 0, b""
+    at, count = 0, len(keys)
+    while at < count:
+        key = keys[at]
+        if len(key) > size_max and not (len(key) == size and key.startswith(parent)):
+            above = end = base
+            last = len(key) - 1
+            for _ in range(levels):
+                if end == last:
+                    break
+                above = end
+                begin = key[end]
+                end += 2 if begin < 0x80 else 3 if begin < 0xE0 else 5  # as `level_ends`
+            if end < last:
+                after = key[:end] + AFTER
+                if after > keys[-1]:
+                    cursor.seek(after)
+                    break
+                at = bisect_left(keys, after, at)
+                continue
+            # What follows under this parent and is as long is of this level: two ordinals that
+            # are together as long as one of 5 bytes sort before it.
+            size, parent = len(key), key[:above]
+        wanted.append(at)
+        at += 1
+    return wanted
 
 
 def get_ancestor_path(
@@ -359,7 +369,7 @@ def get_ancestor_path(
     place = place_to_read(txn, policy_id, version_id)
     path = path_of(txn, place, node_id)
     nodes = [_stored(txn, place, path[:end], include_text) for end in level_ends(path)]
-    return _loaded(txn, nodes)
+    return _loaded(txn, nodes, len(nodes))
 
 
 def get_nodes_by_page(
@@ -387,4 +397,4 @@ def get_nodes_by_page(
     paths = paths_on_pages(txn, place, ranges)
     if not paths:
         check_document(txn, place)
-    return _loaded(txn, [_stored(txn, place, path, include_text) for path in paths])
+    return _loaded(txn, [_stored(txn, place, path, include_text) for path in paths], len(paths))

@@ -11,15 +11,14 @@ from treestore.stores.access import Read
 from treestore.stores.documents.layout import (
     AFTER,
     HEAD,
-    HEADER_SIZE,
     TEXT,
     Place,
     bare,
     decode_any,
     decode_node,
+    is_whole,
     level_ends,
     source_of,
-    unpack_header,
 )
 from treestore.stores.documents.policies import no_document, place_to_read
 from treestore.stores.documents.shapes import CHILDREN_KEYS, DocumentSource, Shapes, write_node
@@ -86,27 +85,24 @@ def _written(
     """Path, node, the node as it was written, and its source, in document order."""
     found: list[tuple[bytes, Node, dict[str, Any], list[Any]]] = []
     at = len(place.nodes)
-    head: bytes = b""
     record: bytes = b""
     value = txn.value
     for key, cell in txn.cursor(place.nodes, place.nodes + AFTER):
         if key[-1:] == TEXT:
             if not include_text:
                 continue
-            node = decode_node(head + value(cell))
+            node = decode_node(record + value(cell))
             path = key[at:-1]
         else:
             assert key[-1:] == HEAD
             record = value(cell)
             path = key[at:-1]
-            head_end, text_end = unpack_header(record)
             if not include_text:
                 node = decode_node(bare(record))
-            elif head_end == text_end:
-                head = record[HEADER_SIZE:head_end]
-                continue
+            elif is_whole(record):
+                node = decode_node(record)
             else:
-                node = decode_node(record[HEADER_SIZE:text_end])
+                continue
         source = source_of(record)
         plan = shapes.plans[source[0]]
         overrides = source[1] if len(source) > 1 and source[1] else {}
