@@ -20,6 +20,7 @@ from treestore.engine.disk import Disk
 from treestore.engine.log import format as fmt
 from treestore.engine.log import recovery
 from treestore.engine.log.failure import LogFailed
+from treestore.engine.log.group import LogGroup
 from treestore.engine.log.header import SegmentHeader, damaged
 from treestore.engine.log.names import SEGMENT_SUFFIX, number_in
 from treestore.engine.log.options import LogOptions, LogStatistics
@@ -33,7 +34,7 @@ from treestore.engine.log.record import (
     encode_marker,
     group_bytes,
 )
-from treestore.engine.log.recovery import Clean, Place, Recovered, TornTail, new_salt
+from treestore.engine.log.recovery import Clean, Recovered, TornTail, new_salt
 from treestore.engine.log.segment import Segment, begin, discard, publish
 from treestore.errors import (
     AlreadyExists,
@@ -43,7 +44,7 @@ from treestore.errors import (
     Unavailable,
 )
 
-_MARKER_BYTES = fmt.padded(fmt.RECORD_HEADER_BYTES + fmt.SYNCED_PAYLOAD.size)
+_MARKER_BYTES = fmt.padded(fmt.GROUP_HEADER_BYTES + fmt.ENTRY_BYTES + fmt.SYNCED_PAYLOAD.size)
 
 
 class Log:
@@ -188,8 +189,7 @@ class Log:
             cls._let_go(pool, segments)
             raise
         last = log.position
-        records = log._read_after(start, last.lsn)
-        return log, Recovered(outcome, recovery.transactions_in(records), last)
+        return log, Recovered(outcome, log._groups_after(start, last.lsn), last)
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -474,9 +474,18 @@ class Log:
                 f"The log begins with record {first}; record {from_lsn} was trimmed.",
                 first_lsn=first,
             )
-        return self._read_after(LogPosition(from_lsn - 1), last)
+        return self._records_from(from_lsn, last)
 
-    def _read_after(self, start: LogPosition, until: int) -> Iterator[LogRecord]:
+    def _records_from(self, from_lsn: int, until: int) -> Iterator[LogRecord]:
+        for group, _ in self._groups_after(LogPosition(from_lsn - 1), until):
+            for record in group.log_records():
+                if record.lsn >= from_lsn:
+                    yield record
+
+    def _groups_after(
+        self, start: LogPosition, until: int
+    ) -> Iterator[tuple[LogGroup, LogPosition]]:
+        """The groups with records after ``start``, up to LSN ``until``, which ends one."""
         with self._lock:
             if start.lsn >= until:
                 return
@@ -486,10 +495,18 @@ class Log:
             segments = self._segments[place.index :]
             for segment in segments:
                 segment.readers += 1
+        offset, tip = place.offset, place.tip
         try:
-            for record in _records(segments, place, until):
-                if record.lsn > start.lsn:
-                    yield record
+            while segments:
+                follows = segments[1].header.follows if len(segments) > 1 else None
+                for group in _groups(segments[0], offset, tip, follows, until):
+                    if group.tip.lsn > start.lsn:
+                        yield group, segments[0].position_at(group.tip, group.end)
+                if follows is None or follows.lsn >= until:
+                    return
+                offset, tip = fmt.BLOCK_BYTES, follows
+                with self._lock:  # from here on a trim may take it
+                    segments.pop(0).readers -= 1
         finally:
             with self._lock:
                 for segment in segments:
@@ -544,21 +561,21 @@ class Log:
                     segment.file.close()
 
 
-def _records(segments: list[Segment], place: Place, until: int) -> Iterator[LogRecord]:
-    """The records from a place in the first of the segments up to the LSN ``until``."""
-    offset, tip = place.offset, place.tip
-    for index, segment in enumerate(segments):
-        following = segments[index + 1 : index + 2]
-        stop = min(following[0].header.follows.lsn, until) if following else until
-        lsn, end = tip.lsn, offset
-        if lsn < stop:
-            for record, end in walk(segment.file, segment.header, offset, tip):  # noqa: B007
-                lsn = record.lsn
-                yield record
-                if lsn == stop:
-                    break
-        if lsn != stop:
-            raise damaged(segment.path, end, f"is damaged behind record {lsn}")
-        if lsn == until:
-            return
-        offset, tip = fmt.BLOCK_BYTES, following[0].header.follows
+def _groups(
+    segment: Segment, offset: int, tip: Tip, follows: Tip | None, until: int
+) -> Iterator[LogGroup]:
+    """The groups of one segment from a place in it up to the LSN ``until``.
+
+    Raises:
+        CorruptionError: it ends before that, and before what its successor follows.
+    """
+    stop = until if follows is None else min(follows.lsn, until)
+    lsn, end = tip.lsn, offset
+    if lsn < stop:
+        for group in walk(segment.file, segment.header, offset, tip):
+            lsn, end = group.tip.lsn, group.end
+            yield group
+            if lsn >= stop:
+                break
+    if lsn < stop:
+        raise damaged(segment.path, end, f"is damaged behind record {lsn}")

@@ -19,19 +19,19 @@ Nothing on the disk is changed before all of that is decided.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from random import Random
 
 import attrs
 
 from treestore.engine.disk import Disk
 from treestore.engine.log import format as fmt
+from treestore.engine.log.group import LogGroup
 from treestore.engine.log.header import SegmentHeader, damaged
 from treestore.engine.log.names import SEGMENT_SUFFIX, is_saved, number_in, saved_name
 from treestore.engine.log.pool import SparePool, is_no_space
 from treestore.engine.log.position import LogIdentity, LogPosition, Tip
 from treestore.engine.log.reader import Remains, find_remains, walk
-from treestore.engine.log.record import LogRecord, encode_record
 from treestore.engine.log.segment import Segment, begin, open_segment, publish
 from treestore.errors import CorruptionError, InvalidArgument
 
@@ -71,14 +71,19 @@ class Recovered:
 
     Attributes:
         outcome: how the log ended.
-        transactions: those after ``start``: transaction id and payloads. To be consumed before
-            the log is trimmed; memory holds one transaction at a time.
+        groups: those after ``start``, each with the position behind it; markers among them. To
+            be read once, and before the log is trimmed to a position that they lie before.
         last: the position after all of them.
     """
 
     outcome: Clean | TornTail
-    transactions: Iterator[tuple[int, list[bytes]]]
+    groups: Iterator[tuple[LogGroup, LogPosition]]
     last: LogPosition
+
+    @property
+    def transactions(self) -> Iterator[tuple[int, list[bytes]]]:
+        """What ``groups`` holds, as transaction id and payloads; memory holds one at a time."""
+        return transactions_in(group for group, _ in self.groups)
 
 
 @attrs.frozen
@@ -243,11 +248,10 @@ def find_tail(segment: Segment, offset: int, tip: Tip, lsn_max: int | None) -> T
     tail = Tail(offset, tip)
     if tip.lsn == lsn_max:
         return tail
-    for record, end in walk(segment.file, segment.header, offset, tip):
-        if record.flags & fmt.FLAG_LAST:
-            tail = Tail(end, record.tip, tail.end, tail.tip)
-            if record.lsn == lsn_max:
-                break
+    for group in walk(segment.file, segment.header, offset, tip):
+        tail = Tail(group.end, group.tip, tail.end, tail.tip)
+        if group.tip.lsn == lsn_max:
+            break
     return tail
 
 
@@ -338,25 +342,13 @@ def copy_groups(source: Segment, offset: int, until: Tip, target: Segment) -> No
     Raises:
         CorruptionError: the bytes changed since they were verified.
     """
-    header = target.header
-    pieces: list[bytes] = []
-    size = 0
     reached = follows = target.tip
     if follows.lsn < until.lsn:
-        for record, _ in walk(source.file, source.header, offset, follows):
-            head, chain = encode_record(
-                record, target.tip.chain, seed=header.seed, salt=header.salt
-            )
-            pieces += (head, record.payload)
-            size += len(head) + len(record.payload)
-            target.tip = attrs.evolve(record.tip, chain=chain)
-            reached = record.tip
-            if record.flags & fmt.FLAG_LAST:
-                target.end += target.write(pieces, size)
-                target.marked = record.kind == fmt.KIND_SYNCED
-                pieces, size = [], 0
-                if record.lsn == until.lsn:
-                    break
+        for group in walk(source.file, source.header, offset, follows):
+            target.copy(group)
+            reached = group.tip
+            if reached.lsn == until.lsn:
+                break
     if reached != until:
         raise damaged(source.path, offset, "changed while it was being read")
 
@@ -366,13 +358,14 @@ def new_salt(random: Random) -> int:
     return random.randrange(1, 1 << 32)
 
 
-def transactions_in(records: Iterator[LogRecord]) -> Iterator[tuple[int, list[bytes]]]:
+def transactions_in(groups: Iterable[LogGroup]) -> Iterator[tuple[int, list[bytes]]]:
     """Put records together again: transaction id and payloads of each transaction."""
     payloads: list[bytes] = []
-    for record in records:
-        if record.kind == fmt.KIND_SYNCED:
-            continue
-        payloads.append(record.payload)
-        if record.kind == fmt.KIND_COMMIT:
-            yield record.transaction_id, payloads
-            payloads = []
+    for group in groups:
+        for record in group.log_records():
+            if record.kind == fmt.KIND_SYNCED:
+                continue
+            payloads.append(record.payload)
+            if record.kind == fmt.KIND_COMMIT:
+                yield record.transaction_id, payloads
+                payloads = []
