@@ -164,9 +164,10 @@ class Checkpoint:
                     self._collect(child)
         else:
             node.settle()
-            self._large.extend(
-                cell for cell in node.values if isinstance(cell, Large) and not cell.page
-            )
+            if Large in map(type, node.values):
+                self._large.extend(
+                    cell for cell in node.values if isinstance(cell, Large) and not cell.page
+                )
         self._dirty.append(ref)
 
     def _plan(self) -> tuple[list[Extent], list[list[Extent]], list[Extent]]:

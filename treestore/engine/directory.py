@@ -33,6 +33,7 @@ from treestore.engine.node import NO_VALUES, Node, Ref, Shape
 from treestore.engine.options import EngineOptions, Environment
 from treestore.engine.page import FREE_SPACE, PAGE_SIZE_BYTES_MAX, PAGE_SIZE_BYTES_MIN
 from treestore.engine.pagefile import PageFile
+from treestore.engine.replay import Replay
 from treestore.engine.snapshot import State
 from treestore.errors import (
     CorruptionError,
@@ -307,23 +308,23 @@ def _recover(
             slots=slots,
             state=State(root, newest.number, newest.key_count, start),
         )
+        replay = Replay(engine)
         try:
-            replayed = engine.replay(recovered.transactions)
-        except ValueError as error:
+            replay.run(recovered.groups)
+        except (ValueError, TypeError) as error:
             raise CorruptionError(
                 f"The log in {directory}/{LOG} does not fit the page file ({error}). Restore a "
                 "backup.",
                 file=f"{directory}/{LOG}",
                 offset=0,
             ) from error
-        engine.recovered(log.position)
         engine.regain_reserve()
     except BaseException:
         file.close()
         raise
     torn = recovered.outcome if isinstance(recovered.outcome, TornTail) else None
     outcome = "clean" if torn is None else "torn tail"
-    return engine, OpenReport(created, outcome, replayed, rebuilt, torn)
+    return engine, OpenReport(created, outcome, replay.transactions, rebuilt, torn)
 
 
 def _free_space(pages: PageFile, slots: list[Meta]) -> tuple[FreeSpace, bool]:

@@ -63,8 +63,8 @@ def test_records_carry_what_was_appended():
         (3, 1, 9, 2, b"c"),
         (4, 2, 8, 2, b""),
     ]
-    for first in (2, 3, 4):  # in the middle of a group, too
-        assert [record.lsn for record in log.read(first)] == list(range(first, 5))
+    for number in (2, 3, 4):  # in the middle of a group, too
+        assert [record.lsn for record in log.read(number)] == list(range(number, 5))
     assert list(log.read(5)) == []
 
 
