@@ -8,14 +8,14 @@ over the whole leaf, instead of a descent and a search for every key.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
 from typing import Any
 
 from treestore.engine.node import ENTRY_OVERHEAD, Large, Node
 from treestore.engine.working import Steps, WorkingTree
 
-STEP_KEYS = 1 << 14
-"""Keys that go into one leaf at most before it is cut: a bound on what a step holds twice."""
+STEP_KEYS = 1 << 11
+"""Keys that go into one leaf at most before it is cut: what a step goes over several times then
+stays in the processor's cache."""
 
 SPARSE = 8
 """A leaf with more than this many entries for each change is edited in place."""
@@ -26,15 +26,23 @@ class BulkTree(WorkingTree):
 
     __slots__ = ()
 
-    def merge(self, keys: list[bytes], changes: Mapping[bytes, bytes | None]) -> None:
-        """Apply ``changes``.
+    def merge(
+        self, keys: list[bytes], changes: dict[bytes, bytes | None], first: int, pages_max: int
+    ) -> int:
+        """Apply ``changes``, from a key on, until about ``pages_max`` pages are dirty.
 
         Args:
             keys: the keys of ``changes``, ascending.
             changes: the value that each key has in the end; None: it is removed, if it is there.
+                What was applied is taken out.
+            first: index of the key to begin with.
+            pages_max: when to stop, by what is ``created``.
+
+        Returns:
+            Index of the first key that was not applied; the length of ``keys`` at the end.
         """
-        first, shape = 0, self._shape
-        while first < len(keys):
+        shape = self._shape
+        while first < len(keys) and self.created <= pages_max:
             steps: Steps = []
             leaf = self._descend(keys[first], steps)
             leaf.settle()
@@ -48,12 +56,11 @@ class BulkTree(WorkingTree):
             elif leaf.size < min(shape.minimum, before):
                 self._refill(leaf, steps)
             first = last
+        return first
 
-    def _change(
-        self, leaf: Node, keys: list[bytes], changes: Mapping[bytes, bytes | None]
-    ) -> None:
+    def _change(self, leaf: Node, keys: list[bytes], changes: dict[bytes, bytes | None]) -> None:
         """Apply the changes of ``keys``, all within the leaf's bounds, to a settled leaf."""
-        values = list(map(changes.__getitem__, keys))
+        values = list(map(changes.pop, keys))
         if len(leaf.keys) > SPARSE * len(keys) or not self._rebuild(leaf, keys, values):
             self._edit(leaf, keys, values)
 
@@ -66,12 +73,19 @@ class BulkTree(WorkingTree):
         if max(sizes) > self._shape.inline_size_bytes_max:
             return False
         count = len(leaf.keys)
+        removed = None in values
+        if not removed and (not count or leaf.keys[-1] < keys[0]):
+            leaf.keys += keys
+            leaf.values += values  # type: ignore[arg-type]
+            leaf.size += sum(sizes) + sum(map(len, keys)) + ENTRY_OVERHEAD * len(keys)
+            self.count += len(keys)
+            return True
         merged: dict[bytes, Any] = dict(zip(leaf.keys, leaf.values, strict=True))
         merged.update(zip(keys, values, strict=True))
-        if len(merged) == count + len(keys) and None not in values:
+        if len(merged) == count + len(keys) and not removed:
             size = leaf.size + sum(sizes) + sum(map(len, keys)) + ENTRY_OVERHEAD * len(keys)
             # Two ascending runs, which is what `sorted` is fastest at.
-            ordered = keys if not count else sorted(merged)
+            ordered = sorted(merged)
         else:
             if Large in map(type, leaf.values):
                 return False  # one of them might be replaced

@@ -124,6 +124,7 @@ class Checkpoint:
             free_runs=runs,
             log_position=state.position.to_tuple(),
             created_at_ns=engine.environment.clock_ns(),
+            replay_to_lsn=state.replay_to_lsn,
         )
         self._pages.write_meta(meta)
         self._pages.sync()

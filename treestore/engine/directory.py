@@ -297,6 +297,7 @@ def _recover(
             start,
             clock_ns=environment.clock_ns,
             random=environment.random,
+            reach_lsn=newest.replay_to_lsn,
         )
         engine = Engine(
             options=options,

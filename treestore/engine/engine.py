@@ -536,33 +536,41 @@ class Engine:
         return self._root, self._number + 1, self._count
 
     def replayed(
-        self,
-        working: WorkingTree | None,
-        number: int,
-        position: LogPosition,
-        transactions: int,
-        size_bytes: int,
+        self, working: WorkingTree, number: int, position: LogPosition, replay_to_lsn: int
     ) -> None:
-        """Take a replayed state as the durable one (at open only).
+        """Take a tree that replay changed as the durable state (at open only).
 
         Args:
-            working: the tree; None where nothing was changed.
-            number: commit number of the last transaction in it; 0 where there was none.
-            position: where the log stands after it.
-            transactions, size_bytes: what was replayed since the last call.
+            working: the tree; it must not be changed any more.
+            number: commit number of the last transaction in it.
+            position: where the log stands after what is wholly in it.
+            replay_to_lsn: last record of which anything may be in it.
         """
         self._number = max(self._number, number)
-        if working is not None:
-            self._take(working)
+        self._take(working)
         self._next_number = self._number + 1
         superseded = [entry for entry in self._superseded if entry[0].page]
         self._superseded = []
         self._published.append((superseded, self._number))
         self._published_dirty_pages += self._group_dirty_pages
         self._group_dirty_pages = 0
-        self.transactions_since_checkpoint += transactions
-        self.log_bytes_since_checkpoint += size_bytes
+        self.durable = State(self._root, self._number, self._count, position, replay_to_lsn)
+
+    def recovered(self, position: LogPosition, transactions: int, size_bytes: int) -> None:
+        """The log is replayed up to ``position`` (at open only).
+
+        Args:
+            position: the log's end; behind the last transaction a marker may follow.
+            transactions, size_bytes: how much lies behind the newest slot's position.
+        """
+        if self.slots and self._number == self.slots[0].number and transactions:
+            # The last checkpoint of the replay has all of this but the position. Without another
+            # number, the next one would find nothing to do, and this log could never go.
+            self._number += 1
+            self._next_number = self._number + 1
         self.durable = State(self._root, self._number, self._count, position)
+        self.transactions_since_checkpoint = transactions
+        self.log_bytes_since_checkpoint = size_bytes
 
     def close(self) -> None:
         """Close files without a checkpoint; what is durable stays so."""

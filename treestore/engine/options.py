@@ -34,12 +34,12 @@ class EngineOptions:
     """... or this many transactions ..."""
     checkpoint_interval_s: float = 60.0
     """... or, if anything changed at all, after this time."""
-    recovery_batch_bytes: int = 512 * MEBIBYTE
-    """Memory for changes that recovery has read from the log and not yet put into the tree. More
-    means fewer passes over the tree ..."""
-    recovery_dirty_bytes: int = 256 * MEBIBYTE
+    recovery_batch_bytes: int = 1024 * MEBIBYTE
+    """Memory for changes that recovery has read from the log and not yet put into the tree. Less
+    means more passes over the tree ..."""
+    recovery_dirty_bytes: int = 128 * MEBIBYTE
     """... and pages that it changed and not yet written; past it, it makes a checkpoint. Opening
-    takes at most about the first, twice the second and the cache's budget."""
+    takes at most about the first, three times the second and the cache's budget."""
     headroom_pages: int = 256
     """Pages kept in reserve so that deletes and checkpoints work on a full disk."""
 

@@ -8,8 +8,14 @@ replay is physical. Three things make it quick and keep its memory bounded:
   the spot, after what was collected before it.
 * When the collected changes take `EngineOptions.recovery_batch_bytes`, they go into the tree. In
   the middle of a transaction, too: nobody sees the tree before the end.
-* When the tree's new pages take ``recovery_dirty_bytes``, a checkpoint is made at the end of a
-  group. So memory is bounded, and recovery that is interrupted goes on from there the next time.
+* When the pages that this changed take ``recovery_dirty_bytes``, a checkpoint is made, in the
+  middle of a batch, too. That is right because replay may be repeated: what a key has in the end
+  is said by the last change of it in the log, whatever it had before, and a key that the log does
+  not change is not touched. So a slot that is written in the middle of a batch names the position
+  where the batch began, and how far the log must still reach (``replay_to_lsn``).
+
+So memory is bounded, each page is written once a batch, and recovery that is interrupted begins
+again at the batch it was in.
 
 The garbage collector is off meanwhile: everything here is freed by reference counts.
 """
@@ -34,6 +40,8 @@ if TYPE_CHECKING:
 CHANGE_MEMORY_BYTES = 200
 """What a change takes beside its bytes: two objects and a place in a dict."""
 
+_VALUES = {bytes, type(None)}
+
 _decoder: msgspec.msgpack.Decoder[list[list[Any]]] = msgspec.msgpack.Decoder(list[list[Any]])
 
 
@@ -49,43 +57,56 @@ class Replay:
         self._changes: dict[bytes, bytes | None] = {}
         self._noted = self._noted_bytes = 0
         self._number = 0
-        self._waiting = 0
-        """Transactions that the engine does not know of yet."""
-        self._waiting_bytes = 0
+        self._position = engine.durable.position
+        """Up to here everything is in the tree."""
+        self._lsn = self._position.lsn
+        """The last record of which anything may be in the tree."""
+        self._since = (0, 0)
+        """Transactions and bytes of the log up to ``_position`` ..."""
+        self._checkpointed = (0, 0)
+        """... and up to the position of the newest slot."""
         self.transactions = 0
+        self.bytes = 0
         self.checkpoints = 0
 
     def run(
         self,
         groups: Iterable[tuple[LogGroup, LogPosition]],
-        progress: Callable[[int], None] = lambda done: None,
+        progress: Callable[[int], None] = lambda done_bytes: None,
     ) -> None:
-        """Apply everything.
+        """Apply everything; the engine then has it as its durable state.
 
         Args:
             groups: what the log holds after the engine's state.
-            progress: told now and then how many bytes of the log were applied.
+            progress: told now and then how many bytes of the log were read.
 
         Raises:
             ValueError, TypeError: a payload is not what a transaction wrote.
         """
         position: LogPosition | None = None
-        done = 0
         with _no_collector():
             for group, position in groups:
                 for piece in group.pieces():
                     self._take(piece)
-                    if self._memory_bytes() > self._batch_bytes:
+                    if self._noted_bytes + CHANGE_MEMORY_BYTES * self._noted > self._batch_bytes:
                         self._merge()
-                done += group.end - group.offset
-                self._waiting_bytes += group.size
-                if self._tree is not None and self._dirty_pages() > self._dirty_pages_max:
-                    self._merge()
-                    self._checkpoint(position)
-                progress(done)
+                self.bytes += group.end - group.offset
+                progress(self.bytes)
+                if not self._changes:
+                    self._reached(position)
             self._merge()
-        if position is not None:
-            self._hand_over(position)
+            if position is not None:
+                self._reached(position)
+        self._hand_over()
+        transactions, size = self._since
+        self._engine.recovered(
+            self._position, transactions - self._checkpointed[0], size - self._checkpointed[1]
+        )
+
+    def _reached(self, position: LogPosition) -> None:
+        """Everything up to a position is in the tree."""
+        self._position = position
+        self._since = self.transactions, self.bytes
 
     def _take(self, piece: Piece) -> None:
         """Collect the changes of a piece of a group."""
@@ -96,28 +117,36 @@ class Replay:
         head = b"\xdd" + count.to_bytes(4, "big")
         notes = list(chain.from_iterable(_decoder.decode(b"".join((head, piece.payloads)))))
         self._number = piece.ids[-1]
-        self._waiting += piece.commits
+        self._lsn = piece.lsn + count - 1
+        self.transactions += piece.commits
         whats, values = notes[::2], notes[1::2]
+        kinds = set(map(type, whats))
+        if len(whats) != len(values) or not set(map(type, values)) <= _VALUES:
+            raise ValueError("notes in the log that are no changes")
         before = len(self._changes)
-        try:
+        if kinds == {bytes}:
             self._changes.update(zip(whats, values, strict=True))
-        except TypeError:
-            # A range is a list, which is no key. What came before it was collected already, and
-            # is so once more.
+        elif kinds == {bytes, list} or kinds == {list}:
             self._apply_ranges(whats, values)
             before = 0
-        self._noted += len(self._changes) - before
-        self._noted_bytes += len(piece.payloads) * (len(self._changes) - before) // len(whats)
+        else:
+            raise ValueError("a key in the log that is no key")
+        added = len(self._changes) - before
+        self._noted += added
+        self._noted_bytes += len(piece.payloads) * added // len(whats)
 
     def _apply_ranges(self, whats: list[Any], values: list[Any]) -> None:
         changes = self._changes
         for what, value in zip(whats, values, strict=True):
-            if isinstance(what, bytes):
+            if what.__class__ is bytes:
                 changes[what] = value
-            else:
-                start, end = what
-                self._merge()
-                self._working().delete_range(start, end)
+                continue
+            start, end = what
+            if value is not None or not isinstance(start, bytes):
+                raise ValueError("a range in the log that is no range")
+            self._merge()
+            self._working().delete_range(start, end)
+            self._relieve()
 
     def _working(self) -> BulkTree:
         """The tree under change. One for everything between two checkpoints: nobody can see a
@@ -127,35 +156,33 @@ class Replay:
             self._tree = BulkTree(*engine.replay_state(), engine.pages.shape, engine.pages.load)
         return self._tree
 
-    def _memory_bytes(self) -> int:
-        return self._noted_bytes + CHANGE_MEMORY_BYTES * self._noted
-
-    def _dirty_pages(self) -> int:
-        return self._engine.dirty_pages + (self._tree.created if self._tree is not None else 0)
-
     def _merge(self) -> None:
         """Put what was collected into the tree."""
-        changes = self._changes
-        if changes:
-            keys = sorted(changes)
-            self._working().merge(keys, changes)
-            changes.clear()
+        keys = sorted(self._changes)
+        done = 0
+        while done < len(keys):
+            done = self._working().merge(keys, self._changes, done, self._dirty_pages_max)
+            self._relieve()
         self._noted = self._noted_bytes = 0
 
-    def _hand_over(self, position: LogPosition) -> None:
-        """Make what was applied the engine's durable state; the log holds it up to there."""
-        self._engine.replayed(
-            self._tree, self._number, position, self._waiting, self._waiting_bytes
-        )
-        self._tree = None
-        self.transactions += self._waiting
-        self._waiting = self._waiting_bytes = 0
+    def _relieve(self) -> None:
+        """Write what is dirty, if that is too much for the memory."""
+        tree, engine = self._tree, self._engine
+        if tree is None or tree.created <= self._dirty_pages_max:
+            return
+        self._hand_over()
+        try:
+            self.checkpoints += engine.checkpoint_now()
+            self._checkpointed = self._since
+        except ResourceExhausted:
+            # A full disk: it goes on in memory, as long as that lasts.
+            self._dirty_pages_max *= 2
 
-    def _checkpoint(self, position: LogPosition) -> None:
-        self._hand_over(position)
-        # On a full disk it goes on in memory, as long as that lasts.
-        with contextlib.suppress(ResourceExhausted):
-            self.checkpoints += self._engine.checkpoint_now()
+    def _hand_over(self) -> None:
+        """Make the tree as it is the engine's state."""
+        tree, self._tree = self._tree, None
+        if tree is not None:
+            self._engine.replayed(tree, self._number, self._position, self._lsn)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from treestore.engine.log.failure import LogFailed
 from treestore.engine.log.group import LogGroup
 from treestore.engine.log.header import SegmentHeader, damaged
 from treestore.engine.log.names import SEGMENT_SUFFIX, number_in
-from treestore.engine.log.options import LogOptions, LogStatistics
+from treestore.engine.log.options import RECORD_BYTES_MIN, LogOptions, LogStatistics
 from treestore.engine.log.pool import RESERVES, Spare, SparePool, is_no_space, no_space
 from treestore.engine.log.position import LogIdentity, LogPosition, Tip
 from treestore.engine.log.reader import walk
@@ -144,6 +144,8 @@ class Log:
         *,
         clock_ns: Callable[[], int],
         random: Random,
+        reach_lsn: int = 0,
+        progress: Callable[[int, int], None] = lambda done_bytes, total_bytes: None,
     ) -> tuple[Log, Recovered]:
         """Recover a log. On return everything in it is durable and it can be appended to.
 
@@ -151,6 +153,8 @@ class Log:
             disk, directory, options, clock_ns, random: see `create`.
             identity: whose log it must be.
             start: the position in the meta slot: what lies behind it is returned.
+            reach_lsn: the log must hold this record, or have held it before ``start``.
+            progress: told now and then how many bytes of how many were verified.
 
         Raises:
             CorruptionError: damage that is no torn tail; ``details`` name file and offset.
@@ -163,7 +167,7 @@ class Log:
         pool = SparePool(disk, directory, options)
         try:
             place = recovery.locate(segments, start)
-            tail, remains = recovery.verify(segments, place, start)
+            tail, remains = recovery.verify(segments, place, max(start.lsn, reach_lsn), progress)
             # Nothing was changed up to here.
             outcome: Clean | TornTail = Clean()
             path = segments[-1].path
@@ -228,7 +232,8 @@ class Log:
         if not transactions or not all(transaction.payloads for transaction in transactions):
             raise InvalidArgument("A group needs transactions, and a transaction needs a payload.")
         size = group_bytes(transactions)
-        self._check_limit(size)
+        records = sum([len(transaction.payloads) for transaction in transactions])
+        self._check_limit(max(size, records * RECORD_BYTES_MIN))
         segment = self._segment_for(size, use_reserve, keep_reserve=not use_reserve)
         tip, header = segment.tip, segment.header
         began = self._clock_ns()
@@ -516,7 +521,9 @@ class Log:
 
     def room_bytes(self) -> int:
         """How many more bytes `append` accepts before a `trim`."""
-        return max(0, self._options.size_bytes_max - self._live_bytes)
+        records = self._segments[-1].tip.lsn - self._trimmed.lsn
+        live = max(self._live_bytes, records * RECORD_BYTES_MIN)
+        return max(0, self._options.size_bytes_max - live)
 
     def live_size_bytes(self) -> int:
         """Bytes behind the position of the last `trim`."""

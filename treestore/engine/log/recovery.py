@@ -19,7 +19,7 @@ Nothing on the disk is changed before all of that is decided.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from random import Random
 
 import attrs
@@ -208,8 +208,16 @@ def locate(segments: list[Segment], start: LogPosition) -> Place:
     return Place(index, fmt.BLOCK_BYTES, header.follows)
 
 
-def verify(segments: list[Segment], place: Place, start: LogPosition) -> tuple[Tail, Remains]:
+def verify(
+    segments: list[Segment], place: Place, lsn_min: int, progress: Callable[[int, int], None]
+) -> tuple[Tail, Remains]:
     """Check everything from ``place`` to the end of the log.
+
+    Args:
+        segments: the log.
+        place: where to begin.
+        lsn_min: the record that the checkpoint's pages hold changes of; the log must reach it.
+        progress: told now and then how many bytes of how many were looked at.
 
     Raises:
         CorruptionError: damage before the end.
@@ -236,8 +244,8 @@ def verify(segments: list[Segment], place: Place, start: LogPosition) -> tuple[T
             "proves that what stood here was acknowledged"
         )
         raise damaged(last.path, tail.end, text)
-    if tail.tip.lsn < start.lsn:
-        text = f"ends after record {tail.tip.lsn}, but the checkpoint holds record {start.lsn}"
+    if tail.tip.lsn < lsn_min:
+        text = f"ends after record {tail.tip.lsn}, but the checkpoint holds record {lsn_min}"
         raise damaged(last.path, tail.end, text)
     last.end, last.tip = tail.end, tail.tip
     return tail, remains
