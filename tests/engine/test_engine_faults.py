@@ -230,7 +230,14 @@ def test_check_does_not_fill_the_cache() -> None:
 
 @pytest.mark.parametrize(
     "notes",
-    [[b"odd"], [b"key", 5], [7, b"value"], [[b"a", b"b"], b"value"], [["a", None], None], [[], None]],
+    [
+        [b"odd"],
+        [b"key", 5],
+        [7, b"value"],
+        [[b"a", b"b"], b"value"],
+        [["a", None], None],
+        [[], None],
+    ],
     ids=str,
 )
 def test_replay_of_a_wrong_log_is_a_corruption_error(notes: list[object]) -> None:

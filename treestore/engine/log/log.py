@@ -16,12 +16,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
+from treestore.engine.decision import Outcome
 from treestore.engine.disk import Disk
 from treestore.engine.log import format as fmt
 from treestore.engine.log import recovery
 from treestore.engine.log.failure import LogFailed
 from treestore.engine.log.group import LogGroup
 from treestore.engine.log.header import SegmentHeader, damaged
+from treestore.engine.log.inspection import Inspection, Progress, locate
 from treestore.engine.log.names import SEGMENT_SUFFIX, number_in
 from treestore.engine.log.options import RECORD_BYTES_MIN, LogOptions, LogStatistics
 from treestore.engine.log.pool import RESERVES, Spare, SparePool, is_no_space, no_space
@@ -145,7 +147,7 @@ class Log:
         clock_ns: Callable[[], int],
         random: Random,
         reach_lsn: int = 0,
-        progress: Callable[[int, int], None] = lambda done_bytes, total_bytes: None,
+        progress: Progress = lambda done_bytes, total_bytes: None,
     ) -> tuple[Log, Recovered]:
         """Recover a log. On return everything in it is durable and it can be appended to.
 
@@ -163,21 +165,20 @@ class Log:
             ResourceExhausted: the disk is too full to start afresh.
             OSError: another failure of the disk.
         """
-        segments, strays = recovery.open_segments(disk, directory, identity, start)
+        found = Inspection(disk, directory, identity, start, reach_lsn, progress).run()
+        # Nothing was changed up to here.
+        segments, place, tail = found.segments, found.place, found.tail
         pool = SparePool(disk, directory, options)
         try:
-            place = recovery.locate(segments, start)
-            tail, remains = recovery.verify(segments, place, max(start.lsn, reach_lsn), progress)
-            # Nothing was changed up to here.
             outcome: Clean | TornTail = Clean()
             path = segments[-1].path
-            if not remains.nothing:
-                saved = recovery.save_remains(disk, directory, segments[-1], tail, remains)
+            if found.row.outcome is Outcome.CUT:
+                saved = recovery.save_remains(disk, directory, segments[-1], tail, found.remains)
                 outcome = TornTail(path, tail.end, saved)
             pool.load()
             keep = isinstance(outcome, TornTail) and outcome.saved_as == path
             recovery.start_afresh(disk, directory, pool, segments, place, tail, random, keep=keep)
-            for name in strays:
+            for name in found.strays:
                 disk.unlink(f"{directory}/{name}")
             with contextlib.suppress(ResourceExhausted):  # reading and deleting work without
                 pool.fill_reserve()
@@ -193,7 +194,7 @@ class Log:
             cls._let_go(pool, segments)
             raise
         last = log.position
-        return log, Recovered(outcome, log._groups_after(start, last.lsn), last)
+        return log, Recovered(outcome, found.row, log._groups_after(start, last.lsn), last)
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -496,7 +497,7 @@ class Log:
                 return
             if start.lsn < self._segments[0].header.follows.lsn:
                 raise NotFound(f"Record {start.lsn + 1} was trimmed meanwhile.")
-            place = recovery.locate(self._segments, start)
+            place = locate(self._segments, start)
             segments = self._segments[place.index :]
             for segment in segments:
                 segment.readers += 1
