@@ -59,7 +59,8 @@ def apply(store: OpenStore, model: Model, changes: list[tuple], fill: Random) ->
 
 @given(TRANSACTIONS, TRANSACTIONS, st.sampled_from([SMALL, TINY]), st.integers(1, 400))
 def test_replay_gives_what_was_written(before, after, options, stop_at):
-    disk, model, fill = SimDisk(), {}, Random(0)
+    disk, fill = SimDisk(), Random(0)
+    model: Model = {}
     store = open_small(disk)
     for changes in before:
         apply(store, model, changes, fill)
@@ -101,7 +102,8 @@ def test_replay_gives_what_was_written(before, after, options, stop_at):
 
 def grown(disk: SimDisk, transactions: int = 300) -> Model:
     """A store that died with that many transactions in its log, all of them behind its slots."""
-    store, model, fill = open_small(disk), {}, Random(1)
+    store, fill = open_small(disk), Random(1)
+    model: Model = {}
     for number in range(transactions):
         apply(store, model, [("put", b"%05d" % (number * 7919 % 99991), 100)], fill)
     disk.restart()
@@ -119,13 +121,14 @@ def test_checkpoints_in_between_bound_what_is_dirty_and_are_resumed() -> None:
     assert store.report.replayed_transactions == 300
     close_checked(store)
 
+    syncs: list[str] = []
+
     def stop(_number: int, op: str, path: str) -> None:
-        nonlocal flips
-        flips += op == "sync" and path.endswith("pages")
-        if flips > 20:
+        if op == "sync" and path.endswith("pages"):
+            syncs.append(path)
+        if len(syncs) > 20:
             raise Crash
 
-    flips = 0
     again.on_step = stop
     with pytest.raises(Crash):
         open_small(again, TINY)
