@@ -17,6 +17,7 @@ store whose page file was lost.
 from __future__ import annotations
 
 import errno
+from functools import partial
 
 import attrs
 import msgspec
@@ -31,7 +32,7 @@ from treestore.engine.freespace import FreeSpace
 from treestore.engine.log import Log, LogIdentity, LogOptions, LogPosition, TornTail
 from treestore.engine.meta import Meta, first_page, read_slots
 from treestore.engine.node import NO_VALUES, Node, Ref, Shape
-from treestore.engine.options import EngineOptions, Environment
+from treestore.engine.options import EngineOptions, Environment, OpenProgress
 from treestore.engine.page import FREE_SPACE, PAGE_SIZE_BYTES_MAX, PAGE_SIZE_BYTES_MIN
 from treestore.engine.pagefile import PageFile
 from treestore.engine.replay import Replay
@@ -309,6 +310,7 @@ def _recover(
             clock_ns=environment.clock_ns,
             random=environment.random,
             reach_lsn=newest.replay_to_lsn,
+            progress=partial(_report, environment, "verifying"),
         )
         engine = Engine(
             options=options,
@@ -322,7 +324,11 @@ def _recover(
         )
         replay = Replay(engine)
         try:
-            replay.run(recovered.groups)
+            total = log.live_size_bytes()
+            replay.run(
+                recovered.groups,
+                lambda done: _report(environment, "replaying", done, total),
+            )
         except (ValueError, TypeError) as error:
             raise CorruptionError(
                 f"The log in {directory}/{LOG} does not fit the page file ({error}). Restore a "
@@ -331,6 +337,7 @@ def _recover(
                 offset=0,
             ) from error
         engine.regain_reserve()
+        _report(environment, "done", 0, 0)
     except BaseException:
         file.close()
         raise
@@ -339,6 +346,10 @@ def _recover(
     return engine, OpenReport(
         created is not None, recovered.row.name, replay.transactions, rebuilt, torn, found
     )
+
+
+def _report(environment: Environment, phase: str, done_bytes: int, total_bytes: int) -> None:
+    environment.progress(OpenProgress(phase, done_bytes, total_bytes))
 
 
 def _choose_slot(file: File, answers: dict[str, bool]) -> tuple[Row, list[Meta], int]:

@@ -49,6 +49,25 @@ class EngineOptions:
 
 
 @attrs.frozen
+class OpenProgress:
+    """How far opening a store has come.
+
+    Attributes:
+        phase: ``verifying`` or ``replaying`` the log, or ``done``.
+        done_bytes, total_bytes: of the log, in this phase.
+    """
+
+    phase: str
+    done_bytes: int
+    total_bytes: int
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1, in this phase."""
+        return min(1.0, self.done_bytes / self.total_bytes) if self.total_bytes else 1.0
+
+
+@attrs.frozen
 class Environment:
     """The outside world, injected: a simulation replaces all three."""
 
@@ -59,3 +78,6 @@ class Environment:
     """Source of uuids and salts (`random.SystemRandom` outside of tests)."""
     pause: Callable[[], None] = lambda: None
     """Called by long background work every fraction of a millisecond: lets other threads run."""
+    progress: Callable[[OpenProgress], None] = lambda progress: None
+    """Told how far opening has come, on the thread that opens: every few MiB of a log that takes
+    long, and once at the end."""

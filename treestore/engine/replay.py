@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 CHANGE_MEMORY_BYTES = 200
 """What a change takes beside its bytes: two objects and a place in a dict."""
 
+PROGRESS_BYTES = 1 << 20
+"""How often somebody hears of progress."""
+
 _VALUES = {bytes, type(None)}
 
 _decoder: msgspec.msgpack.Decoder[list[list[Any]]] = msgspec.msgpack.Decoder(list[list[Any]])
@@ -84,6 +87,7 @@ class Replay:
             ValueError, TypeError: a payload is not what a transaction wrote.
         """
         position: LogPosition | None = None
+        told = 0
         with _no_collector():
             for group, position in groups:
                 for piece in group.pieces():
@@ -91,7 +95,9 @@ class Replay:
                     if self._noted_bytes + CHANGE_MEMORY_BYTES * self._noted > self._batch_bytes:
                         self._merge()
                 self.bytes += group.end - group.offset
-                progress(self.bytes)
+                if self.bytes - told >= PROGRESS_BYTES:
+                    told = self.bytes
+                    progress(told)
                 if not self._changes:
                     self._reached(position)
             self._merge()
