@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
+import attrs
 import structlog
 import trio
 
@@ -27,7 +28,7 @@ from actors.supervisor import Supervisor
 from actors.threads import WORKER_THREADS, Threads
 from actors.writer import Writer
 from treestore.engine.directory import OpenReport, OpenStore, open_engine
-from treestore.engine.options import MEBIBYTE, EngineOptions, Environment
+from treestore.engine.options import MEBIBYTE, EngineOptions, Environment, OpenProgress
 from treestore.engine.realdisk import RealDisk
 from treestore.errors import InvalidArgument, TreeStoreError, Unavailable
 from treestore.services import Services
@@ -178,6 +179,7 @@ async def open_database(
     limits: WriterLimits | None = None,
     environment: Environment | None = None,
     threads: Threads = WORKER_THREADS,
+    progress: Callable[[OpenProgress], None] | None = None,
 ) -> AsyncGenerator[Database]:
     """Open (or create) the store in ``directory`` and run its actors for the ``async with``.
 
@@ -187,6 +189,7 @@ async def open_database(
         options: all engine settings; ``cache_size_mb`` then does not count.
         environment: the outside world, where it is not the real one.
         threads: likewise, who runs what takes long.
+        progress: told, on a worker thread, how far the recovery of a long log has come.
 
     Resource handling:
         Owns the directory's lock, the files and the actors. Leaving the block waits for what was
@@ -204,6 +207,8 @@ async def open_database(
     environment = environment or Environment(
         RealDisk(), time.time_ns, random.SystemRandom(), lambda: time.sleep(BACKGROUND_PAUSE_S)
     )
+    if progress is not None:
+        environment = attrs.evolve(environment, progress=progress)
     opening: Callable[[], OpenStore] = partial(
         open_engine, os.fspath(directory), options, environment, create=create
     )

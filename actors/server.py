@@ -30,7 +30,7 @@ from actors.tuning import let_collector_rest, tune
 from actors.wire import WireSettings
 from protocol.limits import KIB, MIB, Limits
 from treestore import __version__
-from treestore.engine.options import EngineOptions
+from treestore.engine.options import EngineOptions, OpenProgress
 from treestore.errors import InvalidArgument, PermissionDenied, TreeStoreError, Unavailable
 from treestore.settings import ServerSettings
 
@@ -75,12 +75,14 @@ async def serve(
     settings: ServerSettings,
     *,
     as_json: bool = False,
+    progress: Callable[[OpenProgress], None] | None = None,
     task_status: trio.TaskStatus[Addresses] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a server until SIGTERM or SIGINT.
 
     Args:
         as_json: print the ready line as JSON.
+        progress: told how far recovery has come, on another thread.
 
     Resource handling:
         Owns the data directory and all ports; both are closed on return, whatever happens. Sets
@@ -91,6 +93,7 @@ async def serve(
         cannot start. Afterwards requests fail, not the server.
     """
     settings.check()
+    assert settings.data_dir is not None  # settings.check
     tls = _tls(settings)
     tune()
     let_collector_rest()
@@ -100,7 +103,12 @@ async def serve(
             work = trio.CancelScope()
             nursery.start_soon(_watch_signals, signals, stopping, work)
             with work:
-                await _run(settings, tls, stopping, as_json, lambda at: task_status.started(at))
+                opening = open_database(
+                    settings.data_dir, options=_engine_options(settings), progress=progress
+                )
+                await _run(
+                    settings, opening, tls, stopping, as_json, lambda at: task_status.started(at)
+                )
             nursery.cancel_scope.cancel()
     log.info("stopped")
 
@@ -120,13 +128,13 @@ async def _watch_signals(
 
 async def _run(
     settings: ServerSettings,
+    opening: contextlib.AbstractAsyncContextManager[Database],
     tls: ssl.SSLContext | None,
     stopping: trio.Event,
     as_json: bool,
     started: Callable[[Addresses], None],
 ) -> None:
-    assert settings.data_dir is not None  # settings.check
-    async with open_database(settings.data_dir, options=_engine_options(settings)) as database:
+    async with opening as database:
         if stopping.is_set():
             return
         async with trio.open_nursery() as nursery:

@@ -128,4 +128,14 @@ LOOP = Row(
     "step/s",
 )
 
-ALL = (*EMBEDDED, *TCP, LAW, LOOP)
+RECOVERY = Row(
+    "recovery",
+    "opening after a crash, log full of small transactions",
+    (
+        Target(10, unit="seconds", at_most=True, measure="opened in"),
+        Target(1536, unit="mebibytes", at_most=True, measure="peak memory"),
+    ),
+    "transaction/s",
+)
+
+ALL = (*EMBEDDED, *TCP, LAW, LOOP, RECOVERY)

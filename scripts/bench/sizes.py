@@ -26,6 +26,8 @@ class Sizes(msgspec.Struct, frozen=True):
     law_repetitions: int = 3
     loop_seconds: float = 20.0
     """How long the mixed load of the event loop's row runs."""
+    recovery_log_mib: int = 512
+    """Limit of the log that is full when its process dies."""
 
 
 QUICK = Sizes(
@@ -38,5 +40,6 @@ QUICK = Sizes(
     law_nodes=20_000,
     law_repetitions=1,
     loop_seconds=5.0,
+    recovery_log_mib=32,
 )
 """A run that ends in two minutes. Its numbers are rougher, and its data fit into more caches."""

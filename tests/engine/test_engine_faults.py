@@ -228,11 +228,23 @@ def test_check_does_not_fill_the_cache() -> None:
     assert (after.misses, after.entries) == (before.misses, before.entries)
 
 
-def test_replay_of_a_wrong_log_is_a_corruption_error() -> None:
-    """A log that does not fit the tree is damage, and is called that."""
+@pytest.mark.parametrize(
+    "notes",
+    [
+        [b"odd"],
+        [b"key", 5],
+        [7, b"value"],
+        [[b"a", b"b"], b"value"],
+        [["a", None], None],
+        [[], None],
+    ],
+    ids=str,
+)
+def test_replay_of_a_wrong_log_is_a_corruption_error(notes: list[object]) -> None:
+    """A log that no transaction wrote is damage, and is called that."""
     disk = SimDisk()
     store = open_small(disk)
-    store.engine.log.append([Transaction(1, [msgspec.msgpack.encode([b"missing", None])])])
+    store.engine.log.append([Transaction(1, [msgspec.msgpack.encode(notes)])])
     disk.restart()
-    with pytest.raises(CorruptionError):
+    with pytest.raises(CorruptionError, match="does not fit"):
         open_small(disk)

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from treestore.cli import logs
 from treestore.cli.console import clean, errors, output, plural, print_json, size
+from treestore.cli.recovering import recovering
 from treestore.engine.check import CheckReport, check_engine
 from treestore.engine.directory import open_engine
 from treestore.engine.options import EngineOptions, Environment
@@ -51,8 +52,11 @@ def _check(data: Path) -> tuple[CheckReport, int]:
     # No actors and no event loop: nothing else runs, so nothing has to be kept waiting.
     from treestore.stores.documents import check_documents
 
-    environment = Environment(RealDisk(), time.time_ns, random.SystemRandom())
-    store = open_engine(str(data), EngineOptions(), environment, create=False)
+    with recovering() as progress:
+        environment = Environment(
+            RealDisk(), time.time_ns, random.SystemRandom(), progress=progress
+        )
+        store = open_engine(str(data), EngineOptions(), environment, create=False)
     try:
         engine = store.engine
         free = engine.free_space

@@ -71,5 +71,7 @@ def serve(context: click.Context, /, config: Path | None, as_json: bool, **flags
         raise click.UsageError(error.message, context) from None
     logs.configure(settings.log_level)
     from actors.server import serve as serve_here
+    from treestore.cli.recovering import recovering
 
-    trio.run(partial(serve_here, settings, as_json=as_json))
+    with recovering() as progress:
+        trio.run(partial(serve_here, settings, as_json=as_json, progress=progress))

@@ -41,8 +41,11 @@ class Target:
         import treestore
 
         if self.data is not None:
-            async with treestore.open(str(self.data), create=create) as db:
-                yield db
+            from treestore.cli.recovering import recovering
+
+            with recovering() as progress:
+                async with treestore.open(str(self.data), create=create, progress=progress) as db:
+                    yield db
         else:
             assert self.address is not None
             tls = None

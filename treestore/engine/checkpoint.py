@@ -124,6 +124,7 @@ class Checkpoint:
             free_runs=runs,
             log_position=state.position.to_tuple(),
             created_at_ns=engine.environment.clock_ns(),
+            replay_to_lsn=state.replay_to_lsn,
         )
         self._pages.write_meta(meta)
         self._pages.sync()
@@ -164,9 +165,10 @@ class Checkpoint:
                     self._collect(child)
         else:
             node.settle()
-            self._large.extend(
-                cell for cell in node.values if isinstance(cell, Large) and not cell.page
-            )
+            if Large in map(type, node.values):
+                self._large.extend(
+                    cell for cell in node.values if isinstance(cell, Large) and not cell.page
+                )
         self._dirty.append(ref)
 
     def _plan(self) -> tuple[list[Extent], list[list[Extent]], list[Extent]]:

@@ -17,6 +17,7 @@ store whose page file was lost.
 from __future__ import annotations
 
 import errno
+from functools import partial
 
 import attrs
 import msgspec
@@ -24,20 +25,22 @@ import msgspec
 from treestore.engine.cache import NodeCache
 from treestore.engine.check import rebuild_free_space
 from treestore.engine.checkpoint import Checkpoint
-from treestore.engine.disk import Disk, Lock
+from treestore.engine.decision import Row
+from treestore.engine.disk import Disk, File, Lock
 from treestore.engine.engine import Engine
 from treestore.engine.freespace import FreeSpace
 from treestore.engine.log import Log, LogIdentity, LogOptions, LogPosition, TornTail
 from treestore.engine.meta import Meta, first_page, read_slots
 from treestore.engine.node import NO_VALUES, Node, Ref, Shape
-from treestore.engine.options import EngineOptions, Environment
+from treestore.engine.options import EngineOptions, Environment, OpenProgress
 from treestore.engine.page import FREE_SPACE, PAGE_SIZE_BYTES_MAX, PAGE_SIZE_BYTES_MIN
 from treestore.engine.pagefile import PageFile
+from treestore.engine.replay import Replay
 from treestore.engine.snapshot import State
+from treestore.engine.verdict import TABLE
 from treestore.errors import (
     CorruptionError,
     InvalidArgument,
-    NotFound,
     PermissionDenied,
     ResourceExhausted,
     TreeStoreError,
@@ -50,6 +53,9 @@ PAGES_NEW = "pages.new"
 LOG = "log"
 CREATING = "CREATING"
 
+_OURS = {LOCK, LOG, "lost+found"}
+"""What may be in a directory without a store in it."""
+
 
 @attrs.frozen
 class OpenReport:
@@ -61,6 +67,8 @@ class OpenReport:
     replayed_transactions: int
     free_space_rebuilt: bool
     torn_tail: TornTail | None = None
+    found: tuple[str, str] = ("", "")
+    """Names of the rows of the two decision tables: the directory's and the log's."""
 
 
 @attrs.frozen
@@ -113,12 +121,10 @@ def _open(
     directory: str, options: EngineOptions, environment: Environment, create: bool
 ) -> OpenStore:
     disk = environment.disk
+    names = disk.list(directory) if disk.exists(directory) else []
+    _refuse(_look(directory, names, create), directory, names)
     if not disk.exists(directory):
-        if not create:
-            raise NotFound(f"There is no store at {directory}.")
         make_directories(disk, directory)
-    names = set(disk.list(directory)) - {"lost+found"}
-    _ensure_ours(directory, names, create)
     try:
         lock = disk.lock(f"{directory}/{LOCK}")
     except BlockingIOError as error:
@@ -127,20 +133,52 @@ def _open(
             "to its server instead, or stop it first."
         ) from error
     try:
-        created = PAGES not in disk.list(directory)
-        if created:
+        # Once more: another process may have been at work until now.
+        names = disk.list(directory)
+        answers = _look(directory, names, create)
+        row = _refuse(answers, directory, names)
+        if row is not None:
             _create(disk, directory, options, environment)
+            answers = _look(directory, disk.list(directory), create)
         elif disk.exists(f"{directory}/{CREATING}"):
             # The name of the page file is durable before the marker may go: whoever renamed it may
             # have died before the sync.
             disk.sync_directory(directory)
             disk.unlink(f"{directory}/{CREATING}")
             disk.sync_directory(directory)
-        engine, report = _recover(disk, directory, options, environment, created)
+        engine, report = _recover(disk, directory, options, environment, answers, row)
         return OpenStore(engine, report, lock)
     except BaseException:
         lock.release()
         raise
+
+
+def _look(directory: str, names: list[str], create: bool) -> dict[str, bool]:
+    """The facts that the directory's names give."""
+    return {
+        "pages": PAGES in names,
+        "creating": CREATING in names,
+        "foreign": bool(set(names) - _OURS),
+        "log": LOG in names,
+        "may_create": create,
+    }
+
+
+def _refuse(answers: dict[str, bool], directory: str, names: list[str]) -> Row | None:
+    """The row that says to create a store; None where there is one to be opened.
+
+    Raises:
+        TreeStoreError: the row refuses.
+    """
+    row = TABLE.decide(answers)
+    if row is not None and row.error is not None:
+        foreign = "".join(map(repr, sorted(set(names) - _OURS)[:1]))
+        raise row.refusal(
+            {"file": f"{directory}/{PAGES}", "offset": 0},
+            directory=directory,
+            name=foreign,
+        )
+    return row
 
 
 def make_directories(disk: Disk, directory: str) -> None:
@@ -170,25 +208,6 @@ def _sync_entry(disk: Disk, path: str) -> None:
 def _parent(path: str) -> str:
     head, separator, _ = path.rstrip("/").rpartition("/")
     return head or separator
-
-
-def _ensure_ours(directory: str, names: set[str], create: bool) -> None:
-    if PAGES in names or CREATING in names:
-        return
-    if LOG in names and names <= {LOCK, LOG}:
-        raise CorruptionError(
-            f"{directory} has a log but its page file is missing. Put the file back or restore a "
-            "backup; nothing was changed.",
-            file=f"{directory}/{PAGES}",
-            offset=0,
-        )
-    if names - {LOCK}:
-        raise InvalidArgument(
-            f"{directory} is not empty and is no TreeStore data directory (it contains "
-            f"{sorted(names)[0]!r}); choose another directory."
-        )
-    if not create:
-        raise NotFound(f"There is no store at {directory}.")
 
 
 def _create(disk: Disk, directory: str, options: EngineOptions, environment: Environment) -> None:
@@ -267,23 +286,17 @@ def _recover(
     directory: str,
     options: EngineOptions,
     environment: Environment,
-    created: bool,
+    answers: dict[str, bool],
+    created: Row | None,
 ) -> tuple[Engine, OpenReport]:
     file = disk.open(f"{directory}/{PAGES}")
     try:
         # What the last process wrote may still be only in the page cache: make it durable first.
         file.sync()
         disk.sync_directory(directory)
-        slots, page_size = read_slots(file)
+        row, slots, page_size = _choose_slot(file, answers)
         pages = PageFile(file, Shape(page_size), NodeCache(options.cache_size_bytes))
         newest = slots[0]
-        if file.size() < newest.page_count * page_size:
-            raise CorruptionError(
-                f"{file.path} ends at {file.size()} bytes but should have at least "
-                f"{newest.page_count * page_size}: it was cut. Restore a backup.",
-                file=file.path,
-                offset=file.size(),
-            )
         root = Ref(None, newest.root_page, newest.root_checksum)
         free_space, rebuilt = _free_space(pages, slots)
         identity = LogIdentity(newest.database_uuid, newest.timeline)
@@ -296,6 +309,8 @@ def _recover(
             start,
             clock_ns=environment.clock_ns,
             random=environment.random,
+            reach_lsn=newest.replay_to_lsn,
+            progress=partial(_report, environment, "verifying"),
         )
         engine = Engine(
             options=options,
@@ -307,23 +322,63 @@ def _recover(
             slots=slots,
             state=State(root, newest.number, newest.key_count, start),
         )
+        replay = Replay(engine)
         try:
-            replayed = engine.replay(recovered.transactions)
-        except ValueError as error:
+            total = log.live_size_bytes()
+            replay.run(
+                recovered.groups,
+                lambda done: _report(environment, "replaying", done, total),
+            )
+        except (ValueError, TypeError) as error:
             raise CorruptionError(
                 f"The log in {directory}/{LOG} does not fit the page file ({error}). Restore a "
                 "backup.",
                 file=f"{directory}/{LOG}",
                 offset=0,
             ) from error
-        engine.recovered(log.position)
         engine.regain_reserve()
+        _report(environment, "done", 0, 0)
     except BaseException:
         file.close()
         raise
+    found = (created or row).name, recovered.row.name
     torn = recovered.outcome if isinstance(recovered.outcome, TornTail) else None
-    outcome = "clean" if torn is None else "torn tail"
-    return engine, OpenReport(created, outcome, replayed, rebuilt, torn)
+    return engine, OpenReport(
+        created is not None, recovered.row.name, replay.transactions, rebuilt, torn, found
+    )
+
+
+def _report(environment: Environment, phase: str, done_bytes: int, total_bytes: int) -> None:
+    environment.progress(OpenProgress(phase, done_bytes, total_bytes))
+
+
+def _choose_slot(file: File, answers: dict[str, bool]) -> tuple[Row, list[Meta], int]:
+    """The row for the page file, its valid slots with the newest first, and the page size.
+
+    Raises:
+        TreeStoreError: the row refuses.
+    """
+    details: dict[str, object] = {"file": file.path, "offset": 0}
+    try:
+        slots, page_size = read_slots(file)
+    except (InvalidArgument, CorruptionError) as error:
+        known = isinstance(error, CorruptionError)
+        row = TABLE.decided({**answers, "known": known, "slot": False})
+        raise row.refusal(details, problem=error.message) from error
+    size, wanted = file.size(), slots[0].page_count * page_size
+    row = TABLE.decided(
+        {
+            **answers,
+            "known": True,
+            "slot": True,
+            "whole": size >= wanted,
+            "both_slots": len(slots) == 2,
+        }
+    )
+    if row.error is not None:
+        details["offset"] = size
+        raise row.refusal(details, **details, wanted=wanted)
+    return row, slots, page_size
 
 
 def _free_space(pages: PageFile, slots: list[Meta]) -> tuple[FreeSpace, bool]:

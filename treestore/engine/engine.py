@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from treestore.engine.checkpoint import Checkpoint
@@ -26,10 +26,11 @@ from treestore.engine.freespace import FreeSpace, Retired
 from treestore.engine.group import Group, Superseded, retired_pages
 from treestore.engine.log import Log, LogIdentity, LogPosition, Transaction
 from treestore.engine.meta import Meta
+from treestore.engine.node import Ref
 from treestore.engine.options import EngineOptions, Environment
 from treestore.engine.pagefile import PageFile
 from treestore.engine.snapshot import Snapshot, State
-from treestore.engine.transaction import UNLIMITED, ReadTransaction, WriteTransaction, replay
+from treestore.engine.transaction import UNLIMITED, ReadTransaction, WriteTransaction
 from treestore.engine.working import WorkingTree
 from treestore.errors import ResourceExhausted, Unavailable
 
@@ -530,30 +531,46 @@ class Engine:
 
     # -- the end --------------------------------------------------------------------------------
 
-    def replay(self, transactions: Iterable[tuple[int, list[bytes]]]) -> int:
-        """Apply recovered transactions on top of the checkpointed state (at open only)."""
-        applied = 0
-        working: WorkingTree | None = None
-        for number, payloads in transactions:
-            if working is None:
-                # One tree for all of them: nobody can see a state in between.
-                working = WorkingTree(
-                    self._root, number, self._count, self.pages.shape, self.pages.load
-                )
-            replay(working, payloads, self.pages.load)
-            self._number = number
-            self._next_number = number + 1
-            applied += 1
-        if working is not None:
-            self._take(working)
-            superseded, self._superseded = self._superseded, []
-            self._published.append(([entry for entry in superseded if entry[0].page], self._number))
-            self._published_dirty_pages, self._group_dirty_pages = self._group_dirty_pages, 0
-        return applied
+    def replay_state(self) -> tuple[Ref, int, int]:
+        """Root, stamp and key count for a tree that replay changes (at open only)."""
+        return self._root, self._number + 1, self._count
 
-    def recovered(self, position: LogPosition) -> None:
-        """Take the replayed state as the durable one."""
+    def replayed(
+        self, working: WorkingTree, number: int, position: LogPosition, replay_to_lsn: int
+    ) -> None:
+        """Take a tree that replay changed as the durable state (at open only).
+
+        Args:
+            working: the tree; it must not be changed any more.
+            number: commit number of the last transaction in it.
+            position: where the log stands after what is wholly in it.
+            replay_to_lsn: last record of which anything may be in it.
+        """
+        self._number = max(self._number, number)
+        self._take(working)
+        self._next_number = self._number + 1
+        superseded = [entry for entry in self._superseded if entry[0].page]
+        self._superseded = []
+        self._published.append((superseded, self._number))
+        self._published_dirty_pages += self._group_dirty_pages
+        self._group_dirty_pages = 0
+        self.durable = State(self._root, self._number, self._count, position, replay_to_lsn)
+
+    def recovered(self, position: LogPosition, transactions: int, size_bytes: int) -> None:
+        """The log is replayed up to ``position`` (at open only).
+
+        Args:
+            position: the log's end; behind the last transaction a marker may follow.
+            transactions, size_bytes: how much lies behind the newest slot's position.
+        """
+        if self.slots and self._number == self.slots[0].number and transactions:
+            # The last checkpoint of the replay has all of this but the position. Without another
+            # number, the next one would find nothing to do, and this log could never go.
+            self._number += 1
+            self._next_number = self._number + 1
         self.durable = State(self._root, self._number, self._count, position)
+        self.transactions_since_checkpoint = transactions
+        self.log_bytes_since_checkpoint = size_bytes
 
     def close(self) -> None:
         """Close files without a checkpoint; what is durable stays so."""

@@ -53,6 +53,10 @@ class Meta(msgspec.Struct, array_like=True, frozen=True):
     log_position: tuple[int, ...]
     """Replay begins after it."""
     created_at_ns: int
+    replay_to_lsn: int = 0
+    """Where this is beyond the log position, recovery wrote the slot in the middle of its work:
+    the tree may hold changes up to that record, and is no state of its own before the log has
+    been replayed to there."""
 
 
 def first_page(page_size: int) -> int:

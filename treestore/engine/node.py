@@ -290,7 +290,7 @@ def encode_node(node: Node) -> tuple[int, bytes]:
         pages = [child.page for child in children]
         checksums = [child.checksum for child in children]
         return page_format.BRANCH, _encoder.encode((node.keys, pages, checksums))
-    if any(value.__class__ is Large for value in node.values):
+    if Large in map(type, node.values):
         cells = [value.to_list() if isinstance(value, Large) else value for value in node.values]
         return page_format.LEAF_WITH_LARGE, _encoder.encode((node.keys, cells))
     return page_format.LEAF, _encoder.encode((node.keys, node.values))

@@ -34,12 +34,37 @@ class EngineOptions:
     """... or this many transactions ..."""
     checkpoint_interval_s: float = 60.0
     """... or, if anything changed at all, after this time."""
+    recovery_batch_bytes: int = 1024 * MEBIBYTE
+    """Memory for changes that recovery has read from the log and not yet put into the tree. Less
+    means more passes over the tree ..."""
+    recovery_dirty_bytes: int = 128 * MEBIBYTE
+    """... and pages that it changed and not yet written; past it, it makes a checkpoint. Opening
+    takes at most about the first, three times the second and the cache's budget."""
     headroom_pages: int = 256
     """Pages kept in reserve so that deletes and checkpoints work on a full disk."""
 
     def __attrs_post_init__(self) -> None:
         if self.transaction_size_bytes_max * 2 > self.log_size_bytes_max:
             raise ValueError("transaction_size_bytes_max must be below half of log_size_bytes_max")
+
+
+@attrs.frozen
+class OpenProgress:
+    """How far opening a store has come.
+
+    Attributes:
+        phase: ``verifying`` or ``replaying`` the log, or ``done``.
+        done_bytes, total_bytes: of the log, in this phase.
+    """
+
+    phase: str
+    done_bytes: int
+    total_bytes: int
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1, in this phase."""
+        return min(1.0, self.done_bytes / self.total_bytes) if self.total_bytes else 1.0
 
 
 @attrs.frozen
@@ -53,3 +78,6 @@ class Environment:
     """Source of uuids and salts (`random.SystemRandom` outside of tests)."""
     pause: Callable[[], None] = lambda: None
     """Called by long background work every fraction of a millisecond: lets other threads run."""
+    progress: Callable[[OpenProgress], None] = lambda progress: None
+    """Told how far opening has come, on the thread that opens: every few MiB of a log that takes
+    long, and once at the end."""

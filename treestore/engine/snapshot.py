@@ -25,6 +25,8 @@ class State:
     """Keys in the tree."""
     position: LogPosition
     """Where the log stands after it."""
+    replay_to_lsn: int = 0
+    """See `treestore.engine.meta.Meta`: set only while recovery is at work."""
 
 
 class Snapshot:

@@ -18,7 +18,7 @@ import msgspec
 from treestore.engine import tree
 from treestore.engine.node import Large, Node, Ref, Shape
 from treestore.engine.pagefile import PageFile
-from treestore.engine.working import BULK_ITEMS, WorkingTree, ascending
+from treestore.engine.working import BULK_ITEMS, WorkingTree
 from treestore.errors import InvalidArgument, ResourceExhausted
 
 T = TypeVar("T")
@@ -347,36 +347,3 @@ class WriteTransaction(ReadTransaction):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_note_decoder: msgspec.msgpack.Decoder[list[Any]] = msgspec.msgpack.Decoder(list[Any])
-
-
-def replay(working: WorkingTree, payloads: Iterable[bytes], load: tree.Load) -> None:
-    """Apply the log payloads of one transaction.
-
-    Raises:
-        ValueError: a payload is not what `WriteTransaction.finish` wrote.
-    """
-    for payload in payloads:
-        notes = _note_decoder.decode(payload)
-        if len(notes) % 2:
-            raise ValueError("an odd number of notes in a log payload")
-        pairs = list(zip(notes[::2], notes[1::2], strict=True))
-        if _ascending_puts(pairs):
-            for _ in working.put_sorted(pairs):
-                pass
-            continue
-        for what, value in pairs:
-            if value is not None:
-                working.put(what, value)
-            elif isinstance(what, bytes):
-                if tree.get(working.root, what, load) is None:
-                    raise ValueError("the log removes a key that is not there")
-                working.delete(what)
-            else:
-                working.delete_range(what[0], what[1])
-
-
-def _ascending_puts(pairs: list[tuple[Any, Any]]) -> bool:
-    if len(pairs) < 16 or any(value is None for _, value in pairs):
-        return False
-    return ascending([key for key, _ in pairs])

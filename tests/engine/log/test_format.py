@@ -38,33 +38,51 @@ def test_segment_header_bytes():
     assert block[4092:].hex() == "4164808b"
 
 
-def test_record_bytes():
-    group = [transaction(0x99, b"ab", b"c")]
+def test_group_bytes_on_the_medium():
+    group = [transaction(0x99, b"ab", b"c"), transaction(0x9A, b"def")]
     pieces, tip = encode_group(group, Tip(1, 2, 3, 4), 0x55, seed=0x77, salt=0x33445566)
     raw = b"".join(pieces)
-    first, second = raw[: 52 + 2], raw[54:]
-    assert first[4:].hex() == (
-        "02000000" + "0200000000000000" + "0300000000000000" + "9900000000000000"
-        "5500000000000000" + "66554433" + "03000000" + "01" + "01" + "0000" + b"ab".hex()
+    head, body = raw[:64], raw[64:]
+    assert body.hex(" ") == bytes.fromhex(
+        "9900000000000000 9900000000000000 9a00000000000000"
+        "02000000 01000000 03000000"
+        "01 02 02"
+        "6162 63 646566"
+    ).hex(" ")
+    assert (
+        head[4:].hex(" ")
+        == bytes.fromhex(
+            "66554433" + "0300000000000000" + "0200000000000000" + "5500000000000000"
+            "03000000" + "03000000" + "2d00000000000000"
+        ).hex(" ")
+        + " "
+        + struct.pack("<I", crc32c(body)).hex(" ")
+        + " 00" * 12
     )
-    assert struct.unpack("<I", first[:4]) == (crc32c(first[4:], 0x77),)
-    assert second[4:].hex() == (
-        "01000000" + "0300000000000000" + "0300000000000000" + "9900000000000000"
-        "5500000000000000" + "66554433" + first[:4].hex() + "02" + "02" + "0000" + b"c".hex()
-    )
-    assert struct.unpack("<I", second[:4]) == (crc32c(second[4:], 0x77),)
-    assert tip == Tip(3, 3, struct.unpack("<I", second[:4])[0], 0x55)
-    assert (first[:4].hex(), second[:4].hex()) == ("e9d6545d", "079e3496")
+    assert struct.unpack("<I", head[:4]) == (crc32c(head[4:], 0x77),)
+    assert tip == Tip(4, 3, struct.unpack("<I", head[:4])[0], 0x55)
+    assert (head[:4].hex(), head[48:52].hex()) == ("7708e9b6", "c6df7f28")
+
+
+def test_a_large_group_has_the_same_bytes():
+    """It is not joined, and its checksum is made piece by piece."""
+    payloads = [bytes([n]) * 300_000 for n in range(5)]
+    pieces, _ = encode_group([transaction(1, *payloads)], Tip(), 1, seed=2, salt=3)
+    head, body = pieces[0], b"".join(pieces[1:])
+    assert len(pieces) == 7
+    assert head[48:52] == struct.pack("<I", crc32c(body))
+    assert body.endswith(b"".join(payloads))
 
 
 def test_marker_bytes():
     pieces, tip = encode_marker(Tip(1, 2, 3, 4), 5, seed=6, salt=7)
-    raw = b"".join(pieces)
-    assert raw[4:].hex() == (
-        "08000000" + "0200000000000000" + "0300000000000000" + "0000000000000000"
-        "0500000000000000" + "07000000" + "03000000" + "03" + "03" + "0000" + "0200000000000000"
+    head, body = pieces
+    assert body.hex() == "0000000000000000" + "08000000" + "03" + "0200000000000000"
+    assert head[4:48].hex() == (
+        "07000000" + "0300000000000000" + "0200000000000000" + "0500000000000000"
+        "03000000" + "01000000" + "1500000000000000"
     )
-    assert tip == Tip(2, 3, crc32c(raw[4:], 6), 5)
+    assert tip == Tip(2, 3, crc32c(head[4:], 6), 5)
 
 
 def test_groups_are_padded_to_blocks():
@@ -75,12 +93,12 @@ def test_groups_are_padded_to_blocks():
     (path,) = log_files(disk)
     image = disk.image(path)
     assert len(image) == 16384
-    used = 52 + len(b"payload of 0")
+    used = 64 + 13 + len(b"payload of 0")
     assert image[4096 + used : 8192] == bytes(4096 - used)
     assert image[12288:] == bytes(4096)
 
 
-@pytest.mark.parametrize(("size", "blocks"), [(0, 1), (4044, 1), (4045, 2)])
+@pytest.mark.parametrize(("size", "blocks"), [(0, 1), (4019, 1), (4020, 2)])
 def test_group_bytes(size, blocks):
     assert group_bytes([transaction(1, bytes(size))]) == blocks * 4096
 
@@ -121,10 +139,11 @@ def test_short_headers_and_foreign_files_are_refused():
 
 
 def test_layout_sizes():
-    assert (fmt.SEGMENT_HEADER.size, fmt.RECORD_HEADER_BYTES, fmt.BLOCK_BYTES) == (88, 52, 4096)
-    body = b"".join(bytes([n]) * size for n, size in enumerate([4, 8, 8, 8, 8, 4, 4, 1, 1, 2]))
-    salt_at = fmt.RECORD_SALT_OFFSET - 4
-    assert struct.pack("<I", fmt.RECORD_BODY.unpack(body)[5]) == body[salt_at : salt_at + 4]
+    assert (fmt.SEGMENT_HEADER.size, fmt.GROUP_HEADER_BYTES, fmt.BLOCK_BYTES) == (88, 64, 4096)
+    sizes = [4, 8, 8, 8, 4, 4, 8, 4, 12]
+    body = b"".join(bytes([n]) * size for n, size in enumerate(sizes))
+    assert fmt.GROUP_SALT_OFFSET == 4
+    assert struct.pack("<I", fmt.GROUP_BODY.unpack(body)[0]) == body[:4]
 
 
 def test_positions_survive_as_tuples():

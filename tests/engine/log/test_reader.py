@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import struct
+
 import attrs
 import pytest
+from crc32c import crc32c
 
 from tests.crash.simdisk import SimDisk, SimFile
 from tests.engine.log.logs import IDENTITY, transaction
 from treestore.engine.log import Transaction, reader
+from treestore.engine.log import format as fmt
+from treestore.engine.log import group as group_module
 from treestore.engine.log.format import padded
 from treestore.engine.log.header import SegmentHeader
 from treestore.engine.log.position import Tip
 from treestore.engine.log.reader import find_remains, walk
-from treestore.engine.log.record import LogRecord, encode_group, encode_record
+from treestore.engine.log.record import encode_group
+from treestore.errors import CorruptionError
 
 TIP = Tip(lsn=10, group=4, chain=77, time_ns=1000)
 SIZE = 1 << 16
@@ -42,7 +48,7 @@ def group_of(
 
 
 def found(file: SimFile, header: SegmentHeader) -> list[int]:
-    return [record.lsn for record, _ in walk(file, header, 4096, TIP)]
+    return [r.lsn for group in walk(file, header, 4096, TIP) for r in group.log_records()]
 
 
 def test_walk_reads_what_was_encoded():
@@ -50,14 +56,15 @@ def test_walk_reads_what_was_encoded():
     first, tip = group_of(header, transaction(1, b"a", b"b"), transaction(2))
     second, _ = group_of(header, transaction(3, bytes(5000)), tip=tip)
     file = file_of(SimDisk(), first, second)
-    records = list(walk(file, header, 4096, TIP))
-    assert [(r.lsn, r.group, end) for r, end in records] == [
-        (11, 5, 4096 + 53),
-        (12, 5, 4096 + 106),
-        (13, 5, 8192),
-        (14, 6, 16384),
+    rows = [
+        (group.lsn, group.tip.lsn, group.end, [record.payload for record in group.log_records()])
+        for group in walk(file, header, 4096, TIP)
     ]
-    assert records[2][0].tip == tip
+    assert rows == [
+        (11, 13, 8192, [b"a", b"b", b"payload of 2"]),
+        (14, 14, 16384, [bytes(5000)]),
+    ]
+    assert next(walk(file, header, 4096, TIP)).tip == tip
 
 
 def test_records_of_another_activation_are_never_valid():
@@ -73,46 +80,55 @@ def test_records_of_another_activation_are_never_valid():
     assert find_remains(file, new, 4096, 4).later is None
 
 
-GOOD = LogRecord(11, 5, 1, 1001, 2, 3, 0, b"payload")
+def forged(header: SegmentHeader, body: bytes, **wrong: int | bytes) -> bytes:
+    """A group with right checksums whose header says something else."""
+    fields: dict[str, int | bytes] = {
+        "salt": header.salt, "group": 5, "lsn": 11, "time_ns": 1001, "chain": TIP.chain,
+        "records": 1, "size": len(body), "checksum": crc32c(body), "reserved": bytes(12),
+    }  # fmt: skip
+    rest = fmt.GROUP_BODY.pack(*(fields | wrong).values())
+    return struct.pack("<I", crc32c(rest, header.seed)) + rest + body
+
+
+BODY = struct.pack("<QIB", 1, 7, fmt.KIND_COMMIT) + b"payload"
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
+        {"salt": 5},
         {"lsn": 10},
         {"lsn": 12},
         {"group": 4},
         {"group": 6},
         {"time_ns": 999},
-        {"kind": 0},
-        {"kind": 4},
-        {"flags": 2},
-        {"flags": 7},
+        {"chain": TIP.chain + 1},
+        {"records": 0},
+        {"records": 2},
+        {"size": len(BODY) + 1},
+        {"checksum": 1},
+        {"reserved": b"later use..."},
     ],
     ids=str,
 )
-def test_a_record_must_fit(wrong):
+def test_a_group_must_fit(wrong):
     header = segment_header()
-    for record, expected in ((GOOD, [11]), (attrs.evolve(GOOD, **wrong), [])):
-        head, _ = encode_record(record, TIP.chain, seed=header.seed, salt=header.salt)
-        assert found(file_of(SimDisk(), head + record.payload), header) == expected
+    for changes, expected in (({}, [11]), (wrong, [])):
+        assert found(file_of(SimDisk(), forged(header, BODY, **changes)), header) == expected
 
 
-def test_a_record_must_follow_the_one_before():
+@pytest.mark.parametrize(
+    "body",
+    [
+        struct.pack("<QIB", 1, 6, fmt.KIND_COMMIT) + b"payload",
+        struct.pack("<QIB", 1, 7, fmt.KIND_DATA) + b"payload",
+    ],
+)
+def test_a_table_that_makes_no_sense_is_refused(body):
+    """The checksums are right: that is no torn group, and nothing to be guessed at."""
     header = segment_header()
-    head, _ = encode_record(GOOD, TIP.chain + 1, seed=header.seed, salt=header.salt)
-    assert found(file_of(SimDisk(), head + GOOD.payload), header) == []
-
-
-def test_a_group_has_one_first_record():
-    header = segment_header()
-    first = attrs.evolve(GOOD, flags=1)
-    head, chain = encode_record(first, TIP.chain, seed=header.seed, salt=header.salt)
-    for flags, expected in ((2, [11, 12]), (3, [11])):
-        second = attrs.evolve(GOOD, lsn=12, flags=flags)
-        head2, _ = encode_record(second, chain, seed=header.seed, salt=header.salt)
-        raw = head + first.payload + head2 + second.payload
-        assert found(file_of(SimDisk(), raw), header) == expected
+    with pytest.raises(CorruptionError, match="makes no sense"):
+        found(file_of(SimDisk(), forged(header, body)), header)
 
 
 def test_a_length_beyond_the_file_ends_the_walk():
@@ -120,11 +136,30 @@ def test_a_length_beyond_the_file_ends_the_walk():
     raw, _ = group_of(header, transaction(1, bytes(8000)))
     file = file_of(SimDisk(), raw)
     assert list(walk(file, attrs.evolve(header, size_bytes=8192), 4096, TIP)) == []
-    file.write_at(4096 + 4, [b"\xff\xff\xff\xff"])
-    assert found(file, header) == []
+    file.write_at(0, [forged(header, BODY, size=1 << 40)])
+    assert list(walk(file, header, 0, TIP)) == []
 
 
-@pytest.mark.parametrize("chunk", [64, 100, 4096, 5000])
+def test_a_long_group_is_read_in_pieces(monkeypatch):
+    monkeypatch.setattr(reader, "CHUNK_BYTES", 4096)
+    monkeypatch.setattr(group_module, "PIECE_BYTES", 5000)
+    header = segment_header()
+    payloads = [bytes([n]) * size for n, size in enumerate([3000, 3000, 9000, 0, 1, 4999, 5000])]
+    raw, _ = group_of(header, transaction(1, *payloads), transaction(2))
+    file = file_of(SimDisk(), raw)
+    (group,) = walk(file, header, 4096, TIP)
+    assert group.body is None
+    pieces = list(group.pieces())
+    assert [len(piece.ids) for piece in pieces] == [2, 1, 3, 1, 1]
+    assert [piece.last for piece in pieces] == [False] * 4 + [True]
+    assert [piece.lsn for piece in pieces] == [11, 13, 14, 17, 18]
+    assert [r.payload for r in group.log_records()] == [*payloads, b"payload of 2"]
+    file.write_at(4096 + len(raw) - 1, [b"?"])
+    with pytest.raises(CorruptionError, match="changed while"):
+        list(group.pieces())
+
+
+@pytest.mark.parametrize("chunk", [64, 100, 1000, 4096, 5000])
 def test_chunks_may_end_anywhere(monkeypatch, chunk):
     monkeypatch.setattr(reader, "CHUNK_BYTES", chunk)
     header = segment_header()
@@ -166,12 +201,19 @@ def test_remains_of_nothing():
     assert (remains.nothing, remains.later, remains.last) == (False, None, 8192)
 
 
-def test_a_damaged_later_record_proves_nothing():
+def test_a_damaged_header_of_a_later_group_proves_nothing():
     header = segment_header()
     raw, _ = group_of(header, transaction(1))
-    damaged = raw[:-1] + b"?"
-    assert find_remains(file_of(SimDisk(), damaged), header, 4096, 3).later is None
-    long = raw[:4] + (1 << 20).to_bytes(4, "little") + raw[8:]
-    assert find_remains(file_of(SimDisk(), long), header, 4096, 3).later is None
-    at_end = file_of(SimDisk(), raw[:42], offset=SIZE - 42)
-    assert find_remains(at_end, header, 4096, 3).later is None
+    for offset in (0, 8, 60):
+        damaged = raw[:offset] + b"?" + raw[offset + 1 :]
+        assert find_remains(file_of(SimDisk(), damaged), header, 4096, 3).later is None
+    cut = attrs.evolve(header, size_bytes=8192 + 60)
+    at_end = file_of(SimDisk(), raw[:60], offset=8192)
+    assert find_remains(at_end, cut, 4096, 3).later is None
+
+
+def test_remains_reach_to_the_end_of_a_torn_group():
+    header = segment_header()
+    raw, _ = group_of(header, transaction(1, bytes(9000)))
+    remains = find_remains(file_of(SimDisk(), raw[:5000]), header, 4096, 4)
+    assert (remains.later, remains.nothing, remains.last) == (None, False, 4096 + len(raw))

@@ -1,6 +1,7 @@
 """The write-ahead log. The format and its argument: ``docs/log-format.md``."""
 
 from treestore.engine.log.failure import LogFailed
+from treestore.engine.log.group import LogGroup, Piece
 from treestore.engine.log.log import Log
 from treestore.engine.log.options import LogOptions, LogStatistics
 from treestore.engine.log.position import LogIdentity, LogPosition
@@ -15,6 +16,8 @@ __all__ = [
     "LogStatistics",
     "LogFailed",
     "LogRecord",
+    "LogGroup",
+    "Piece",
     "Transaction",
     "group_bytes",
     "Clean",

@@ -25,32 +25,36 @@ group, time. Zeros follow up to the checksum in the last four bytes of the block
 SEGMENT_HEADER_CRC_OFFSET: Final = BLOCK_BYTES - 4
 """The same in every version of the format, so that a version can be believed."""
 
-RECORD_BODY: Final = struct.Struct("<IQQQQIIBBH")
-"""length, LSN, group, transaction id, time, salt, chain, kind, flags, reserved (zero)."""
+GROUP_BODY: Final = struct.Struct("<IQQQIIQI12s")
+"""salt, group, first LSN, time, chain, records, size of table and payloads, their checksum,
+reserved (zero). The header's own checksum stands before it."""
 
 CRC: Final = struct.Struct("<I")
 
-RECORD_CRC_BYTES: Final = CRC.size
-RECORD_HEADER_BYTES: Final = CRC.size + RECORD_BODY.size
-RECORD_SALT_OFFSET: Final = CRC.size + 36
+GROUP_HEADER_BYTES: Final = CRC.size + GROUP_BODY.size
+GROUP_SALT_OFFSET: Final = CRC.size
+GROUP_RESERVED: Final = bytes(12)
+
+ENTRY_BYTES: Final = 13
+"""What each record takes in a group's table: transaction id 8, length 4, kind 1; by columns."""
 
 SYNCED_PAYLOAD: Final = struct.Struct("<Q")
-"""What a `Kind.SYNCED` record carries: the group that is known to be on the medium."""
+"""What a `KIND_SYNCED` record carries: the group that is known to be on the medium."""
 
 KIND_DATA: Final = 1
 KIND_COMMIT: Final = 2
 KIND_SYNCED: Final = 3
-KINDS: Final = frozenset({KIND_DATA, KIND_COMMIT, KIND_SYNCED})
 
-FLAG_FIRST: Final = 1
-FLAG_LAST: Final = 2
-FLAGS_ALL: Final = FLAG_FIRST | FLAG_LAST
+
+def table(records: int) -> struct.Struct:
+    """The layout of the table of a group with so many records: ids, then lengths, then kinds."""
+    return struct.Struct(f"<{records}Q{records}I{records}B")
 
 
 def check_layouts() -> None:
     """Raise unless the layouts have the sizes that the format document draws."""
-    sizes = (SEGMENT_HEADER.size, RECORD_BODY.size, RECORD_HEADER_BYTES, CRC.size)
-    if sizes != (88, 48, 52, 4):
+    sizes = (SEGMENT_HEADER.size, GROUP_BODY.size, GROUP_HEADER_BYTES, table(1).size, CRC.size)
+    if sizes != (88, 60, 64, ENTRY_BYTES, 4):
         raise ImportError(f"the log's layouts have unexpected sizes: {sizes}")
 
 

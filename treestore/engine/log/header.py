@@ -19,11 +19,11 @@ class SegmentHeader:
         sequence: the segment's place in the log: dense and rising.
         epoch: rises with every activation of any segment, so never comes back.
         size_bytes: size of the file.
-        salt: random; repeated in every record, so that records can be found by it.
-        follows: the state of the chain before the segment's first record. It also says where
+        salt: random; repeated in every group, so that groups can be found by it.
+        follows: the state of the chain before the segment's first group. It also says where
             the segment before this one *ends*: what lies behind there is not part of the log.
-        seed: the header's own checksum. Every record's checksum starts from it, so that no
-            record of another activation, file or database is ever valid here.
+        seed: the header's own checksum. Every group's checksum starts from it, so that no
+            group of another activation, file or database is ever valid here.
     """
 
     identity: LogIdentity

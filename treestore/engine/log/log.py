@@ -16,13 +16,16 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
+from treestore.engine.decision import Outcome
 from treestore.engine.disk import Disk
 from treestore.engine.log import format as fmt
 from treestore.engine.log import recovery
 from treestore.engine.log.failure import LogFailed
+from treestore.engine.log.group import LogGroup
 from treestore.engine.log.header import SegmentHeader, damaged
+from treestore.engine.log.inspection import Inspection, Progress, locate
 from treestore.engine.log.names import SEGMENT_SUFFIX, number_in
-from treestore.engine.log.options import LogOptions, LogStatistics
+from treestore.engine.log.options import RECORD_BYTES_MIN, LogOptions, LogStatistics
 from treestore.engine.log.pool import RESERVES, Spare, SparePool, is_no_space, no_space
 from treestore.engine.log.position import LogIdentity, LogPosition, Tip
 from treestore.engine.log.reader import walk
@@ -33,7 +36,7 @@ from treestore.engine.log.record import (
     encode_marker,
     group_bytes,
 )
-from treestore.engine.log.recovery import Clean, Place, Recovered, TornTail, new_salt
+from treestore.engine.log.recovery import Clean, Recovered, TornTail, new_salt
 from treestore.engine.log.segment import Segment, begin, discard, publish
 from treestore.errors import (
     AlreadyExists,
@@ -43,7 +46,7 @@ from treestore.errors import (
     Unavailable,
 )
 
-_MARKER_BYTES = fmt.padded(fmt.RECORD_HEADER_BYTES + fmt.SYNCED_PAYLOAD.size)
+_MARKER_BYTES = fmt.padded(fmt.GROUP_HEADER_BYTES + fmt.ENTRY_BYTES + fmt.SYNCED_PAYLOAD.size)
 
 
 class Log:
@@ -143,6 +146,8 @@ class Log:
         *,
         clock_ns: Callable[[], int],
         random: Random,
+        reach_lsn: int = 0,
+        progress: Progress = lambda done_bytes, total_bytes: None,
     ) -> tuple[Log, Recovered]:
         """Recover a log. On return everything in it is durable and it can be appended to.
 
@@ -150,6 +155,8 @@ class Log:
             disk, directory, options, clock_ns, random: see `create`.
             identity: whose log it must be.
             start: the position in the meta slot: what lies behind it is returned.
+            reach_lsn: the log must hold this record, or have held it before ``start``.
+            progress: told now and then how many bytes of how many were verified.
 
         Raises:
             CorruptionError: damage that is no torn tail; ``details`` name file and offset.
@@ -158,21 +165,20 @@ class Log:
             ResourceExhausted: the disk is too full to start afresh.
             OSError: another failure of the disk.
         """
-        segments, strays = recovery.open_segments(disk, directory, identity, start)
+        found = Inspection(disk, directory, identity, start, reach_lsn, progress).run()
+        # Nothing was changed up to here.
+        segments, place, tail = found.segments, found.place, found.tail
         pool = SparePool(disk, directory, options)
         try:
-            place = recovery.locate(segments, start)
-            tail, remains = recovery.verify(segments, place, start)
-            # Nothing was changed up to here.
             outcome: Clean | TornTail = Clean()
             path = segments[-1].path
-            if not remains.nothing:
-                saved = recovery.save_remains(disk, directory, segments[-1], tail, remains)
+            if found.row.outcome is Outcome.CUT:
+                saved = recovery.save_remains(disk, directory, segments[-1], tail, found.remains)
                 outcome = TornTail(path, tail.end, saved)
             pool.load()
             keep = isinstance(outcome, TornTail) and outcome.saved_as == path
             recovery.start_afresh(disk, directory, pool, segments, place, tail, random, keep=keep)
-            for name in strays:
+            for name in found.strays:
                 disk.unlink(f"{directory}/{name}")
             with contextlib.suppress(ResourceExhausted):  # reading and deleting work without
                 pool.fill_reserve()
@@ -188,8 +194,7 @@ class Log:
             cls._let_go(pool, segments)
             raise
         last = log.position
-        records = log._read_after(start, last.lsn)
-        return log, Recovered(outcome, recovery.transactions_in(records), last)
+        return log, Recovered(outcome, found.row, log._groups_after(start, last.lsn), last)
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -228,7 +233,8 @@ class Log:
         if not transactions or not all(transaction.payloads for transaction in transactions):
             raise InvalidArgument("A group needs transactions, and a transaction needs a payload.")
         size = group_bytes(transactions)
-        self._check_limit(size)
+        records = sum([len(transaction.payloads) for transaction in transactions])
+        self._check_limit(max(size, records * RECORD_BYTES_MIN))
         segment = self._segment_for(size, use_reserve, keep_reserve=not use_reserve)
         tip, header = segment.tip, segment.header
         began = self._clock_ns()
@@ -474,22 +480,39 @@ class Log:
                 f"The log begins with record {first}; record {from_lsn} was trimmed.",
                 first_lsn=first,
             )
-        return self._read_after(LogPosition(from_lsn - 1), last)
+        return self._records_from(from_lsn, last)
 
-    def _read_after(self, start: LogPosition, until: int) -> Iterator[LogRecord]:
+    def _records_from(self, from_lsn: int, until: int) -> Iterator[LogRecord]:
+        for group, _ in self._groups_after(LogPosition(from_lsn - 1), until):
+            for record in group.log_records():
+                if record.lsn >= from_lsn:
+                    yield record
+
+    def _groups_after(
+        self, start: LogPosition, until: int
+    ) -> Iterator[tuple[LogGroup, LogPosition]]:
+        """The groups with records after ``start``, up to LSN ``until``, which ends one."""
         with self._lock:
             if start.lsn >= until:
                 return
             if start.lsn < self._segments[0].header.follows.lsn:
                 raise NotFound(f"Record {start.lsn + 1} was trimmed meanwhile.")
-            place = recovery.locate(self._segments, start)
+            place = locate(self._segments, start)
             segments = self._segments[place.index :]
             for segment in segments:
                 segment.readers += 1
+        offset, tip = place.offset, place.tip
         try:
-            for record in _records(segments, place, until):
-                if record.lsn > start.lsn:
-                    yield record
+            while segments:
+                follows = segments[1].header.follows if len(segments) > 1 else None
+                for group in _groups(segments[0], offset, tip, follows, until):
+                    if group.tip.lsn > start.lsn:
+                        yield group, segments[0].position_at(group.tip, group.end)
+                if follows is None or follows.lsn >= until:
+                    return
+                offset, tip = fmt.BLOCK_BYTES, follows
+                with self._lock:  # from here on a trim may take it
+                    segments.pop(0).readers -= 1
         finally:
             with self._lock:
                 for segment in segments:
@@ -499,7 +522,9 @@ class Log:
 
     def room_bytes(self) -> int:
         """How many more bytes `append` accepts before a `trim`."""
-        return max(0, self._options.size_bytes_max - self._live_bytes)
+        records = self._segments[-1].tip.lsn - self._trimmed.lsn
+        live = max(self._live_bytes, records * RECORD_BYTES_MIN)
+        return max(0, self._options.size_bytes_max - live)
 
     def live_size_bytes(self) -> int:
         """Bytes behind the position of the last `trim`."""
@@ -544,21 +569,21 @@ class Log:
                     segment.file.close()
 
 
-def _records(segments: list[Segment], place: Place, until: int) -> Iterator[LogRecord]:
-    """The records from a place in the first of the segments up to the LSN ``until``."""
-    offset, tip = place.offset, place.tip
-    for index, segment in enumerate(segments):
-        following = segments[index + 1 : index + 2]
-        stop = min(following[0].header.follows.lsn, until) if following else until
-        lsn, end = tip.lsn, offset
-        if lsn < stop:
-            for record, end in walk(segment.file, segment.header, offset, tip):  # noqa: B007
-                lsn = record.lsn
-                yield record
-                if lsn == stop:
-                    break
-        if lsn != stop:
-            raise damaged(segment.path, end, f"is damaged behind record {lsn}")
-        if lsn == until:
-            return
-        offset, tip = fmt.BLOCK_BYTES, following[0].header.follows
+def _groups(
+    segment: Segment, offset: int, tip: Tip, follows: Tip | None, until: int
+) -> Iterator[LogGroup]:
+    """The groups of one segment from a place in it up to the LSN ``until``.
+
+    Raises:
+        CorruptionError: it ends before that, and before what its successor follows.
+    """
+    stop = until if follows is None else min(follows.lsn, until)
+    lsn, end = tip.lsn, offset
+    if lsn < stop:
+        for group in walk(segment.file, segment.header, offset, tip):
+            lsn, end = group.tip.lsn, group.end
+            yield group
+            if lsn >= stop:
+                break
+    if lsn < stop:
+        raise damaged(segment.path, end, f"is damaged behind record {lsn}")

@@ -9,6 +9,11 @@ from treestore.engine.log.format import BLOCK_BYTES, padded
 MEBIBYTE = 1 << 20
 
 
+RECORD_BYTES_MIN = 176
+"""The log's limit in bytes is also one in records: as many as records of this size would fill it.
+Recovery takes its time by the record, so that a log full of tiny ones would take it for ever."""
+
+
 @attrs.frozen
 class LogOptions:
     """Limits of a log.
@@ -18,8 +23,8 @@ class LogOptions:
             when nothing was prepared.
         segment_size_bytes_max: segments grow up to this under load. (One group that is larger
             gets a segment of its own size.)
-        size_bytes_max: the most that may lie behind the last trim; past it `Log.append` raises
-            `ResourceExhausted`.
+        size_bytes_max: the most that may lie behind the last trim, in bytes and (see
+            `RECORD_BYTES_MIN`) in records; past it `Log.append` raises `ResourceExhausted`.
         segments_kept: that many segments, the active one included, survive every trim.
         segments_spare_max: trimmed segments kept for reuse; further ones are removed.
         fill_fast_ns: a segment that filled faster doubles the size of the next.

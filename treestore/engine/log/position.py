@@ -26,13 +26,13 @@ class LogIdentity:
 
 @attrs.frozen
 class Tip:
-    """The state of the chain after a record: exactly what the next record must follow.
+    """The state of the chain after a group: exactly what the next group must follow.
 
     Attributes:
-        lsn: the record's number; 0 before the first one.
-        group: the group's number; 0 before the first one.
-        chain: the record's checksum, which the next record repeats.
-        time_ns: the record's time, below which no later record's may fall.
+        lsn: the number of its last record; 0 before the first one.
+        group: its number; 0 before the first one.
+        chain: its checksum, which the next group repeats.
+        time_ns: its time, below which no later group's may fall.
     """
 
     lsn: int = 0

@@ -1,4 +1,4 @@
-"""Reading a segment: `walk` follows the chain, `find_later_group` looks behind its end."""
+"""Reading a segment: `walk` follows the chain, `find_remains` looks behind its end."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from crc32c import crc32c
 
 from treestore.engine.disk import File
 from treestore.engine.log import format as fmt
+from treestore.engine.log.group import LogGroup
 from treestore.engine.log.header import SegmentHeader
 from treestore.engine.log.position import Tip
-from treestore.engine.log.record import LogRecord
 
 CHUNK_BYTES = 1 << 20
-"""Read at a time; only a record that is larger takes more memory."""
+"""Read at a time; a longer group is verified in chunks of this size."""
 
 
 class Window:
@@ -35,14 +35,11 @@ class Window:
         return self._data[begin : begin + size]
 
 
-def walk(
-    file: File, header: SegmentHeader, offset: int, tip: Tip
-) -> Iterator[tuple[LogRecord, int]]:
-    """The records that follow ``tip``, each with the offset behind it.
+def walk(file: File, header: SegmentHeader, offset: int, tip: Tip) -> Iterator[LogGroup]:
+    """The groups that follow ``tip``, one after the other.
 
-    Ends, without an error, at the first bytes that are not the record that must come next:
-    checksum, salt, LSN, group, chain, time and flags all have to fit. Records of a last group
-    that is not whole are yielded too; whoever asks decides where the log ends.
+    Ends, without an error, at the first bytes that are not the group that must come next: both
+    checksums, salt, LSN, group number, chain and time all have to fit.
 
     Args:
         file: the segment file.
@@ -52,49 +49,61 @@ def walk(
     """
     size, salt, seed = header.size_bytes, header.salt, header.seed
     window = Window(file, size)
-    unpack, overhead = fmt.RECORD_BODY.unpack_from, fmt.RECORD_HEADER_BYTES
+    unpack, overhead, minimum = fmt.GROUP_BODY.unpack_from, fmt.GROUP_HEADER_BYTES, fmt.ENTRY_BYTES
     lsn, group, chain, time_ns = tip.lsn, tip.group, tip.chain, tip.time_ns
-    inside = False
     while offset + overhead <= size:
         head = window.at(offset, overhead)
         if len(head) < overhead:
             return
-        fields = unpack(head, fmt.RECORD_CRC_BYTES)
-        length, its_lsn, its_group, its_id, its_time, its_salt, before, kind, flags, rest = fields
+        fields = unpack(head, fmt.CRC.size)
+        its_salt, its_group, its_lsn, its_time, before, count, length, checksum, rest = fields
         end = offset + overhead + length
         if (
             its_salt != salt
             or its_lsn != lsn + 1
+            or its_group != group + 1
             or before != chain
-            or its_group != (group if inside else group + 1)
-            or end > size
             or its_time < time_ns
-            or kind not in fmt.KINDS
-            or flags & ~fmt.FLAGS_ALL
-            or bool(flags & fmt.FLAG_FIRST) is inside
-            or rest
+            or not 0 < count * minimum <= length
+            or end > size
+            or rest != fmt.GROUP_RESERVED
         ):
             return
-        data = window.at(offset, overhead + length)
-        (checksum,) = fmt.CRC.unpack_from(data)
-        if crc32c(data[fmt.RECORD_CRC_BYTES :], seed) != checksum:
+        (chain,) = fmt.CRC.unpack_from(head)
+        if crc32c(head[fmt.CRC.size :], seed) != chain:
             return
-        payload = bytes(data[overhead:])
-        lsn, group, chain, time_ns = its_lsn, its_group, checksum, its_time
-        inside = not flags & fmt.FLAG_LAST
-        offset = end if inside else fmt.padded(end)
-        yield LogRecord(lsn, group, its_id, time_ns, kind, flags, chain, payload), offset
+        body: memoryview | None = None
+        if overhead + length <= CHUNK_BYTES:
+            body = window.at(offset, overhead + length)[overhead:]
+            found = crc32c(body)
+        else:
+            found = _checksum(file, offset + overhead, length)
+        if found != checksum:
+            return
+        lsn, group, time_ns = lsn + count, its_group, its_time
+        yield LogGroup(
+            file, offset, Tip(lsn, group, chain, time_ns), its_lsn, count, length, checksum, body
+        )
+        offset = fmt.padded(end)
+
+
+def _checksum(file: File, offset: int, size: int) -> int:
+    """The checksum of a part of a file."""
+    checksum = 0
+    for at in range(0, size, CHUNK_BYTES):
+        checksum = crc32c(file.read_at(offset + at, min(CHUNK_BYTES, size - at)), checksum)
+    return checksum
 
 
 class Remains:
     """What stands in the last segment behind the end of the log.
 
     Attributes:
-        later: offset of a record that only exists because the group at the end was synced; None
+        later: offset of a group that was only begun because the group at the end was synced; None
             where there is none.
-        nothing: whether the block at the end is zeros and no record of this activation follows:
+        nothing: whether the block at the end is zeros and no group of this activation follows:
             nothing had been begun there.
-        last: offset behind the last sign of a record of this activation.
+        last: offset behind the last sign of a group of this activation.
     """
 
     __slots__ = ("last", "later", "nothing")
@@ -106,14 +115,14 @@ class Remains:
 
 
 def find_remains(file: File, header: SegmentHeader, end: int, group: int) -> Remains:
-    """Look for records behind ``end``, wherever they start.
+    """Look for groups behind ``end``, in whatever block they start.
 
     A group is written only after the one before it was synced. So after the end of group g,
-    pieces of g+1 are what a crash leaves; a valid record of g+2 or later (a marker too) proves
+    pieces of g+1 are what a crash leaves; the valid header of g+2 or later (a marker too) proves
     that g+1 was once whole and on the medium.
 
-    Every record repeats the segment's salt at a known place, so the search is one for four
-    bytes, at memory speed, and finds records at any offset.
+    Every header repeats the segment's salt at a known place of a block, so the search is one for
+    four bytes, at memory speed.
 
     Args:
         file: the segment file.
@@ -133,13 +142,14 @@ def find_remains(file: File, header: SegmentHeader, end: int, group: int) -> Rem
             break
         found = chunk.find(salt)
         while found >= 0:
-            record = offset + found - fmt.RECORD_SALT_OFFSET
-            its_group = _group_at(file, record) if record >= end else 0
-            if its_group > group:  # else bytes of an earlier life of the file, by chance
-                nothing = False
-                last = max(last, record + fmt.RECORD_HEADER_BYTES)
-                if its_group > group + 1 and _is_valid(file, header, record):
-                    return Remains(record, False, last)
+            start = offset + found - fmt.GROUP_SALT_OFFSET
+            if start >= end and start % fmt.BLOCK_BYTES == 0:
+                its_group, its_end = _group_at(file, header, start)
+                if its_group > group:  # else bytes of an earlier life of the file, by chance
+                    nothing = False
+                    last = max(last, its_end or start + fmt.GROUP_HEADER_BYTES)
+                    if its_group > group + 1 and its_end:
+                        return Remains(start, False, last)
             found = chunk.find(salt, found + 1)
         if offset + len(chunk) >= size:
             break
@@ -147,22 +157,16 @@ def find_remains(file: File, header: SegmentHeader, end: int, group: int) -> Rem
     return Remains(None, nothing, min(last, size))
 
 
-def _group_at(file: File, offset: int) -> int:
-    """The group number of the record at ``offset``, if there is a record; 0 where the file ends."""
-    head = file.read_at(offset, fmt.RECORD_HEADER_BYTES)
-    if len(head) < fmt.RECORD_HEADER_BYTES:
-        return 0
-    group: int = fmt.RECORD_BODY.unpack_from(head, fmt.RECORD_CRC_BYTES)[2]
-    return group
-
-
-def _is_valid(file: File, header: SegmentHeader, offset: int) -> bool:
-    """Whether there is a whole record of this activation, whatever it follows."""
-    head = file.read_at(offset, fmt.RECORD_HEADER_BYTES)
-    (length,) = fmt.CRC.unpack_from(head, fmt.RECORD_CRC_BYTES)
-    if offset + len(head) + length > header.size_bytes:
-        return False
+def _group_at(file: File, header: SegmentHeader, offset: int) -> tuple[int, int]:
+    """Number and end of the group whose header is at ``offset``; its end is 0 where the header is
+    not whole, both are 0 where the file ends."""
+    head = file.read_at(offset, fmt.GROUP_HEADER_BYTES)
+    if len(head) < fmt.GROUP_HEADER_BYTES:
+        return 0, 0
+    fields = fmt.GROUP_BODY.unpack_from(head, fmt.CRC.size)
+    group, length = fields[1], fields[6]
     (checksum,) = fmt.CRC.unpack_from(head)
-    payload = file.read_at(offset + len(head), length)
-    found: int = crc32c(payload, crc32c(head[fmt.RECORD_CRC_BYTES :], header.seed))
-    return found == int(checksum)
+    end = offset + len(head) + length
+    if end > header.size_bytes or crc32c(head[fmt.CRC.size :], header.seed) != checksum:
+        return group, 0
+    return group, end

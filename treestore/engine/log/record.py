@@ -1,4 +1,4 @@
-"""Records: what a group of transactions looks like in bytes, and back."""
+"""Records and groups: what a group of transactions looks like in bytes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from crc32c import crc32c
 
 from treestore.engine.log import format as fmt
 from treestore.engine.log.position import Tip
+
+_JOIN_BYTES_MAX = 1 << 20
+"""Up to here a group's payloads are joined: one checksum call and one buffer instead of many."""
 
 
 class Transaction(msgspec.Struct, frozen=True):
@@ -34,8 +37,6 @@ class LogRecord:
         transaction_id: see `Transaction`; 0 in markers.
         time_ns: when the group was appended; never falls from one group to the next.
         kind: ``KIND_DATA``, ``KIND_COMMIT`` or ``KIND_SYNCED``.
-        flags: ``FLAG_FIRST``, ``FLAG_LAST`` (in the group).
-        chain: its own checksum, which the next record repeats.
         payload: the bytes that were appended.
     """
 
@@ -44,23 +45,46 @@ class LogRecord:
     transaction_id: int
     time_ns: int
     kind: int
-    flags: int
-    chain: int
     payload: bytes
-
-    @property
-    def tip(self) -> Tip:
-        """The state of the chain after this record."""
-        return Tip(self.lsn, self.group, self.chain, self.time_ns)
 
 
 def group_bytes(transactions: Sequence[Transaction]) -> int:
     """How many bytes the group of these transactions takes in the log, padding included."""
-    size = 0
+    size = fmt.GROUP_HEADER_BYTES
     for transaction in transactions:
         payloads = transaction.payloads
-        size += fmt.RECORD_HEADER_BYTES * len(payloads) + sum(map(len, payloads))
+        size += fmt.ENTRY_BYTES * len(payloads) + sum(map(len, payloads))
     return fmt.padded(size)
+
+
+def encode_header(
+    after: Tip, records: int, time_ns: int, size: int, checksum: int, *, seed: int, salt: int
+) -> tuple[bytes, Tip]:
+    """The header of a group, and the state of the chain after the group.
+
+    Args:
+        after: the state of the chain before the group.
+        records: how many there are in it.
+        time_ns: when it was appended.
+        size: of its table and payloads, in bytes.
+        checksum: of its table and payloads.
+        seed: the segment's `SegmentHeader.seed`.
+        salt: the segment's salt.
+    """
+    group = after.group + 1
+    body = fmt.GROUP_BODY.pack(
+        salt,
+        group,
+        after.lsn + 1,
+        time_ns,
+        after.chain,
+        records,
+        size,
+        checksum,
+        fmt.GROUP_RESERVED,
+    )
+    chain = crc32c(body, seed)
+    return fmt.CRC.pack(chain) + body, Tip(after.lsn + records, group, chain, time_ns)
 
 
 def encode_group(
@@ -71,71 +95,48 @@ def encode_group(
     Args:
         transactions: at least one, each with at least one payload.
         after: the state of the chain before the group.
-        time_ns: stamped on every record.
+        time_ns: when it is appended.
         seed: the segment's `SegmentHeader.seed`.
         salt: the segment's salt.
     """
-    pack, pack_crc, crc = fmt.RECORD_BODY.pack, fmt.CRC.pack, crc32c
-    lsn, group, chain = after.lsn, after.group + 1, after.chain
-    final = lsn + sum([len(transaction.payloads) for transaction in transactions])
-    flags = fmt.FLAG_FIRST
-    pieces: list[bytes] = []
+    ids: list[int] = []
+    kinds = bytearray()
+    payloads: list[bytes] = []
     for transaction in transactions:
-        transaction_id = transaction.transaction_id
-        commit = lsn + len(transaction.payloads)
-        for payload in transaction.payloads:
-            lsn += 1
-            kind = fmt.KIND_COMMIT if lsn == commit else fmt.KIND_DATA
-            if lsn == final:
-                flags |= fmt.FLAG_LAST
-            body = pack(
-                len(payload), lsn, group, transaction_id, time_ns, salt, chain, kind, flags, 0
-            )
-            chain = crc(payload, crc(body, seed))
-            pieces += (pack_crc(chain), body, payload)
-            flags = 0
-    return pieces, Tip(lsn, group, chain, time_ns)
-
-
-def encode_record(record: LogRecord, chain: int, *, seed: int, salt: int) -> tuple[bytes, int]:
-    """The header of one record as it stands in a segment of another seed and salt.
-
-    Args:
-        record: what to encode; its own ``chain`` is ignored.
-        chain: the checksum of the record before it in that segment.
-        seed: that segment's `SegmentHeader.seed`.
-        salt: that segment's salt.
-
-    Returns:
-        The header, after which the payload follows, and the record's checksum.
-    """
-    body = fmt.RECORD_BODY.pack(
-        len(record.payload),
-        record.lsn,
-        record.group,
-        record.transaction_id,
-        record.time_ns,
-        salt,
-        chain,
-        record.kind,
-        record.flags,
-        0,
-    )
-    checksum = crc32c(record.payload, crc32c(body, seed))
-    return fmt.CRC.pack(checksum) + body, checksum
+        its = transaction.payloads
+        if len(its) == 1:
+            ids.append(transaction.transaction_id)
+        else:
+            ids += [transaction.transaction_id] * len(its)
+            kinds += bytes((fmt.KIND_DATA,)) * (len(its) - 1)
+        kinds.append(fmt.KIND_COMMIT)
+        payloads += its
+    return _encode(ids, kinds, payloads, after, time_ns, seed, salt)
 
 
 def encode_marker(after: Tip, time_ns: int, *, seed: int, salt: int) -> tuple[list[bytes], Tip]:
     """The bytes of a group that says that the group before it is on the medium."""
-    marker = LogRecord(
-        lsn=after.lsn + 1,
-        group=after.group + 1,
-        transaction_id=0,
-        time_ns=time_ns,
-        kind=fmt.KIND_SYNCED,
-        flags=fmt.FLAGS_ALL,
-        chain=0,
-        payload=fmt.SYNCED_PAYLOAD.pack(after.group),
-    )
-    header, chain = encode_record(marker, after.chain, seed=seed, salt=salt)
-    return [header, marker.payload], Tip(marker.lsn, marker.group, chain, time_ns)
+    payload = fmt.SYNCED_PAYLOAD.pack(after.group)
+    return _encode([0], bytes((fmt.KIND_SYNCED,)), [payload], after, time_ns, seed, salt)
+
+
+def _encode(
+    ids: list[int],
+    kinds: bytes | bytearray,
+    payloads: list[bytes],
+    after: Tip,
+    time_ns: int,
+    seed: int,
+    salt: int,
+) -> tuple[list[bytes], Tip]:
+    lengths = list(map(len, payloads))
+    table = fmt.table(len(ids)).pack(*ids, *lengths, *kinds)
+    size = len(table) + sum(lengths)
+    pieces = [table, *payloads]
+    if size <= _JOIN_BYTES_MAX:
+        pieces = [b"".join(pieces)]
+    checksum = 0
+    for piece in pieces:
+        checksum = crc32c(piece, checksum)
+    head, tip = encode_header(after, len(ids), time_ns, size, checksum, seed=seed, salt=salt)
+    return [head, *pieces], tip

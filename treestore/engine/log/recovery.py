@@ -1,39 +1,28 @@
-"""Opening a log: find where it ends, tell a torn tail from damage, start afresh behind it.
+"""Going on behind the end of a log that was inspected: nothing read is left unsynced.
 
-The rules, in order; ``docs/log-format.md`` argues why they are right:
-
-=====================================================  ==========================================
-found                                                  outcome
-=====================================================  ==========================================
-a header or a file size is not as it was written       `CorruptionError`
-a sequence number is missing, or ``start`` is ahead    `CorruptionError`
-a segment does not reach what its successor follows    `CorruptionError`
-last segment: after the last good group g comes a      `CorruptionError`
-valid record of group g+2 or later
-last segment: anything else behind the last good group `TornTail`: saved aside
-last segment: a block of zeros, nothing behind it      `Clean`
-=====================================================  ==========================================
-
-Nothing on the disk is changed before all of that is decided.
+What is found, and whether the log is opened at all, is decided in ``inspection.py`` by the table in
+``verdict.py``; nothing on the disk is changed before that. ``docs/log-format.md`` argues why it is
+right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from random import Random
 
 import attrs
 
+from treestore.engine.decision import Row
 from treestore.engine.disk import Disk
 from treestore.engine.log import format as fmt
+from treestore.engine.log.group import LogGroup
 from treestore.engine.log.header import SegmentHeader, damaged
-from treestore.engine.log.names import SEGMENT_SUFFIX, is_saved, number_in, saved_name
+from treestore.engine.log.inspection import Place, Tail
+from treestore.engine.log.names import is_saved, saved_name
 from treestore.engine.log.pool import SparePool, is_no_space
-from treestore.engine.log.position import LogIdentity, LogPosition, Tip
-from treestore.engine.log.reader import Remains, find_remains, walk
-from treestore.engine.log.record import LogRecord, encode_record
-from treestore.engine.log.segment import Segment, begin, open_segment, publish
-from treestore.errors import CorruptionError, InvalidArgument
+from treestore.engine.log.position import LogPosition, Tip
+from treestore.engine.log.reader import Remains, walk
+from treestore.engine.log.segment import Segment, begin, publish
 
 REPLACE_BYTES_MAX = 1 << 20
 """A last segment with no more than this in it is replaced when the log is opened; behind a
@@ -71,184 +60,21 @@ class Recovered:
 
     Attributes:
         outcome: how the log ended.
-        transactions: those after ``start``: transaction id and payloads. To be consumed before
-            the log is trimmed; memory holds one transaction at a time.
+        row: the row of the decision table that says so.
+        groups: those after ``start``, each with the position behind it; markers among them. To
+            be read once, and before the log is trimmed to a position that they lie before.
         last: the position after all of them.
     """
 
     outcome: Clean | TornTail
-    transactions: Iterator[tuple[int, list[bytes]]]
+    row: Row
+    groups: Iterator[tuple[LogGroup, LogPosition]]
     last: LogPosition
 
-
-@attrs.frozen
-class Place:
-    """Where reading begins.
-
-    Attributes:
-        index: of the segment, in the list of segments.
-        offset: in its file, in bytes.
-        tip: the state of the chain there.
-    """
-
-    index: int
-    offset: int
-    tip: Tip
-
-
-@attrs.define
-class Tail:
-    """What the last segment holds.
-
-    Attributes:
-        end, tip: where its last good group ends, and the state of the chain there.
-        group_offset, before: where that group starts and the state of the chain before it;
-            None where nothing stands behind the place that reading began at.
-    """
-
-    end: int
-    tip: Tip
-    group_offset: int | None = None
-    before: Tip | None = None
-
-
-def open_segments(
-    disk: Disk, directory: str, identity: LogIdentity, start: LogPosition
-) -> tuple[list[Segment], list[str]]:
-    """Open the segments that form the log's dense end, oldest first.
-
-    Returns:
-        The segments, and the names of files older than a gap, which nothing needs: they lie
-        before ``start``.
-
-    Raises:
-        CorruptionError: a segment that ``start`` needs is missing, damaged or not this log's.
-        InvalidArgument: a file is of another format version.
-    """
-    names = [n for n in disk.list(directory) if number_in(n, SEGMENT_SUFFIX) is not None]
-    segments: list[Segment] = []
-    try:
-        while names:
-            try:
-                older = open_segment(disk, directory, names[-1])
-            except (CorruptionError, InvalidArgument):
-                if segments and segments[0].header.follows.lsn <= start.lsn:
-                    break
-                raise
-            if segments and not _precedes(older, segments[0]):
-                older.file.close()
-                break
-            segments.insert(0, older)
-            if older.header.identity != identity:
-                raise _foreign(older, identity)
-            names.pop()
-        _check_start(directory, segments, start)
-    except BaseException:
-        for segment in segments:
-            segment.file.close()
-        raise
-    return segments, names
-
-
-def _precedes(older: Segment, newer: Segment) -> bool:
-    first, second = older.header, newer.header
-    return (
-        first.sequence + 1 == second.sequence
-        and first.epoch < second.epoch
-        and first.follows.lsn <= second.follows.lsn
-    )
-
-
-def _foreign(segment: Segment, identity: LogIdentity) -> CorruptionError:
-    found = segment.header.identity
-    if found.database_uuid != identity.database_uuid:
-        text = f"belongs to another database ({found.database_uuid.hex()})"
-    else:
-        text = f"is of timeline {found.timeline}, the database of timeline {identity.timeline}"
-    return damaged(segment.path, 0, text)
-
-
-def _check_start(directory: str, segments: list[Segment], start: LogPosition) -> None:
-    if not segments:
-        text = f"The log in {directory} has no segments"
-    elif segments[0].header.follows.lsn > start.lsn:
-        text = (
-            f"The log in {directory} begins after record {segments[0].header.follows.lsn} "
-            f"(segment {segments[0].header.sequence}) and a segment before it is missing or "
-            "damaged"
-        )
-    elif segments[-1].header.sequence < start.sequence:
-        text = (
-            f"The log in {directory} ends with segment {segments[-1].header.sequence} and "
-            f"segment {start.sequence} is missing"
-        )
-    else:
-        return
-    raise CorruptionError(
-        f"{text}, but the checkpoint needs what follows record {start.lsn}. Nothing was changed. "
-        "If files were moved away, put them back.",
-        file=segments[0].path if segments else directory,
-        offset=0,
-    )
-
-
-def locate(segments: list[Segment], start: LogPosition) -> Place:
-    """Where to begin reading to find everything after ``start``."""
-    index = len(segments) - 1
-    while segments[index].header.follows.lsn > start.lsn:
-        index -= 1
-    header = segments[index].header
-    if header.sequence == start.sequence and header.epoch == start.epoch:
-        return Place(index, start.offset, start.tip)
-    return Place(index, fmt.BLOCK_BYTES, header.follows)
-
-
-def verify(segments: list[Segment], place: Place, start: LogPosition) -> tuple[Tail, Remains]:
-    """Check everything from ``place`` to the end of the log.
-
-    Raises:
-        CorruptionError: damage before the end.
-    """
-    offset, tip = place.offset, place.tip
-    for index in range(place.index, len(segments) - 1):
-        segment, follows = segments[index], segments[index + 1].header.follows
-        tail = find_tail(segment, offset, tip, follows.lsn)
-        if tail.tip != follows:
-            name = segments[index + 1].path
-            text = (
-                f"is damaged behind record {tail.tip.lsn}; {name} follows record {follows.lsn}, "
-                "so what stood here was acknowledged"
-            )
-            raise damaged(segment.path, tail.end, text)
-        segment.end, segment.tip = tail.end, tail.tip
-        offset, tip = fmt.BLOCK_BYTES, follows
-    last = segments[-1]
-    tail = find_tail(last, offset, tip, None)
-    remains = find_remains(last.file, last.header, tail.end, tail.tip.group)
-    if remains.later is not None:
-        text = (
-            f"is damaged behind record {tail.tip.lsn}: a later group at byte {remains.later} "
-            "proves that what stood here was acknowledged"
-        )
-        raise damaged(last.path, tail.end, text)
-    if tail.tip.lsn < start.lsn:
-        text = f"ends after record {tail.tip.lsn}, but the checkpoint holds record {start.lsn}"
-        raise damaged(last.path, tail.end, text)
-    last.end, last.tip = tail.end, tail.tip
-    return tail, remains
-
-
-def find_tail(segment: Segment, offset: int, tip: Tip, lsn_max: int | None) -> Tail:
-    """Follow the chain to its last whole group, or to the end of the group with ``lsn_max``."""
-    tail = Tail(offset, tip)
-    if tip.lsn == lsn_max:
-        return tail
-    for record, end in walk(segment.file, segment.header, offset, tip):
-        if record.flags & fmt.FLAG_LAST:
-            tail = Tail(end, record.tip, tail.end, tail.tip)
-            if record.lsn == lsn_max:
-                break
-    return tail
+    @property
+    def transactions(self) -> Iterator[tuple[int, list[bytes]]]:
+        """What ``groups`` holds, as transaction id and payloads; memory holds one at a time."""
+        return transactions_in(group for group, _ in self.groups)
 
 
 def save_remains(disk: Disk, directory: str, last: Segment, tail: Tail, remains: Remains) -> str:
@@ -338,25 +164,13 @@ def copy_groups(source: Segment, offset: int, until: Tip, target: Segment) -> No
     Raises:
         CorruptionError: the bytes changed since they were verified.
     """
-    header = target.header
-    pieces: list[bytes] = []
-    size = 0
     reached = follows = target.tip
     if follows.lsn < until.lsn:
-        for record, _ in walk(source.file, source.header, offset, follows):
-            head, chain = encode_record(
-                record, target.tip.chain, seed=header.seed, salt=header.salt
-            )
-            pieces += (head, record.payload)
-            size += len(head) + len(record.payload)
-            target.tip = attrs.evolve(record.tip, chain=chain)
-            reached = record.tip
-            if record.flags & fmt.FLAG_LAST:
-                target.end += target.write(pieces, size)
-                target.marked = record.kind == fmt.KIND_SYNCED
-                pieces, size = [], 0
-                if record.lsn == until.lsn:
-                    break
+        for group in walk(source.file, source.header, offset, follows):
+            target.copy(group)
+            reached = group.tip
+            if reached.lsn == until.lsn:
+                break
     if reached != until:
         raise damaged(source.path, offset, "changed while it was being read")
 
@@ -366,13 +180,14 @@ def new_salt(random: Random) -> int:
     return random.randrange(1, 1 << 32)
 
 
-def transactions_in(records: Iterator[LogRecord]) -> Iterator[tuple[int, list[bytes]]]:
+def transactions_in(groups: Iterable[LogGroup]) -> Iterator[tuple[int, list[bytes]]]:
     """Put records together again: transaction id and payloads of each transaction."""
     payloads: list[bytes] = []
-    for record in records:
-        if record.kind == fmt.KIND_SYNCED:
-            continue
-        payloads.append(record.payload)
-        if record.kind == fmt.KIND_COMMIT:
-            yield record.transaction_id, payloads
-            payloads = []
+    for group in groups:
+        for record in group.log_records():
+            if record.kind == fmt.KIND_SYNCED:
+                continue
+            payloads.append(record.payload)
+            if record.kind == fmt.KIND_COMMIT:
+                yield record.transaction_id, payloads
+                payloads = []

@@ -6,13 +6,16 @@ import contextlib
 from collections.abc import Sequence
 
 import attrs
+from crc32c import crc32c
 
 from treestore.engine.disk import Buffer, Disk, File
 from treestore.engine.log import format as fmt
+from treestore.engine.log.group import LogGroup
 from treestore.engine.log.header import SegmentHeader, damaged
 from treestore.engine.log.names import segment_name
 from treestore.engine.log.pool import Spare
 from treestore.engine.log.position import LogPosition, Tip
+from treestore.engine.log.record import encode_header
 
 _ZERO_BLOCK = bytes(fmt.BLOCK_BYTES)
 _JOIN_BYTES_MAX = 1 << 20
@@ -44,9 +47,13 @@ class Segment:
     @property
     def position(self) -> LogPosition:
         """The position at ``end``."""
-        tip, header = self.tip, self.header
+        return self.position_at(self.tip, self.end)
+
+    def position_at(self, tip: Tip, offset: int) -> LogPosition:
+        """The position at the end of a group of this segment."""
+        header = self.header
         return LogPosition(
-            tip.lsn, tip.group, tip.chain, tip.time_ns, header.sequence, header.epoch, self.end
+            tip.lsn, tip.group, tip.chain, tip.time_ns, header.sequence, header.epoch, offset
         )
 
     @property
@@ -71,15 +78,50 @@ class Segment:
         Raises:
             OSError: any part of it may have been written.
         """
+        buffers: list[Buffer] = [*pieces, bytes(self._padding(size))]
+        if size <= _JOIN_BYTES_MAX:
+            buffers = [b"".join(buffers)]
+        self.file.write_at(self.end, buffers)
+        return fmt.padded(size)
+
+    def _padding(self, size: int) -> int:
+        """How many zeros follow a group of ``size`` bytes at ``end``."""
         padded = fmt.padded(size)
         padding = padded - size
         if self.stale and self.end + padded + fmt.BLOCK_BYTES <= self.header.size_bytes:
             padding += fmt.BLOCK_BYTES
-        buffers: list[Buffer] = [*pieces, bytes(padding)]
-        if size <= _JOIN_BYTES_MAX:
-            buffers = [b"".join(buffers)]
-        self.file.write_at(self.end, buffers)
-        return padded
+        return padding
+
+    def copy(self, group: LogGroup) -> None:
+        """Append a group of another segment; not synced.
+
+        Raises:
+            CorruptionError: its bytes changed since they were verified.
+        """
+        tip = group.tip
+        head, after = encode_header(
+            self.tip,
+            group.records,
+            tip.time_ns,
+            group.size,
+            group.checksum,
+            seed=self.header.seed,
+            salt=self.header.salt,
+        )
+        offset, checksum = self.end, 0
+        self.file.write_at(offset, [head])
+        offset += len(head)
+        for chunk in group.chunks(_JOIN_BYTES_MAX):
+            checksum = crc32c(chunk, checksum)
+            self.file.write_at(offset, [chunk])
+            offset += len(chunk)
+        if checksum != group.checksum:
+            raise damaged(group.file.path, group.offset, "changed while it was being read")
+        size = offset - self.end
+        self.file.write_at(offset, [bytes(self._padding(size))])
+        self.end += fmt.padded(size)
+        self.tip = after
+        self.marked = group.is_marker
 
 
 def open_segment(disk: Disk, directory: str, name: str) -> Segment:
