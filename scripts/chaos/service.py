@@ -133,6 +133,7 @@ class World:
                     for client in range(plan.clients):
                         players.start_soon(self._client, client, network, until_s)
                 with trio.move_on_after(SETTLED_S) as settling:
+                    await self._writable(machine)
                     await self._look_at_everything(network)
                 if settling.cancelled_caught:
                     self.history.fault("The service did not come back after all faults ended.")
@@ -176,8 +177,19 @@ class World:
             for name in LISTS:
                 await db.documents.store(name, VERSION, [])
 
+    async def _writable(self, machine: Machine) -> None:
+        """Once all is well again: a store that had become read-only is restarted."""
+        while True:
+            life = machine.life
+            if life is not None and life.database is not None:
+                if life.database.engine.failed is None:
+                    return
+                life.stop()
+                await life.ended.wait()
+            await trio.sleep(0.1)
+
     async def _look_at_everything(self, network: Network) -> None:
-        """Once all is well again: everything that there is, so that it is judged."""
+        """At last, everything that there is, so that it is judged."""
         async with self._connected(network) as db:
             last = Process(-1, db, self.history, Random(self.random.getrandbits(64)))
             await last.look_at_everything()
