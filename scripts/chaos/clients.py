@@ -212,7 +212,7 @@ class Process:
                         await self._look(snapshot, family, call)
                     except SnapshotExpired:
                         return
-                    await trio.sleep(random.choice((0.0, 0.01, 0.5, 2.0)) * random.random())
+                    await trio.sleep(random.choice((0.0, 0.01, 0.5, 2.0, 4.0)) * random.random())
 
         await self.call("snapshot", make)
 

@@ -62,6 +62,20 @@ def run_deterministically(seed: int, main: Callable[[], Awaitable[T]]) -> T:
         return cast("T", trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0)))
 
 
+def lift_shields() -> None:
+    """Let every cancellation through: what hangs can then be ended, and reported."""
+    tasks = [trio.lowlevel.current_root_task()]
+    while tasks:
+        task: Any = tasks.pop()
+        if task is None:
+            continue
+        status = task._cancel_status
+        while status is not None:
+            status._scope.shield = False
+            status = status._parent
+        tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+
+
 @contextmanager
 def _scheduling(seed: int) -> Generator[None]:
     # What trio has for Hypothesis: tasks in order of their creation, then shuffled.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Awaitable, Callable
 from random import Random
+from typing import Protocol
 
 import attrs
 import trio
@@ -30,15 +31,21 @@ class Faults:
     random: Random
     played: dict[str, int] = attrs.field(factory=dict)
 
-    async def play(self, until_s: float, pause_s: float) -> None:
-        """One fault after the other, about ``pause_s`` apart, until that time."""
+    async def play(self, until_s: float, pause_s: float, names: frozenset[str] | None) -> None:
+        """One fault after the other, about ``pause_s`` apart, until that time.
+
+        Args:
+            names: of the methods to choose from; None for all.
+        """
         random = self.random
+        mix = [(fault, n) for fault, n in _MIX.items() if names is None or fault.__name__ in names]
+        faults, weights = [fault for fault, _ in mix], [weight for _, weight in mix]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, until_s)
             while trio.current_time() < until_s:
                 await trio.sleep(pause_s * 2 * random.random())
-                fault = random.choices(_FAULTS, _WEIGHTS)[0]
-                name = getattr(fault, "__name__", "?")
+                fault = random.choices(faults, weights)[0]
+                name = fault.__name__
                 self.played[name] = self.played.get(name, 0) + 1
                 self.machine.trace.note("fault", name)
                 nursery.start_soon(fault, self)
@@ -87,6 +94,7 @@ class Faults:
             self._end(lambda: life.kill(power=True))
         else:
             self._end(lambda: None)
+            life.place_of_death = self.random.choice(("", "/log/"))
             life.step_of_death = self.random.randint(1, 30)
 
     async def process_is_killed(self) -> None:
@@ -109,8 +117,8 @@ class Faults:
         if life is None or life.database is None:
             return
         life.database.checkpointer.ask()
-        life.step_of_death = self.random.randint(1, 20)
-        await trio.sleep(0)
+        life.place_of_death = "/pages"
+        life.step_of_death = self.random.randint(1, 8)
 
     # -- the disk -------------------------------------------------------------------------------
 
@@ -170,7 +178,13 @@ class Faults:
         self.network.conditions.refuse_chance = 0.0
 
 
-_MIX: dict[Callable[[Faults], Awaitable[None]], int] = {
+class _Fault(Protocol):
+    __name__: str
+
+    def __call__(self, faults: Faults, /) -> Awaitable[None]: ...
+
+
+_MIX: dict[_Fault, int] = {
     Faults.power_fails: 6,
     Faults.process_is_killed: 3,
     Faults.server_is_restarted: 2,
@@ -183,4 +197,3 @@ _MIX: dict[Callable[[Faults], Awaitable[None]], int] = {
     Faults.network_is_slow: 3,
     Faults.connecting_is_hard: 1,
 }
-_FAULTS, _WEIGHTS = list(_MIX), list(_MIX.values())

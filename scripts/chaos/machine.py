@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from contextvars import ContextVar
 from random import Random
 
 import attrs
@@ -32,14 +33,14 @@ EPOCH_NS = 1_700_000_000_000_000_000
 
 OPTIONS = EngineOptions(
     page_size_bytes=1024,
-    cache_size_bytes=8_000,
+    cache_size_bytes=4_000,
     log_size_bytes_max=4 << 20,
     log_segment_size_bytes_min=1 << 16,
     log_segment_size_bytes_max=1 << 18,
     transaction_size_bytes_max=1 << 20,
     headroom_pages=16,
-    checkpoint_records=60,
-    checkpoint_interval_s=1.5,
+    checkpoint_records=40,
+    checkpoint_interval_s=0.7,
 )
 """Small pages make deep trees, a small cache forgets, a small log is full soon."""
 
@@ -56,6 +57,10 @@ WIRE = WireSettings(
 LIMITS = WriterLimits(mailbox_count_max=16, group_count_max=8, group_size_bytes_max=64 << 10)
 
 
+LIFE: ContextVar[Life] = ContextVar("life")
+"""Whose task this is: tasks inherit it."""
+
+
 class Life:
     """One run of the server process."""
 
@@ -65,13 +70,15 @@ class Life:
         self.threads = SimulatedThreads(machine.nursery, machine.random)
         self.database: Database | None = None
         self.dead = False
-        self.power_failed = False
+        self.killed = False
         self.over = trio.Event()
         """Nothing that it does can be seen any more."""
         self.ended = trio.Event()
         """It is gone altogether."""
         self.step_of_death: int | None = None
-        """The step on the disk at which the power fails, or the process is killed."""
+        """The step on the disk at which the power fails, or the process is killed ..."""
+        self.place_of_death = ""
+        """... where only steps on such paths count."""
         self.error: Exception | None = None
         self._machine = machine
         self._scope = trio.CancelScope()
@@ -81,7 +88,7 @@ class Life:
 
     def _step(self, number: int, op: str, path: str) -> None:
         self._machine.trace.note("disk", op, path)
-        if self.step_of_death is not None:
+        if self.step_of_death is not None and self.place_of_death in path:
             self.step_of_death -= 1
             if self.step_of_death <= 0:
                 self.kill(power=self._machine.random.random() < 0.7)
@@ -93,7 +100,7 @@ class Life:
         if self.dead or self.over.is_set():
             return
         self._machine.trace.note("power failure" if power else "kill", self.number)
-        self.dead, self.power_failed = True, power
+        self.dead = self.killed = True
         self._machine.network.server_died(silently=power)
         self._machine.disk = (
             self.disk.crash(self._machine.random) if power else self.disk.hand_over()
@@ -111,6 +118,7 @@ class Life:
         """Open, recover, serve, close. Raises nothing but cancellation."""
         machine = self._machine
         machine.trace.note("start", self.number)
+        LIFE.set(self)
         environment = Environment(self.disk, machine.clock_ns, machine.random, self.threads.pause)
         try:
             with self._scope:
@@ -184,6 +192,7 @@ class Machine:
     disk: SimDisk = attrs.field(init=False)
     life: Life | None = attrs.field(init=False, default=None)
     lives: int = attrs.field(init=False, default=0)
+    _ghosts: list[Life] = attrs.field(init=False, factory=list)
     _next_step_of_death: int | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
@@ -197,23 +206,40 @@ class Machine:
         """Let the next life end after so many steps on the disk: perhaps while it recovers."""
         self._next_step_of_death = steps
 
-    async def run(self) -> None:
-        """Live until cancelled: after each end the next life begins a little later."""
+    async def run(self, world: trio.CancelScope) -> None:
+        """Live until cancelled: after each end the next life begins a little later.
+
+        Cancels ``world`` where the store cannot be opened any more.
+        """
         while True:
             life = self.life = Life(self.lives, self)
             self.lives += 1
+            self._ghosts = [ghost for ghost in self._ghosts if not ghost.ended.is_set()] + [life]
             life.step_of_death, self._next_step_of_death = self._next_step_of_death, None
             self.nursery.start_soon(life.run)
             await life.over.wait()
-            if not life.power_failed and life.error is not None:
-                self.check_opening(life.error)
+            if not life.killed and life.error is not None and not _excused(life.error):
+                self.fault(f"The store could not be opened, or closed: {life.error!r}")
+                world.cancel()
             await trio.sleep(self.random.choice((0.0, 0.01, 0.1, 0.5)))
 
-    def check_opening(self, error: Exception) -> None:
-        """A life that was not killed ended by itself: the store could not be opened."""
-        if isinstance(error, TreeStoreError) and error.code in (
-            "unavailable",
-            "resource_exhausted",
-        ):
-            return  # The disk failed, or is full, as it was told to.
-        self.fault(f"The store could not be opened: {error!r}")
+    async def writable(self) -> None:
+        """Return once a life takes writes; one that has become read-only is restarted."""
+        while True:
+            life = self.life
+            if life is not None and life.database is not None:
+                if life.database.engine.failed is None:
+                    return
+                life.stop()
+                await life.ended.wait()
+            await trio.sleep(0.1)
+
+    async def ghosts_gone(self) -> None:
+        """Return once every life has ended altogether."""
+        for ghost in self._ghosts:
+            await ghost.ended.wait()
+
+
+def _excused(error: Exception) -> bool:
+    """Whether the disk failed, or is full, as it was told to."""
+    return isinstance(error, TreeStoreError) and error.code in ("unavailable", "resource_exhausted")

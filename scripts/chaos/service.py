@@ -22,11 +22,11 @@ import trio
 from rich.console import Console
 
 from scripts.chaos.clients import LISTS, VERSION, Process, run_client
-from scripts.chaos.determinism import Trace, run_deterministically
+from scripts.chaos.determinism import Trace, lift_shields, run_deterministically
 from scripts.chaos.faults import Faults
 from scripts.chaos.history import History
 from scripts.chaos.judge import judge
-from scripts.chaos.machine import DIRECTORY, Machine
+from scripts.chaos.machine import DIRECTORY, LIFE, Machine
 from scripts.chaos.network import Network
 from treestore.client.connection import Target
 from treestore.client.remote import RemoteDatabase, connect_to
@@ -35,8 +35,8 @@ from treestore.engine.directory import open_engine
 from treestore.engine.options import Environment
 from treestore.errors import TreeStoreError
 
-SETTLED_S = 600.0
-"""Virtual time after which a service that nothing disturbs must have come back."""
+SETTLED_S = 300.0
+"""Virtual time that no part of a world may take; then something hangs."""
 
 
 @attrs.frozen
@@ -47,6 +47,8 @@ class Plan:
     processes: int = 2
     duration_s: float = 10.0
     fault_pause_s: float = 0.8
+    faults: frozenset[str] | None = None
+    """Names of the methods of `Faults` that are played; None: all."""
 
 
 @attrs.frozen
@@ -110,40 +112,46 @@ class World:
     def logged(self, event: MutableMapping[str, object]) -> None:
         """The server, or a client, wrote to its log."""
         self.trace.note("log", event.get("event"))
-        life = self.machine.life if self.machine is not None else None
-        if event.get("exc_info") and life is not None and not life.dead:
+        life = LIFE.get(None)
+        if event.get("exc_info") and (life is None or not life.dead):
             error = sys.exc_info()[1]
             self.history.fault(f"In the log: {event}: {error!r}")
 
     async def play(self) -> None:
         """From the first start to the last check."""
-        random, plan = self.random, self.plan
+        random = self.random
         network = Network(Random(random.getrandbits(64)), self.trace)
         async with trio.open_nursery() as ghosts:
             self.machine = machine = Machine(
                 Random(random.getrandbits(64)), self.trace, network, ghosts, self.history.fault
             )
-            self.faults = faults = Faults(machine, network, Random(random.getrandbits(64)))
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(machine.run)
-                await self._prepare(network)
-                until_s = trio.current_time() + plan.duration_s
-                async with trio.open_nursery() as players:
-                    players.start_soon(faults.play, until_s, plan.fault_pause_s)
-                    for client in range(plan.clients):
-                        players.start_soon(self._client, client, network, until_s)
-                with trio.move_on_after(SETTLED_S) as settling:
-                    await self._writable(machine)
-                    await self._look_at_everything(network)
-                if settling.cancelled_caught:
-                    self.history.fault("The service did not come back after all faults ended.")
-                await self._end(machine)
+                nursery.start_soon(machine.run, nursery.cancel_scope)
+                for phase in (self._prepare, self._disturb, self._settle, self._end):
+                    with trio.move_on_after(SETTLED_S) as scope:
+                        await phase(network, machine)
+                    if scope.cancelled_caught:
+                        self.history.fault(f"The service hangs, in {phase.__name__}.")
+                        lift_shields()
+                        break
                 nursery.cancel_scope.cancel()
             self.virtual_s = trio.current_time()
-            with trio.move_on_after(SETTLED_S):
-                while len(ghosts.child_tasks) > 0:
-                    await trio.sleep(1)
+            with trio.move_on_after(SETTLED_S) as scope:
+                await machine.ghosts_gone()
+            if scope.cancelled_caught:
+                self.history.fault("A server that was killed does not end.")
+                lift_shields()
             ghosts.cancel_scope.cancel()
+
+    async def _disturb(self, network: Network, machine: Machine) -> None:
+        """Clients at work, and faults."""
+        plan = self.plan
+        self.faults = faults = Faults(machine, network, Random(self.random.getrandbits(64)))
+        until_s = trio.current_time() + plan.duration_s
+        async with trio.open_nursery() as players:
+            players.start_soon(faults.play, until_s, plan.fault_pause_s, plan.faults)
+            for client in range(plan.clients):
+                players.start_soon(self._client, client, network, until_s)
 
     async def _client(self, client: int, network: Network, until_s: float) -> None:
         random = Random(self.random.getrandbits(64))
@@ -171,30 +179,20 @@ class World:
                     await trio.sleep(0.1)
             yield db
 
-    async def _prepare(self, network: Network) -> None:
+    async def _prepare(self, network: Network, _machine: Machine) -> None:
         """What has to be there before anything goes wrong."""
         async with self._connected(network) as db:
             for name in LISTS:
                 await db.documents.store(name, VERSION, [])
 
-    async def _writable(self, machine: Machine) -> None:
-        """Once all is well again: a store that had become read-only is restarted."""
-        while True:
-            life = machine.life
-            if life is not None and life.database is not None:
-                if life.database.engine.failed is None:
-                    return
-                life.stop()
-                await life.ended.wait()
-            await trio.sleep(0.1)
-
-    async def _look_at_everything(self, network: Network) -> None:
-        """At last, everything that there is, so that it is judged."""
+    async def _settle(self, network: Network, machine: Machine) -> None:
+        """All is well again: read everything that there is, so that it is judged."""
+        await machine.writable()
         async with self._connected(network) as db:
             last = Process(-1, db, self.history, Random(self.random.getrandbits(64)))
             await last.look_at_everything()
 
-    async def _end(self, machine: Machine) -> None:
+    async def _end(self, _network: Network, machine: Machine) -> None:
         """Stop the server properly, and check what it leaves."""
         life = machine.life
         assert life is not None
