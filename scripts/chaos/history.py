@@ -12,7 +12,7 @@ carry the same. That makes it known, of everything that is read, which call wrot
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import attrs
@@ -80,6 +80,8 @@ class History:
         self.calls: list[Call] = []
         self.faults: list[str] = []
         """What must never happen, whatever else is going on: seen by whoever made the calls."""
+        self.on_fault: Callable[[], None] = lambda: None
+        """Called after each of them."""
         self._events = 0
         self._values = 0
 
@@ -110,3 +112,4 @@ class History:
     def fault(self, what: str) -> None:
         """Something that must never happen."""
         self.faults.append(what)
+        self.on_fault()

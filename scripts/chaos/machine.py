@@ -206,11 +206,8 @@ class Machine:
         """Let the next life end after so many steps on the disk: perhaps while it recovers."""
         self._next_step_of_death = steps
 
-    async def run(self, world: trio.CancelScope) -> None:
-        """Live until cancelled: after each end the next life begins a little later.
-
-        Cancels ``world`` where the store cannot be opened any more.
-        """
+    async def run(self) -> None:
+        """Live until cancelled: after each end the next life begins a little later."""
         while True:
             life = self.life = Life(self.lives, self)
             self.lives += 1
@@ -220,7 +217,6 @@ class Machine:
             await life.over.wait()
             if not life.killed and life.error is not None and not _excused(life.error):
                 self.fault(f"The store could not be opened, or closed: {life.error!r}")
-                world.cancel()
             await trio.sleep(self.random.choice((0.0, 0.01, 0.1, 0.5)))
 
     async def writable(self) -> None:
@@ -233,6 +229,11 @@ class Machine:
                 life.stop()
                 await life.ended.wait()
             await trio.sleep(0.1)
+
+    def switch_off(self) -> None:
+        """The end of the machine."""
+        if self.life is not None:
+            self.life.kill(power=True)
 
     async def ghosts_gone(self) -> None:
         """Return once every life has ended altogether."""

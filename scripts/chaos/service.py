@@ -126,7 +126,9 @@ class World:
                 Random(random.getrandbits(64)), self.trace, network, ghosts, self.history.fault
             )
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(machine.run, nursery.cancel_scope)
+                # There is no use in going on after something that must never happen.
+                self.history.on_fault = nursery.cancel_scope.cancel
+                nursery.start_soon(machine.run)
                 for phase in (self._prepare, self._disturb, self._settle, self._end):
                     with trio.move_on_after(SETTLED_S) as scope:
                         await phase(network, machine)
@@ -136,6 +138,7 @@ class World:
                         break
                 nursery.cancel_scope.cancel()
             self.virtual_s = trio.current_time()
+            machine.switch_off()
             with trio.move_on_after(SETTLED_S) as scope:
                 await machine.ghosts_gone()
             if scope.cancelled_caught:

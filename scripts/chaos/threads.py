@@ -99,19 +99,23 @@ class SimulatedLogThread:
 
     async def serve(self) -> None:
         """Run jobs until `stop`."""
-        while self._jobs or not self._stopping:
-            if not self._jobs:
-                self._wake = trio.Event()
-                await self._wake.wait()
-                continue
-            job, done = self._jobs.popleft()
-            try:
-                result = await self._threads.run_to_end(job)
-            except Exception as error:
-                done(None, error)
-            else:
-                done(result, None)
-        self._ended.set()
+        try:
+            while self._jobs or not self._stopping:
+                if self._jobs:
+                    await self._run(*self._jobs.popleft())
+                else:
+                    self._wake = trio.Event()
+                    await self._wake.wait()
+        finally:
+            self._ended.set()
+
+    async def _run(self, job: Callable[[], Any], done: Done) -> None:
+        try:
+            result = await self._threads.run_to_end(job)
+        except Exception as error:
+            done(None, error)
+        else:
+            done(result, None)
 
     async def stop(self) -> None:
         """See `JobThread.stop`."""
