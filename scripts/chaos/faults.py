@@ -78,6 +78,7 @@ class Faults:
         conditions.latency_s, conditions.fragments, conditions.refuse_chance = 0.0005, 0.2, 0.0
         self.machine.disk.capacity_bytes = None
         self.machine.disk.heal()
+        self.machine.die_early(None)
         life = self.machine.life
         if life is not None:
             life.threads.slow = 1.0

@@ -202,7 +202,7 @@ class Machine:
         """The wall clock."""
         return EPOCH_NS + int(trio.current_time() * 1e9)
 
-    def die_early(self, steps: int) -> None:
+    def die_early(self, steps: int | None) -> None:
         """Let the next life end after so many steps on the disk: perhaps while it recovers."""
         self._next_step_of_death = steps
 
