@@ -117,8 +117,10 @@ class Process:
             looks.append(("read", partial(self._read_one, f"doc-{family}")))
             looks.append(("list", partial(self._list_one, f"list-{family}")))
         for name, look in looks:
-            while (await self.call(name, look)).outcome != "ok":
+            outcome: Outcome = "open"
+            while outcome != "ok":
                 await trio.sleep(0.5)
+                outcome = (await self.call(name, look)).outcome
         await self.check()
 
     # -- kv -------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from hashlib import blake2b
 from random import Random
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import trio
 import trio.testing
@@ -59,7 +59,7 @@ def run_deterministically(seed: int, main: Callable[[], Awaitable[T]]) -> T:
     """
     random = Random(seed)
     with _scheduling(random.getrandbits(64)), _stop_watch(random.getrandbits(64)), _no_collector():
-        return cast("T", trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0)))
+        return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 def lift_shields() -> None:

@@ -35,16 +35,6 @@ def judge(history: History) -> list[str]:
     return found
 
 
-def undecided(history: History) -> bool:
-    """Whether the search for an order was given up; then `judge` says nothing about it."""
-    try:
-        for registers in components(history.calls):
-            linearize(history.calls, registers)
-    except Undecided:
-        return True
-    return False
-
-
 def check_sources(calls: Sequence[Call]) -> Iterator[str]:
     """Every value that was read has a writer that may have written it, there, before."""
     writers = {
@@ -71,21 +61,20 @@ def check_sources(calls: Sequence[Call]) -> Iterator[str]:
 def check_order(calls: Sequence[Call]) -> Iterator[str]:
     """Each register by itself, then those that batches, scans and snapshots connect."""
     for registers in components(calls):
-        bad = False
-        for name in registers:
-            if not _has_order(calls, [name]):
-                bad = True
-                yield f"The calls on {name} fit no order:{_shown(calls, [name])}"
-        if not bad and len(registers) > 1 and not _has_order(calls, registers):
-            text = ", ".join(registers)
-            yield f"The calls on {text} fit no order together:{_shown(calls, registers)}"
+        found = [sentence for name in registers for sentence in _check_order(calls, [name])]
+        if not found and len(registers) > 1:
+            found += _check_order(calls, registers)
+        yield from found
 
 
-def _has_order(calls: Sequence[Call], registers: list[str]) -> bool:
+def _check_order(calls: Sequence[Call], registers: list[str]) -> Iterator[str]:
+    text = ", ".join(registers)
+    together = " together" if len(registers) > 1 else ""
     try:
-        return linearize(calls, registers) is not None
+        if linearize(calls, registers) is None:
+            yield f"The calls on {text} fit no order{together}:{_shown(calls, registers)}"
     except Undecided:
-        return True
+        yield f"The search for an order of the calls on {text} took too long."
 
 
 def _shown(calls: Sequence[Call], registers: list[str]) -> str:

@@ -126,7 +126,8 @@ class _Search:
 
     def run(self) -> list[Call] | None:
         taken: list[_Step] = []
-        mask, state = 0, (None,) * self.width
+        mask = 0
+        state: tuple[Value, ...] = (None,) * self.width
         # Each frame: how many steps to give back on failure, mask and state after them, choices.
         frames: list[tuple[int, int, tuple[Value, ...], list[int]]] = []
         seen: set[tuple[int, tuple[Value, ...]]] = set()

@@ -83,7 +83,7 @@ def run(seed: int, plan: Plan | None = None, *, keep_trace: bool = False) -> Res
 def _log_taken(world: World) -> Generator[None]:
     """Errors with a traceback in the server's log are faults of the server."""
 
-    def take(_logger: object, _method: str, event: MutableMapping[str, object]) -> object:
+    def take(_logger: object, _method: str, event: MutableMapping[str, object]) -> str:
         world.logged(event)
         raise structlog.DropEvent
 

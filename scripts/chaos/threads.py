@@ -57,13 +57,12 @@ class SimulatedThreads:
 
     async def run_to_end(self, job: Callable[[], T]) -> T:
         """Run a job slice by slice, whatever is cancelled."""
+        result: Any = None
         with trio.CancelScope(shield=True):
             worker = greenlet.greenlet(job)
-            while True:
+            while not worker.dead:
                 await trio.sleep(self._duration_s())
                 result = worker.switch()
-                if worker.dead:
-                    break
             await trio.sleep(self._duration_s())
         return cast("T", result)
 

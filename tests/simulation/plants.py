@@ -129,9 +129,8 @@ def apply_a_batch_in_halves(patch: pytest.MonkeyPatch) -> None:
         second = msgspec.structs.replace(parameters, puts=parameters.puts[half:])
 
         def then(result: bytes | TreeStoreError) -> None:
-            if isinstance(result, TreeStoreError):
-                done(result)
-            elif submit(self, operation, second, done, deduplication=deduplication) is None:
+            failed = isinstance(result, TreeStoreError)
+            if failed or not submit(self, operation, second, done, deduplication=deduplication):
                 done(result)
 
         return submit(self, operation, first, then, **rest)
