@@ -175,9 +175,6 @@ FORBIDDEN_IMPORTS: Mapping[str, tuple[str, ...]] = {
     "scripts.demo": ("tests",),
 }
 
-ALLOWED_IMPORTS: Mapping[str, str] = {"scripts.chaos.machine": "tests.crash.simdisk"}
-"""The simulated medium serves tests and the simulation of the whole service."""
-
 
 def imports_against_the_stream(module: Module) -> Iterator[Finding]:
     for importer, forbidden in FORBIDDEN_IMPORTS.items():
@@ -185,9 +182,6 @@ def imports_against_the_stream(module: Module) -> Iterator[Finding]:
             continue
         for statement in import_statements(module.tree):
             for target in imported_names(module, statement):
-                allowed = ALLOWED_IMPORTS.get(module.name)
-                if allowed is not None and is_within(target, allowed):
-                    continue
                 if any(is_within(target, package) for package in forbidden):
                     yield statement.lineno, f"{importer} must not import {target}"
 

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from actors.database_host import HostPart
-from actors.host import Deduplication, Done, Submission
+from actors.host import Done, Submission
 from actors.mail import Mail
 from actors.writer import Writer
 from treestore.engine.checkpoint import Checkpoint
@@ -27,7 +27,7 @@ from treestore.engine.log.segment import Segment
 from treestore.engine.pagefile import PageFile
 from treestore.engine.snapshot import Snapshot, State
 from treestore.errors import TreeStoreError
-from treestore.stores import deduplication
+from treestore.stores.deduplication import Deduplication, Sessions
 from treestore.stores.operation import Operation
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -62,13 +62,15 @@ def acknowledge_before_sync(patch: pytest.MonkeyPatch) -> None:
 
 def forget_an_answer(patch: pytest.MonkeyPatch) -> None:
     """Every third answer is not remembered, so that a retry is applied again."""
-    remember = deduplication.remember
+    run = Sessions.run
 
-    def remembers(txn: Any, prefix: bytes, sequence: int, checksum: int, answer: bytes) -> None:
-        if sequence % 3:
-            remember(txn, prefix, sequence, checksum, answer)
+    def runs(self: Sessions, txn: Any, request: Deduplication, *rest: Any) -> bytes:
+        answer = run(self, txn, request, *rest)
+        if request.sequence % 3 == 0:
+            txn.delete(request.session + b"\x01" + request.sequence.to_bytes(8, "big"))
+        return answer
 
-    patch.setattr(deduplication, "remember", remembers)
+    patch.setattr(Sessions, "run", runs)
 
 
 def skip_the_fence(patch: pytest.MonkeyPatch) -> None:

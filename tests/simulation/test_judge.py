@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from scripts.chaos.history import Call, History, Value
-from scripts.chaos.judge import judge
-from scripts.chaos.linearize import Undecided, components, linearize
+from scripts.simulation.history import Call, History, Value
+from scripts.simulation.judge import judge
+from scripts.simulation.linearize import Undecided, components, linearize
 
 
 def call(history: History, began: int, ended: float, outcome: Any = "ok", **what: Any) -> Call:

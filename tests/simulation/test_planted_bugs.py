@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.chaos.service import Plan, run
+from scripts.simulation.service import Plan, run
 from tests.simulation import plants
 from tests.simulation.plants import PLANTS, Plant
 

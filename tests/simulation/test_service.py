@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from scripts.chaos.service import Plan, replay_command, run
+from scripts.simulation.service import Plan, replay_command, run
 
 SEEDS = range(100, 112)
 
@@ -43,7 +43,7 @@ def test_the_same_seed_is_the_same_world(seed: int) -> None:
 
 def test_the_same_seed_is_the_same_world_in_another_process() -> None:
     program = (
-        "from scripts.chaos.service import Plan, run; print(run(7, Plan(duration_s=4)).digest)"
+        "from scripts.simulation.service import Plan, run; print(run(7, Plan(duration_s=4)).digest)"
     )
     digests = {
         subprocess.run(

@@ -13,8 +13,8 @@ from typing import Any
 import attrs
 import trio
 
-from scripts.chaos.history import Call, History, Outcome, Value
-from scripts.chaos.network import Network
+from scripts.simulation.history import Call, History, Outcome, Value
+from scripts.simulation.network import Network
 from treestore.client.connection import Target
 from treestore.client.remote import RemoteDatabase, connect_to
 from treestore.errors import (

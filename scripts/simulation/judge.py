@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from scripts.chaos.history import Call, History
-from scripts.chaos.linearize import Undecided, components, linearize, registers_of
+from scripts.simulation.history import Call, History
+from scripts.simulation.linearize import Undecided, components, linearize, registers_of
 
 SHOWN_MAX = 40
 """Calls that are listed with a register whose calls fit no order."""

@@ -1,6 +1,6 @@
 """Run the simulated service: one seed, one world; many seeds for as long as you like.
 
-    python -m scripts.chaos.service --seeds 1000 --seed 1 --jobs 2
+    python -m scripts.simulation.service --seeds 1000 --seed 1 --jobs 2
 
 Prints each seed whose history breaks a promise, with the command that plays it again.
 """
@@ -21,13 +21,13 @@ import structlog
 import trio
 from rich.console import Console
 
-from scripts.chaos.clients import LISTS, VERSION, Process, run_client
-from scripts.chaos.determinism import Trace, lift_shields, run_deterministically
-from scripts.chaos.faults import Faults
-from scripts.chaos.history import History
-from scripts.chaos.judge import judge
-from scripts.chaos.machine import DIRECTORY, LIFE, Machine
-from scripts.chaos.network import Network
+from scripts.simulation.clients import LISTS, VERSION, Process, run_client
+from scripts.simulation.determinism import Trace, lift_shields, run_deterministically
+from scripts.simulation.faults import Faults
+from scripts.simulation.history import History
+from scripts.simulation.judge import judge
+from scripts.simulation.machine import DIRECTORY, LIFE, Machine
+from scripts.simulation.network import Network
 from treestore.client.connection import Target
 from treestore.client.remote import RemoteDatabase, connect_to
 from treestore.engine.check import check_engine
@@ -235,7 +235,7 @@ class World:
 
 def replay_command(seed: int) -> str:
     """What plays a seed again, with all that happens in it."""
-    return f"python -m scripts.chaos.service --seed {seed} --trace"
+    return f"python -m scripts.simulation.service --seed {seed} --trace"
 
 
 def _run_seeds(seeds: Sequence[int], jobs: int) -> Iterator[Result]:

@@ -15,8 +15,8 @@ from typing import Protocol
 import attrs
 import trio
 
-from scripts.chaos.machine import Machine
-from scripts.chaos.network import Network
+from scripts.simulation.machine import Machine
+from scripts.simulation.network import Network
 
 RESTART_S = 1.0
 """How long somebody takes to notice a read-only store, and to restart it."""

@@ -21,7 +21,7 @@ from random import Random
 
 import trio
 
-from scripts.chaos.determinism import Trace
+from scripts.simulation.determinism import Trace
 
 PIPE_SIZE_BYTES = 32 << 10
 

@@ -27,7 +27,7 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-from scripts.chaos.history import Call, Value
+from scripts.simulation.history import Call, Value
 
 STATES_MAX = 200_000
 """States after which the search gives up."""

@@ -21,9 +21,9 @@ from actors.listener import Listener, serve_on
 from actors.mail import WriterLimits
 from actors.wire import WireSettings
 from protocol.limits import KIB, Limits
-from scripts.chaos.determinism import Trace
-from scripts.chaos.network import Network
-from scripts.chaos.threads import SimulatedThreads
+from scripts.simulation.determinism import Trace
+from scripts.simulation.network import Network
+from scripts.simulation.threads import SimulatedThreads
 from tests.crash.simdisk import SimDisk
 from treestore.engine.options import EngineOptions, Environment
 from treestore.errors import TreeStoreError
