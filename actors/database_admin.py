@@ -128,6 +128,9 @@ class AdminPart:
 
         db = self._db
         async with db.checkpointer.paused():
+            # After a checkpoint that failed, what is in memory names pages that may never have been
+            # written: they would look damaged, though nothing of the store is.
+            db.engine.pages.ensure_writable()
             # Between checkpoints no page is written, so a copy of the books stays true.
             state, books = db.engine.durable, Books.of(db.engine)
 

@@ -294,6 +294,42 @@ async def test_check_while_a_group_is_on_its_way_finds_nothing() -> None:
             assert report.keys == 400
 
 
+async def test_check_after_a_failed_checkpoint_does_not_cry_damage() -> None:
+    disk = SimDisk()
+    async with database(disk) as db:
+        await db.kv.batch([(b"%d" % number, bytes(200)) for number in range(200)])
+        disk.fail_next("write", errno.EIO, "pages")
+        with pytest.raises(Unavailable):
+            await db.admin.checkpoint()
+        # What the checkpoint was to write has places in the file that it never got to.
+        with pytest.raises(Unavailable, match="until it is opened again"):
+            await db.admin.check()
+    disk.restart()
+    async with database(disk) as db:
+        assert (await db.admin.check()).ok
+        assert [key async for key, _ in db.kv.scan(limit=1)] == [b"0"]
+
+
+async def test_an_actor_that_ends_the_program_does_not_hang_it() -> None:
+    class Stop(BaseException):
+        pass
+
+    async def stop_all() -> None:
+        raise Stop
+
+    disk = SimDisk()
+    with trio.fail_after(5), pytest.raises((Stop, BaseExceptionGroup)):
+        async with database(disk) as db:
+            await db.kv.put(b"key", b"value")
+            assert db.supervisor is not None
+            db.supervisor.start("stopper", stop_all)
+            await trio.sleep_forever()
+    disk.restart()
+    store = open_small(disk)
+    assert contents(store) == {b"\x01key": b"value"}
+    store.close()
+
+
 async def test_a_closed_snapshot_under_a_running_read_is_no_corruption() -> None:
     """The client closes it, or its connection drops: a read in a thread goes on undisturbed."""
     old = {b"\x01%05d" % n: bytes(60) for n in range(2000)}

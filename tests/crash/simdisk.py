@@ -149,7 +149,7 @@ class SimFile:
 
     def _check(self, writing: bool = True) -> None:
         if self._life != self._disk.life:
-            raise Crash("a file of a process that is gone")
+            raise self._disk.gone("a file of a process that is gone")
         if not self._open or (writing and self._read_only):
             raise OSError(errno.EBADF, os.strerror(errno.EBADF), self.path)
 
@@ -227,6 +227,9 @@ class SimDisk:
         capacity_bytes: sum of the file sizes above which writing gives ENOSPC; None: no limit.
         random: for what failed calls leave behind.
         life: counts processes; files and locks of an earlier one are dead.
+        dead: whether nothing can be done with it any more.
+        gone: makes the exception that is then raised. An `OSError` lets what is tested end by
+            itself, where several lives of it go on in one process.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -237,6 +240,7 @@ class SimDisk:
         self.locks: set[str] = set()
         self.life = 0
         self.dead = False
+        self.gone: Callable[[str], BaseException] = Crash
         # A directory is a name without an inode. The root always exists.
         self._names: dict[str, Inode | None] = {"/": None}
         self._durable_names: dict[str, Inode | None] = {"/": None}
@@ -294,6 +298,17 @@ class SimDisk:
         self.on_step = None
         self._failures.clear()
 
+    def hand_over(self) -> SimDisk:
+        """`restart`, but for a process that may not know yet that it is gone: this disk is dead,
+        and a new one has all that the operating system had, still unsynced."""
+        other = SimDisk(self.random.getrandbits(32))
+        other._names, other._durable_names = self._names, self._durable_names
+        other._changes = self._changes
+        other.capacity_bytes = self.capacity_bytes
+        self.dead = True
+        self._names, self._durable_names, self._changes = {"/": None}, {"/": None}, []
+        return other
+
     def fail_next(self, op: str, number: int, path: str = "", skip: int = 0) -> None:
         """Let a call fail: the next ``op`` (or "read") on a path that contains ``path``.
 
@@ -306,6 +321,10 @@ class SimDisk:
         if op not in (*CHANGES, "read"):
             raise ValueError(op)
         self._failures.append(Failure(op, number, path, skip))
+
+    def heal(self) -> None:
+        """Forget the failures that were ordered and did not happen yet."""
+        self._failures.clear()
 
     def image(self, path: str) -> bytes:
         """A file's live bytes."""
@@ -338,7 +357,7 @@ class SimDisk:
     def step(self, op: str, path: str, spoil: Callable[[], None] | None = None) -> None:
         """Begin a step; where it is to fail, first do ``spoil``."""
         if self.dead:
-            raise Crash("the power is gone")
+            raise self.gone("the power is gone")
         self.steps += 1
         if self.on_step is not None:
             try:
@@ -351,7 +370,7 @@ class SimDisk:
     def fail_if_due(self, op: str, path: str, spoil: Callable[[], None] | None = None) -> None:
         """Raise the failure that a test ordered for this call, if any."""
         if self.dead:
-            raise Crash("the power is gone")
+            raise self.gone("the power is gone")
         for failure in self._failures:
             if failure.op == op and failure.path in path:
                 if failure.skip:

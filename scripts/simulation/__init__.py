@@ -1,0 +1,1 @@
+"""The whole service, simulated from one seed: machine, network, clients, faults and a judge."""

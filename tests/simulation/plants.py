@@ -1,0 +1,214 @@
+"""Bugs to be planted in the service, each of them one that somebody could write.
+
+The simulation is worth what it finds: `test_planted_bugs` plants each of these and sees that the
+judge speaks up within a bounded number of seeds.
+
+Not here yet: a transaction whose read set is not checked. It belongs here as soon as there are
+transactions over several calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from actors.database_host import HostPart
+from actors.host import Done, Submission
+from actors.mail import Mail
+from actors.writer import Writer
+from treestore.engine.checkpoint import Checkpoint
+from treestore.engine.engine import Engine
+from treestore.engine.group import Group
+from treestore.engine.log import Log, LogPosition, recovery
+from treestore.engine.log.segment import Segment
+from treestore.engine.pagefile import PageFile
+from treestore.engine.snapshot import Snapshot, State
+from treestore.errors import TreeStoreError
+from treestore.stores.deduplication import Deduplication, Sessions
+from treestore.stores.operation import Operation
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def publish_before_sync(patch: pytest.MonkeyPatch) -> None:
+    """Readers see a group while it is on its way to the log."""
+    send = Writer._send
+
+    def sends(self: Writer, group: Group, mails: list[Mail]) -> None:
+        engine = self.engine
+        engine.durable = State(group.root, group.number, group.count, engine.durable.position)
+        send(self, group, mails)
+
+    patch.setattr(Writer, "_send", sends)
+
+
+def acknowledge_before_sync(patch: pytest.MonkeyPatch) -> None:
+    """The log writes a group and does not wait until it is on the medium."""
+    write = Log._write
+
+    def writes(self: Log, segment: Segment, *rest: Any) -> None:
+        file, sync = segment.file, segment.file.sync
+        file.sync = lambda: None  # type: ignore[method-assign]
+        try:
+            write(self, segment, *rest)
+        finally:
+            file.sync = sync  # type: ignore[method-assign]
+
+    patch.setattr(Log, "_write", writes)
+
+
+def forget_an_answer(patch: pytest.MonkeyPatch) -> None:
+    """Every third answer is not remembered, so that a retry is applied again."""
+    run = Sessions.run
+
+    def runs(self: Sessions, txn: Any, request: Deduplication, *rest: Any) -> bytes:
+        answer = run(self, txn, request, *rest)
+        if request.sequence % 3 == 0:
+            txn.delete(request.session + b"\x01" + request.sequence.to_bytes(8, "big"))
+        return answer
+
+    patch.setattr(Sessions, "run", runs)
+
+
+def skip_the_fence(patch: pytest.MonkeyPatch) -> None:
+    """What recovery replayed is served although it may be in the page cache only."""
+
+    def publish(disk: Any, directory: str, segment: Segment) -> None:
+        path = f"{directory}/{segment.header.sequence:016x}.log"
+        disk.rename(segment.path, path)
+        disk.sync_directory(directory)
+        segment.path = segment.file.path = path
+
+    patch.setattr(recovery, "publish", publish)
+
+
+def read_what_is_not_published(patch: pytest.MonkeyPatch) -> None:
+    """Queries read the tree that commands are being run on."""
+    query_now = HostPart.query_now
+
+    def query(self: HostPart, operation: Any, parameters: Any, snapshot: Any = None) -> Any:
+        engine = self._database.engine
+        durable = engine.durable
+        engine.durable = State(engine._root, durable.number, engine._count, durable.position)
+        try:
+            return query_now(self, operation, parameters, snapshot)
+        finally:
+            engine.durable = durable
+
+    patch.setattr(HostPart, "query_now", query)
+
+
+def drop_the_last_command_in_replay(patch: pytest.MonkeyPatch) -> None:
+    """Recovery replays all but the last transaction."""
+    replay = Engine.replay
+
+    def replays(self: Engine, transactions: Any) -> int:
+        return replay(self, list(transactions)[:-1])
+
+    patch.setattr(Engine, "replay", replays)
+
+
+def apply_a_batch_in_halves(patch: pytest.MonkeyPatch) -> None:
+    """A batch is two transactions, one after the other."""
+    submit = HostPart.submit
+
+    def submits(
+        self: HostPart,
+        operation: Operation,
+        parameters: Any,
+        done: Done,
+        *,
+        deduplication: Deduplication | None = None,
+        **rest: Any,
+    ) -> Submission | None:
+        if operation.name != "kv.batch":
+            return submit(self, operation, parameters, done, deduplication=deduplication, **rest)
+        half = len(parameters.puts) // 2
+        first = msgspec.structs.replace(parameters, puts=parameters.puts[:half], deletes=[])
+        second = msgspec.structs.replace(parameters, puts=parameters.puts[half:])
+
+        def then(result: bytes | TreeStoreError) -> None:
+            failed = isinstance(result, TreeStoreError)
+            if failed or not submit(self, operation, second, done, deduplication=deduplication):
+                done(result)
+
+        return submit(self, operation, first, then, **rest)
+
+    patch.setattr(HostPart, "submit", submits)
+
+
+def serve_a_stale_root(patch: pytest.MonkeyPatch) -> None:
+    """A snapshot shows the state before the newest."""
+    publish, snapshot = Engine.publish, Engine.snapshot
+    before: dict[Engine, State] = {}
+
+    def publishes(self: Engine, group: Group, position: LogPosition) -> None:
+        before[self] = self.durable
+        publish(self, group, position)
+
+    def opens(self: Engine, owner: str = "") -> Snapshot:
+        if owner.startswith("session") and self in before:
+            return self.pin(before[self], owner)
+        return snapshot(self, owner)
+
+    patch.setattr(Engine, "publish", publishes)
+    patch.setattr(Engine, "snapshot", opens)
+
+
+def flip_before_the_pages_are_synced(patch: pytest.MonkeyPatch) -> None:
+    """A checkpoint's slot names pages that may not be on the medium."""
+    run, sync = Checkpoint._run, PageFile.sync
+    waiting: set[PageFile] = set()
+
+    def runs(self: Checkpoint) -> Any:
+        waiting.add(self._pages)
+        return run(self)
+
+    def syncs(self: PageFile) -> None:
+        if self in waiting:
+            waiting.discard(self)
+            self.ensure_writable()
+            return
+        sync(self)
+
+    patch.setattr(Checkpoint, "_run", runs)
+    patch.setattr(PageFile, "sync", syncs)
+
+
+def reuse_pinned_pages(patch: pytest.MonkeyPatch) -> None:
+    """Pages are used again although a snapshot still needs them."""
+
+    def pins(self: Engine) -> list[int]:
+        return sorted({meta.number for meta in self.slots})
+
+    patch.setattr(Engine, "pins", pins)
+
+
+def answer_before_sync(patch: pytest.MonkeyPatch) -> None:
+    """Callers are answered when their group is sent to the log."""
+    send = Writer._send
+
+    def sends(self: Writer, group: Group, mails: list[Mail]) -> None:
+        for mail in mails:
+            mail.end()
+        send(self, group, [])
+
+    patch.setattr(Writer, "_send", sends)
+
+
+PLANTS: tuple[Plant, ...] = (
+    publish_before_sync,
+    acknowledge_before_sync,
+    forget_an_answer,
+    skip_the_fence,
+    read_what_is_not_published,
+    drop_the_last_command_in_replay,
+    apply_a_batch_in_halves,
+    serve_a_stale_root,
+    flip_before_the_pages_are_synced,
+    reuse_pinned_pages,
+    answer_before_sync,
+)
