@@ -225,7 +225,7 @@ async def test_a_client_that_answers_pings_stays() -> None:
 async def test_half_sent_messages_are_closed_after_a_while() -> None:
     with trio.fail_after(10):
         async with listening(FakeHost(), SETTINGS) as listener, raw_client(listener) as client:
-            await client.send(Part(1, False, b"x"))
+            await client.send(Part(1, False, memoryview(b"x")))
             assert "not finished" in (await last_words(client)).message
 
 
@@ -239,7 +239,7 @@ async def test_half_sent_messages_cannot_take_all_memory() -> None:
                     for client in (first, second):
                         try:
                             for number in range(1, 10):
-                                await client.send(Part(number, False, bytes(500_000)))
+                                await client.send(Part(number, False, memoryview(bytes(500_000))))
                                 await served(other)
                         except trio.BrokenResourceError:
                             refused += 1
@@ -262,7 +262,7 @@ async def test_one_connection_cannot_hold_more_than_its_share() -> None:
             listening(FakeHost(), WireSettings(limits=limits)) as listener,
             raw_client(listener) as client,
         ):
-            await client.send(*(Part(number, False, b"x") for number in range(1, 6)))
+            await client.send(*(Part(number, False, memoryview(b"x")) for number in range(1, 6)))
             assert "more than 4 messages" in (await last_words(client)).message
 
 

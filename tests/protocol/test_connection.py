@@ -242,32 +242,36 @@ def test_a_message_too_long_for_the_peer_is_not_sent() -> None:
 def test_a_message_that_grows_too_long_is_refused() -> None:
     _, server = open_pair(SMALL)
     for _ in range(10):
-        assert server.receive_data(encode_frame(encode(Part(1, False, bytes(200))))) == []
-    assert "longer than 2,000" in broken_by(server, Part(1, False, b"x"))
+        assert (
+            server.receive_data(encode_frame(encode(Part(1, False, memoryview(bytes(200)))))) == []
+        )
+    assert "longer than 2,000" in broken_by(server, Part(1, False, memoryview(b"x")))
     assert server.held_size_bytes == 0
 
 
 def test_half_sent_messages_are_bounded_in_number_and_bytes() -> None:
     _, server = open_pair(SMALL)
     for number in (1, 2, 3):
-        server.receive_data(encode_frame(encode(Part(number, False, b"x"))))
-    assert "more than 3 messages" in broken_by(server, Part(4, False, b"x"))
+        server.receive_data(encode_frame(encode(Part(number, False, memoryview(b"x")))))
+    assert "more than 3 messages" in broken_by(server, Part(4, False, memoryview(b"x")))
 
     _, server = open_pair(SMALL)
     for number in (1, 2):
         for _ in range(7):
-            server.receive_data(encode_frame(encode(Part(number, False, bytes(200)))))
-    server.receive_data(encode_frame(encode(Part(3, False, bytes(200)))))
-    assert "more than 3,000 bytes" in broken_by(server, Part(3, False, b"x"))
+            server.receive_data(encode_frame(encode(Part(number, False, memoryview(bytes(200))))))
+    server.receive_data(encode_frame(encode(Part(3, False, memoryview(bytes(200))))))
+    assert "more than 3,000 bytes" in broken_by(server, Part(3, False, memoryview(b"x")))
 
 
 def test_parts_cannot_hide_what_a_frame_must_not_hold() -> None:
     _, server = open_pair()
-    assert "another part" in broken_by(server, Part(1, True, encode(Part(2, True, b"x"))))
+    assert "another part" in broken_by(
+        server, Part(1, True, memoryview(encode(Part(2, True, memoryview(b"x")))))
+    )
     _, server = open_pair()
-    assert "broke the rules" in broken_by(server, Part(1, True, encode(Hello())))
+    assert "broke the rules" in broken_by(server, Part(1, True, memoryview(encode(Hello()))))
     _, server = open_pair()
-    assert "broke the rules" in broken_by(server, Part(1, False, b""))
+    assert "broke the rules" in broken_by(server, Part(1, False, memoryview(b"")))
 
 
 def test_an_end_in_the_middle_is_a_fault() -> None:

@@ -19,6 +19,7 @@ from actors.database_host import HostPart
 from actors.host import Done, Submission
 from actors.mail import Mail
 from actors.writer import Writer
+from treestore.engine.bulk import BulkTree
 from treestore.engine.checkpoint import Checkpoint
 from treestore.engine.engine import Engine
 from treestore.engine.group import Group
@@ -101,14 +102,14 @@ def read_what_is_not_published(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(HostPart, "query_now", query)
 
 
-def drop_the_last_command_in_replay(patch: pytest.MonkeyPatch) -> None:
-    """Recovery replays all but the last transaction."""
-    replay = Engine.replay
+def lose_a_change_in_replay(patch: pytest.MonkeyPatch) -> None:
+    """Recovery replays all but the last change of each batch."""
+    merge = BulkTree.merge
 
-    def replays(self: Engine, transactions: Any) -> int:
-        return replay(self, list(transactions)[:-1])
+    def merges(self: BulkTree, keys: list[bytes], *rest: Any) -> int:
+        return merge(self, keys[:-1] if len(keys) > 1 else keys, *rest) + (len(keys) > 1)
 
-    patch.setattr(Engine, "replay", replays)
+    patch.setattr(BulkTree, "merge", merges)
 
 
 def apply_a_batch_in_halves(patch: pytest.MonkeyPatch) -> None:
@@ -205,7 +206,7 @@ PLANTS: tuple[Plant, ...] = (
     forget_an_answer,
     skip_the_fence,
     read_what_is_not_published,
-    drop_the_last_command_in_replay,
+    lose_a_change_in_replay,
     apply_a_batch_in_halves,
     serve_a_stale_root,
     flip_before_the_pages_are_synced,
