@@ -122,6 +122,12 @@ class FreeSpace:
         self.page_count = self.starts.pop()
         return self.counts.pop()
 
+    def copy(self) -> FreeSpace:
+        """The same free extents, to plan with; nothing is retired in it."""
+        other = FreeSpace(self.page_count)
+        other.starts, other.counts = self.starts[:], self.counts[:]
+        return other
+
     def free_below(self, page: int) -> list[Extent]:
         """Free extents below ``page``."""
         last = bisect_left(self.starts, page)

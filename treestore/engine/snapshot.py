@@ -91,19 +91,13 @@ class Snapshot:
             self.ensure_usable()
         return self.state.root
 
-    def read(self, *, budget: int | None = None, raw: bool = False) -> ReadTransaction:
-        """A transaction on this state.
-
-        Args:
-            budget: see `ReadTransaction`; None: as much as it takes, until it is evicted.
+    def read(self, *, raw: bool = False) -> LeasedRead:
+        """A transaction on this state, to be used on any thread.
 
         Raises:
             SnapshotExpired: it was closed or evicted.
         """
-        root = self.usable_root()
-        if budget is None:
-            return LeasedRead(self, root, self._pages, self._now, raw=raw)
-        return ReadTransaction(root, self._pages, self._now, budget=budget, raw=raw)
+        return LeasedRead(self, self.usable_root(), self._pages, self._now, raw=raw)
 
     def begin_read(self) -> None:
         """A read is in flight from now on: its pages stay until `end_read`, whatever happens.

@@ -119,6 +119,14 @@ class SpacePart:
         """Pages that are free, or were never used, beyond what should be kept at hand."""
         return self._room_pages - self.dirty_pages - self._reserve_pages()
 
+    def move_room(self, created: int = 0) -> int:
+        """Pages that a compaction may make dirty without taking them from anybody else.
+
+        Args:
+            created: what it made dirty since that was last booked.
+        """
+        return self._room_pages - self.dirty_pages - created - 2 * self.options.headroom_pages
+
     def _reserve_pages(self) -> int:
         """Room that a shortened file keeps, beside what is dirty: so that it need not grow again
         at once."""
