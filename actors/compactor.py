@@ -7,7 +7,7 @@ by checkpoints. Cancelled anywhere, it leaves nothing half done.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import structlog
@@ -17,9 +17,8 @@ from actors.checkpointer import Checkpointer
 from actors.mail import Mail
 from actors.threads import WORKER_THREADS, Threads
 from actors.writer import Writer
-from treestore.engine.compaction import Found, MoveStep, TailSearch, cutoff_of
+from treestore.engine.compaction import MoveStep, Quiet, Search, Settle, Step, plan
 from treestore.engine.engine import Engine
-from treestore.engine.moving import Move
 from treestore.errors import TreeStoreError
 from treestore.model.admin import CompactResult
 
@@ -32,16 +31,8 @@ LOOKS = 7
 REST_S = 600.0
 """After a compaction, none begins by itself for this long: what it left, it could not give."""
 
-STEP_LEAVES = 32
-"""Leaves that are moved in one go: less than a millisecond of the event loop."""
-
 STEP_PAUSE_S = 0.003
 """Between two steps the event loop is everybody else's."""
-
-PASSES_MAX = 8
-
-WORTH = 50
-"""A pass that gives back less than this part of the file is the last of its kind."""
 
 
 class Compactor:
@@ -125,98 +116,43 @@ class Compactor:
             return result
 
     async def _compact(self) -> None:
-        leaves_too = False
-        await self._settle()
-        cutoff, end = await self._tail()
-        for _ in range(PASSES_MAX):
-            if end <= cutoff:
-                break
-            await self._pass(cutoff, leaves_too=leaves_too)
-            await self._settle()
-            before = end
-            cutoff, end = await self._tail()
-            if (before - end) * WORTH < before:
-                if leaves_too:
-                    break
-                # No node lies there: large values may.
-                leaves_too = True
-        await self._cut(end)
-
-    async def _tail(self) -> tuple[int, int]:
-        """Where the tail begins, and the end of the last page in use."""
-        async with self._checkpointer.paused():
-            self._engine.free_space.trim()
-            return cutoff_of(self._engine), self._engine.free_space.page_count
-
-    async def _settle(self) -> None:
-        """Make everything free that no lease needs: write what there is into both slots."""
-        await self._execute(MoveStep(self._engine, (), 0))
-        await self._checkpointer.checkpoint(settle=True)
-
-    async def _execute(self, step: MoveStep) -> int:
-        done: int = await self._writer.execute(lambda outcome: Mail(step.run, outcome))
-        self.pages_moved += step.moved
-        return done
-
-    async def _pass(self, cutoff: int, *, leaves_too: bool) -> None:
-        """Move what lies in the tail, as far as there is room below it."""
-        start: bytes | None = b""
-        stuck = False
-        while start is not None:
-            found = await self._search(cutoff, start, leaves_too=leaves_too)
-            if found.no_room or not await self._move(found.moves, cutoff):
-                # No room below now; a checkpoint may make some, once.
-                if stuck:
-                    return
-                stuck = True
-                await self._settle()
-                continue
-            stuck = False
-            if found.moves:
-                await self._checkpointer.checkpoint(settle=True)
-            elif found.next_key == start:
-                return
-            start = found.next_key
-
-    async def _search(self, cutoff: int, start: bytes, *, leaves_too: bool) -> Found:
-        engine = self._engine
-        async with self._checkpointer.paused():
-            search = TailSearch(engine, cutoff, leaves_too=leaves_too)
-            lease = engine.snapshot("compaction", evictable=False)
-        root = lease.state.root
-        lease.begin_read()
-        try:
-            return await self._threads.run(lambda: search.run(root, start))
-        finally:
-            lease.end_read()
-            lease.close()
-
-    async def _move(self, moves: Sequence[Move], cutoff: int) -> bool:
-        """Let the writer do these moves, a few at a time; False where there was no room."""
-        first = 0
-        while first < len(moves):
-            last, leaves = first + 1, moves[first].leaves
-            while last < len(moves) and leaves + moves[last].leaves <= STEP_LEAVES:
-                leaves += moves[last].leaves
-                last += 1
-            done = await self._execute(MoveStep(self._engine, moves[first:last], cutoff))
-            if done < last - first:
-                return first + done > 0
-            first = last
-            await trio.sleep(STEP_PAUSE_S)
-        return True
-
-    async def _cut(self, end: int) -> None:
-        """Cut the file to the end of the last page in use."""
-        engine = self._engine
-        if any(slot.page_count > end for slot in engine.slots):
-            await self._settle()
-        async with self._checkpointer.paused():
-            if not engine.shorten():
-                return
+        steps = plan(self._engine)
+        answer: Any = None
+        while True:
             try:
-                with trio.CancelScope(shield=True):
-                    while await self._threads.run(engine.pages.cut):
-                        pass
-            except OSError as error:
-                log.warning("the page file could not be cut", error=str(error))
+                step = steps.send(answer)
+            except StopIteration:
+                return
+            answer = await self._do(step)
+
+    async def _do(self, step: Step) -> Any:
+        """Carry out one step."""
+        if isinstance(step, Quiet):
+            async with self._checkpointer.paused():
+                return step.run()
+        if isinstance(step, Search):
+            try:
+                return await self._threads.run(step.run)
+            finally:
+                step.done()
+        if isinstance(step, MoveStep):
+            done = await self._writer.execute(lambda outcome: Mail(step.run, outcome))
+            self.pages_moved += step.moved
+            await trio.sleep(STEP_PAUSE_S)
+            return done
+        if isinstance(step, Settle):
+            return await self._checkpointer.checkpoint(settle=True)
+        async with self._checkpointer.paused():
+            await self._cut()
+        return None
+
+    async def _cut(self) -> None:
+        if not self._engine.shorten():
+            return
+        try:
+            with trio.CancelScope(shield=True):
+                while await self._threads.run(self._engine.pages.cut):
+                    pass
+        except OSError as error:
+            # It is as long as before, or less: no harm.
+            log.warning("the page file could not be cut", error=str(error))
