@@ -19,7 +19,7 @@ from actors.threads import WORKER_THREADS, Threads
 from actors.writer import Writer
 from treestore.engine.compaction import MoveStep, Quiet, Search, Settle, Step, plan
 from treestore.engine.engine import Engine
-from treestore.errors import TreeStoreError
+from treestore.errors import TreeStoreError, Unavailable
 from treestore.model.admin import CompactResult
 
 log = structlog.get_logger("treestore.compactor")
@@ -133,6 +133,8 @@ class Compactor:
         if isinstance(step, Search):
             try:
                 return await self._threads.run(step.run)
+            except OSError as error:
+                raise Unavailable(f"Reading the page file failed: {error}.") from error
             finally:
                 step.done()
         if isinstance(step, MoveStep):
