@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from actors.checkpointer import Checkpointer
-from actors.mail import Mail
+from actors.mail import MovesCall
 from actors.threads import WORKER_THREADS, Threads
 from actors.writer import Writer
 from treestore.engine.compaction import MoveStep, Quiet, Search, Settle, Step, plan
@@ -48,11 +48,14 @@ class Compactor:
         writer: Writer,
         checkpointer: Checkpointer,
         threads: Threads = WORKER_THREADS,
+        limiter: trio.CapacityLimiter | None = None,
     ) -> None:
         self._engine = engine
         self._writer = writer
         self._checkpointer = checkpointer
         self._threads = threads
+        self._limiter = limiter
+        """Of those who use the page file's descriptor: it is not closed under them."""
         self._lock = trio.Lock()
         self._spare: deque[int] = deque(maxlen=LOOKS)
         self.pages_moved = 0
@@ -127,18 +130,20 @@ class Compactor:
 
     async def _do(self, step: Step) -> Any:
         """Carry out one step."""
+        if self._writer.stopped.is_set():
+            raise Unavailable("The store is closed; the compaction ended early.")
         if isinstance(step, Quiet):
             async with self._checkpointer.paused():
                 return step.run()
         if isinstance(step, Search):
             try:
-                return await self._threads.run(step.run)
+                return await self._threads.run(step.run, limiter=self._limiter)
             except OSError as error:
                 raise Unavailable(f"Reading the page file failed: {error}.") from error
             finally:
                 step.done()
         if isinstance(step, MoveStep):
-            done = await self._writer.execute(lambda outcome: Mail(step.run, outcome))
+            done = await self._writer.execute(MovesCall(step.run))
             self.pages_moved += step.moved
             await trio.sleep(STEP_PAUSE_S)
             return done
@@ -153,7 +158,7 @@ class Compactor:
             return
         try:
             with trio.CancelScope(shield=True):
-                while await self._threads.run(self._engine.pages.cut):
+                while await self._threads.run(self._engine.pages.cut, limiter=self._limiter):
                     pass
         except OSError as error:
             # It is as long as before, or less: no harm.

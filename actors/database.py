@@ -81,8 +81,10 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
             store.engine, self.log_thread, self.writer, self.sessions, threads
         )
         self.lease_keeper = LeaseKeeper(store.engine, threads)
-        self.compactor = Compactor(store.engine, self.writer, self.checkpointer, threads)
         self.read_limiter = trio.CapacityLimiter(READ_THREADS)
+        self.compactor = Compactor(
+            store.engine, self.writer, self.checkpointer, threads, self.read_limiter
+        )
         self.opened_at = trio.current_time()
         self.supervisor: Supervisor | None = None
         self._actors = trio.CancelScope()

@@ -40,7 +40,7 @@ def steps_of(engine: Engine) -> Iterator[object]:
 
 def execute(engine: Engine, step: MoveStep) -> int:
     """Run a step as the writer would, as a group of its own."""
-    transaction = engine.begin()
+    transaction = engine.begin(moves=True)
     try:
         done = step.run(transaction)
         engine.commit(transaction)

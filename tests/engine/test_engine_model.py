@@ -168,7 +168,7 @@ class EngineMachine(RuleBasedStateMachine):
         engine = self.store.engine
         for key, leaves, part, mutations in moves:
             cutoff = int(part * engine.free_space.page_count)
-            txn = engine.begin()
+            txn = engine.begin(moves=True)
             step = MoveStep(engine, [Move(key, leaves=leaves), *self._values(cutoff)], cutoff)
             step.run(txn)
             engine.commit(txn)

@@ -32,7 +32,7 @@ STEP_LEAVES = 32
 
 @attrs.define
 class MoveStep:
-    """A few moves, as a command for the writer: ``Mail(step.run, …)``."""
+    """A few moves, as a command for the writer: ``MovesCall(step.run)``."""
 
     engine: Engine
     moves: Sequence[Move]
@@ -45,7 +45,7 @@ class MoveStep:
 
         Without moves: a state of its own that says the same, for the next checkpoint.
         """
-        transaction.moves = True
+        assert transaction.moves
         for done, what in enumerate(self.moves):
             pages = max(what.leaves, 1) + len(what.data or b"") // self.engine.pages.shape.page_size
             if self.engine.move_room(transaction.working.created) < pages:

@@ -150,13 +150,16 @@ class Engine(SpacePart):
 
     # -- writing --------------------------------------------------------------------------------
 
-    def begin(self, *, raw: bool = False, long: bool = False) -> WriteTransaction:
+    def begin(
+        self, *, raw: bool = False, long: bool = False, moves: bool = False
+    ) -> WriteTransaction:
         """Begin a command on the working tree; exactly one at a time.
 
         Args:
             raw: its answers go to the wire as they are stored.
             long: it may change much, and on another thread: it gets a tree of its own, and rolling
                 it back costs nothing. Short ones share a tree and note each change instead.
+            moves: it only moves pages, and never is a reason for the file to grow.
 
         Raises:
             Unavailable: the store is closed, or read-only after a failure.
@@ -167,7 +170,7 @@ class Engine(SpacePart):
             raise self.read_only()
         if self._open is not None:
             raise AssertionError("a transaction is open already")
-        if self.dirty_pages + self.options.headroom_pages > self._room_pages:
+        if not moves and self.dirty_pages + self.options.headroom_pages > self._room_pages:
             self._grow()
         number = self._next_number
         self._next_number += 1
@@ -186,6 +189,7 @@ class Engine(SpacePart):
             self.now,
             size_bytes_max=self.options.transaction_size_bytes_max,
             raw=raw,
+            moves=moves,
         )
         return self._open
 

@@ -220,6 +220,7 @@ class WriteTransaction(ReadTransaction):
         *,
         size_bytes_max: int,
         raw: bool = False,
+        moves: bool = False,
     ) -> None:
         # What `ReadTransaction.__init__` does: the call is a tenth of what a small command costs.
         self.root = working.root
@@ -233,7 +234,7 @@ class WriteTransaction(ReadTransaction):
         self.working = working
         self.doomed = False
         """What it was built on could not be written: it must not be committed."""
-        self.moves = False
+        self.moves = moves
         """It moves pages and changes no key (``treestore.engine.moving``)."""
         self.payloads: list[bytes] = []
         self.size_bytes = 0
