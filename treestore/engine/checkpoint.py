@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -40,9 +40,23 @@ from treestore.errors import ResourceExhausted
 if TYPE_CHECKING:
     from treestore.engine.engine import Engine
 
+LISTED_AT_ONCE = 2048
+"""Entries of the free-space list that are encoded in one call: a call holds the interpreter."""
+
 
 PAGES_BEFORE_PAUSE = 16
 """Encoding a page takes about 10 microseconds; readers should not wait for many."""
+
+
+def _array(items: Sequence[object], pause: Callable[[], None]) -> bytes:
+    """``items`` as a msgpack array, encoded a few at a time."""
+    pieces = [b"\xdd", len(items).to_bytes(4, "big")]
+    for first in range(0, len(items), LISTED_AT_ONCE):
+        pause()
+        some = items[first : first + LISTED_AT_ONCE]
+        # Without the head of their own: one byte for up to 15, else three.
+        pieces.append(msgspec.msgpack.encode(some)[1 if len(some) < 16 else 3 :])
+    return b"".join(pieces)
 
 
 @attrs.frozen
@@ -278,7 +292,8 @@ class Checkpoint:
                 (previous.number, self.state.number, start, pages)
                 for start, pages, _ in previous.free_runs
             )
-        payload = msgspec.msgpack.encode((free.starts, free.counts, free.retired))
+        parts = (free.starts, free.counts, free.retired)
+        payload = b"\x93" + b"".join(_array(part, self._pause) for part in parts)
         sealed = list(self._sealed(page_format.FREE_SPACE, self.state.number, payload, runs))
         size = self._pages.write_runs((start, run) for start, _, run in sealed)
         return (
