@@ -128,20 +128,24 @@ class Compactor:
                 return
             answer = await self._do(step)
 
+    def _ensure_open(self) -> None:
+        if self._writer.stopped.is_set():
+            raise Unavailable("The store was closed; the compaction ended early.")
+
     async def _do(self, step: Step) -> Any:
         """Carry out one step."""
-        if self._writer.stopped.is_set():
-            raise Unavailable("The store is closed; the compaction ended early.")
-        if isinstance(step, Quiet):
-            async with self._checkpointer.paused():
-                return step.run()
         if isinstance(step, Search):
             try:
+                self._ensure_open()
                 return await self._threads.run(step.run, limiter=self._limiter)
             except OSError as error:
                 raise Unavailable(f"Reading the page file failed: {error}.") from error
             finally:
                 step.done()
+        self._ensure_open()
+        if isinstance(step, Quiet):
+            async with self._checkpointer.paused():
+                return step.run()
         if isinstance(step, MoveStep):
             done = await self._writer.execute(MovesCall(step.run))
             self.pages_moved += step.moved

