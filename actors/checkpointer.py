@@ -98,11 +98,11 @@ class Checkpointer:
         async with self._lock:
             yield
 
-    async def checkpoint(self, *, repeat: bool = False) -> bool:
+    async def checkpoint(self, *, repeat: bool = False, settle: bool = False) -> bool:
         """Make one now; whether there was anything to do.
 
         Args:
-            repeat: see `Engine.begin_checkpoint`.
+            repeat, settle: see `Engine.begin_checkpoint`.
 
         Cancellation: the checkpoint itself is finished first.
 
@@ -113,7 +113,7 @@ class Checkpointer:
         async with self._lock:
             if self.engine.failed is not None:
                 raise self.engine.read_only()
-            checkpoint = self.engine.begin_checkpoint(repeat=repeat)
+            checkpoint = self.engine.begin_checkpoint(repeat=repeat, settle=settle)
             if checkpoint is None:
                 return False
             succeeded = False

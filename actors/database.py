@@ -19,10 +19,12 @@ import structlog
 import trio
 
 from actors.checkpointer import Checkpointer
+from actors.compactor import Compactor
 from actors.database_admin import AdminPart
 from actors.database_host import HostPart
 from actors.embedded import EmbeddedCaller, InlineReader
 from actors.housekeeper import Housekeeper
+from actors.lease_keeper import LeaseKeeper
 from actors.mail import WriterLimits
 from actors.supervisor import Supervisor
 from actors.threads import WORKER_THREADS, Threads
@@ -78,7 +80,11 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
         self.housekeeper = Housekeeper(
             store.engine, self.log_thread, self.writer, self.sessions, threads
         )
+        self.lease_keeper = LeaseKeeper(store.engine, threads)
         self.read_limiter = trio.CapacityLimiter(READ_THREADS)
+        self.compactor = Compactor(
+            store.engine, self.writer, self.checkpointer, threads, self.read_limiter
+        )
         self.opened_at = trio.current_time()
         self.supervisor: Supervisor | None = None
         self._actors = trio.CancelScope()
@@ -140,6 +146,8 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
                     self.supervisor = Supervisor(nursery)
                     self.supervisor.start("checkpointer", self.checkpointer.run)
                     self.supervisor.start("housekeeper", self.housekeeper.run)
+                    self.supervisor.start("lease keeper", self.lease_keeper.run)
+                    self.supervisor.start("compactor", self.compactor.run)
                     task_status.started()
         finally:
             # However they ended: `stop` waits for this, shielded.

@@ -10,8 +10,9 @@ import trio
 
 from actors.embedded import in_thread
 from treestore.engine.check import Books, check_state
+from treestore.engine.snapshot import Snapshot
 from treestore.engine.transaction import ReadTransaction
-from treestore.model.admin import CheckResult, Health, Stats
+from treestore.model.admin import CheckResult, CompactResult, Health, SnapshotInfo, Stats
 
 if TYPE_CHECKING:
     from actors.database import Database
@@ -45,6 +46,13 @@ class AdminPart:
             actors[name] = "running" if status.running else "restarting"
             if status.restarts and not status.running:
                 problems.append(f"The {name} crashed: {status.last_error}")
+        db.lease_keeper.advance()
+        problems += [
+            f"A snapshot of {lease.owner} is open for {lease.age_s:.0f} s: the pages that it needs "
+            "cannot be used again. admin.snapshots shows how many."
+            for lease in engine.snapshots()
+            if db.lease_keeper.is_soft(lease)
+        ]
         log = engine.log.statistics()
         writable = engine.failed is None and actors["writer"] == "running"
         status_word = "ok" if not problems else "degraded" if writable else "read_only"
@@ -72,7 +80,7 @@ class AdminPart:
         log, cache = engine.log.statistics(), engine.pages.cache.statistics()
         writer, checkpoints = db.writer.statistics(), db.checkpointer.statistics()
         snapshots = engine.snapshots()
-        now = engine.now()
+        db.lease_keeper.advance()
         return Stats(
             database_uuid=str(uuid.UUID(bytes=engine.identity.database_uuid)),
             timeline=engine.identity.timeline,
@@ -112,15 +120,43 @@ class AdminPart:
             mailbox_waiting=writer.waiting,
             log_stalls=writer.stalls,
             snapshots=len(snapshots),
-            snapshot_oldest_age_s=(
-                (now - snapshots[0].opened_at).total_seconds() if snapshots else None
-            ),
+            snapshot_oldest_age_s=(max(lease.age_s for lease in snapshots) if snapshots else None),
+            snapshots_evicted=db.lease_keeper.evictions,
+            compactions=db.compactor.compactions,
+            compaction_running=db.compactor.running,
+            compaction_pages_moved=db.compactor.pages_moved,
             uptime_s=trio.current_time() - db.opened_at,
         )
 
     async def admin_checkpoint(self) -> bool:
         """See ``admin.checkpoint``."""
         return await self._db.checkpointer.checkpoint()
+
+    async def admin_snapshots(self) -> list[SnapshotInfo]:
+        """See ``admin.snapshots``."""
+        db = self._db
+        pinned = await db.lease_keeper.count()
+        db.lease_keeper.advance()
+        page_size = db.engine.pages.shape.page_size
+
+        def info(lease: Snapshot) -> SnapshotInfo:
+            state = "soft" if db.lease_keeper.is_soft(lease) else "ok"
+            return SnapshotInfo(
+                id=lease.id,
+                owner=lease.owner,
+                opened_at=lease.opened_at,
+                age_s=lease.age_s,
+                number=lease.number,
+                pinned_bytes=pinned.of(lease.number) * page_size,
+                reads_in_flight=lease.reads,
+                state="hard" if lease.evicted else state,
+            )
+
+        return [info(lease) for lease in db.engine.snapshots()]
+
+    async def admin_compact(self) -> CompactResult:
+        """See ``admin.compact``."""
+        return await self._db.compactor.compact()
 
     async def admin_check(self) -> CheckResult:
         """See ``admin.check``: of the newest durable state, while writers and readers go on."""

@@ -99,8 +99,9 @@ class HostPart:
         given = None if snapshot is None else _pinned(snapshot)
         pinned = pin(self._database, given, operation.name)
         try:
-            items = operation.function(pinned.read(raw=True), **operation.arguments(parameters))
-            yield _Batches(items)
+            arguments = operation.arguments(parameters)
+            items = operation.function(pinned.read(raw=True), **arguments)
+            yield _Batches(items, pinned, partial(operation.cursor_after, arguments))
         finally:
             pinned.close()
 
@@ -246,8 +247,16 @@ def _typed(error: Exception) -> TreeStoreError:
 class _Batches:
     """Implements `EncodedStream` over the lists that a stream operation gives."""
 
-    def __init__(self, batches: Iterator[list[Any]]) -> None:
+    def __init__(
+        self,
+        batches: Iterator[list[Any]],
+        lease: Snapshot,
+        cursor: Callable[[list[Any]], bytes | None],
+    ) -> None:
         self._batches = batches
+        self._lease = lease
+        self._cursor = cursor
+        self._batch: list[Any] = []
         self._items: Iterator[Any] = iter(())
 
     async def next_batch(self, size_bytes_max: int, count_max: int) -> list[bytes] | None:
@@ -262,9 +271,13 @@ class _Batches:
                 size += len(encoded[-1])
                 if size >= size_bytes_max or len(encoded) >= count_max:
                     return encoded
-            if encoded and time.perf_counter() > until:
+            if encoded and (self._lease.evicted is not None or time.perf_counter() > until):
                 return encoded
+            if self._lease.evicted is not None:
+                # Everything of the last batch is on its way.
+                self._lease.ensure_usable(self._cursor(self._batch))
             batch = next(self._batches, None)
             if batch is None:
                 return encoded or None
             self._items = iter(batch)
+            self._batch = batch or self._batch

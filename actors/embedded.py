@@ -17,7 +17,7 @@ import trio
 
 from actors.mail import Call
 from treestore.engine.snapshot import Snapshot
-from treestore.engine.transaction import UNLIMITED, OverBudget, ReadTransaction
+from treestore.engine.transaction import OverBudget, ReadTransaction
 from treestore.errors import InvalidArgument
 from treestore.stores.operation import Operation
 
@@ -188,18 +188,20 @@ async def in_thread(
 
     Cancellation: waits for the read, which cannot be interrupted.
     """
-    # A pin of its own even on a snapshot: its holder may let go of it meanwhile.
-    pinned = pin(database, snapshot, "query")
+    lease = database.engine.snapshot("query") if snapshot is None else snapshot
+    # Whoever holds the snapshot may let go of it meanwhile, or it may be evicted.
+    lease.begin_read()
     try:
-        return await database.threads.run(
-            lambda: read(pinned.read(raw=raw)), limiter=database.read_limiter
-        )
+        txn = lease.read(raw=raw)
+        return await database.threads.run(lambda: read(txn), limiter=database.read_limiter)
     finally:
-        pinned.close()
+        lease.end_read()
+        if snapshot is None:
+            lease.close()
 
 
 def pin(database: Database, snapshot: Snapshot | None, owner: str) -> Snapshot:
-    """A pin on ``snapshot``'s state, or on the newest; the caller closes it."""
+    """A lease of its own on ``snapshot``'s state, or on the newest; the caller closes it."""
     if snapshot is None:
         return database.engine.snapshot(owner)
     snapshot.usable_root()
@@ -210,7 +212,7 @@ class EmbeddedStream:
     """Items of a stream operation: ``async for``, or ``async with`` to let go early.
 
     Holds a snapshot from the first item to the last, to the end of the ``async with``, or until
-    it is dropped.
+    it is dropped. Where that is evicted: `SnapshotExpired`, whose ``cursor`` says where to go on.
     """
 
     def __init__(
@@ -227,6 +229,8 @@ class EmbeddedStream:
         self._own: Snapshot | None = pin(database, snapshot, operation.name)
         self._batches: Iterator[list[Any]] | None = None
         self._items: Iterator[Any] = iter(())
+        self._batch: list[Any] = []
+        self._cursor = partial(operation.cursor_after, kwargs)
         try:
             self._read = self._own.read()
             self._batches = operation.function(self._read, *args, **kwargs)
@@ -238,7 +242,7 @@ class EmbeddedStream:
     def _release(self) -> None:
         self._batches = None
         if self._own is not None:
-            self._database.engine.pages.cache.lookups += UNLIMITED - self._read.budget
+            self._database.engine.pages.cache.lookups += self._read.spent
             self._own.close()
             self._own = None
 
@@ -261,14 +265,25 @@ class EmbeddedStream:
             self._pace_until = time.perf_counter() + PACE_S
         if self._batches is None:
             raise StopAsyncIteration
-        if self._given is not None:
-            self._given.usable_root()  # SnapshotExpired once its holder let go of it
+        self._ensure_usable()
         for batch in self._batches:
             self._items = iter(batch)
+            self._batch = batch or self._batch
             for item in self._items:
                 return item
         self._release()
         raise StopAsyncIteration
+
+    def _ensure_usable(self) -> None:
+        """Raise `SnapshotExpired`, with where to go on, once the state may not be read any more.
+
+        Everything of the last batch was delivered before.
+        """
+        for lease in (self._given, self._own):
+            if lease is not None and (lease.closed or lease.evicted is not None):
+                cursor = self._cursor(self._batch)
+                self._release()
+                lease.ensure_usable(cursor)
 
     async def __aenter__(self) -> EmbeddedStream:
         return self

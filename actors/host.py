@@ -32,7 +32,11 @@ class EncodedStream(Protocol):
     """Items of a stream operation, all of one snapshot, pinned while the context is open."""
 
     async def next_batch(self, size_bytes_max: int, count_max: int) -> list[bytes] | None:
-        """The next items, each encoded; None at the end. At least one item unless at the end."""
+        """The next items, each encoded; None at the end. At least one item unless at the end.
+
+        Raises:
+            SnapshotExpired: the snapshot was evicted; ``cursor`` says where to go on.
+        """
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import trio
@@ -23,6 +23,9 @@ class Mail:
     """
 
     __slots__ = ("deadline", "error", "long", "raw", "result", "size", "state")
+
+    moves: ClassVar[bool] = False
+    """Whether it moves pages and changes no key."""
 
     def __init__(self, size: int, deadline: float | None, long: bool, raw: bool) -> None:
         self.size = size
@@ -126,6 +129,14 @@ class Call(Mail):
         self.cancel()
         self._task = None
         return trio.lowlevel.Abort.SUCCEEDED
+
+
+class MovesCall(Call):
+    """A step of a compaction: see `Engine.begin`."""
+
+    __slots__ = ()
+
+    moves = True
 
 
 @attrs.frozen

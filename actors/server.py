@@ -267,6 +267,11 @@ def _engine_options(settings: ServerSettings) -> EngineOptions:
         ),
         checkpoint_log_size_bytes=settings.checkpoint_wal_mb * MIB,
         checkpoint_interval_s=settings.checkpoint_interval,
+        snapshot_age_s_soft=settings.snapshot_soft_age,
+        snapshot_age_s_hard=settings.snapshot_max_age,
+        snapshot_pinned_bytes_max=settings.snapshot_pinned_mb * MIB,
+        compact_free_percent=settings.compact_free_percent,
+        compact_size_bytes_min=settings.compact_min_mb * MIB,
     )
 
 

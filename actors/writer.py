@@ -238,7 +238,7 @@ class Writer:
             return
         engine = self.engine
         try:
-            transaction = engine.begin(raw=mail.raw)
+            transaction = engine.begin(raw=mail.raw, moves=mail.moves)
             try:
                 mail.result = mail.run(transaction)
                 engine.commit(transaction)

@@ -52,9 +52,21 @@ class TransactionConflict(TreeStoreError):
 
 
 class SnapshotExpired(TreeStoreError):
-    """The snapshot was evicted or its connection is gone; open a new one."""
+    """The snapshot was evicted or its connection is gone; open a new one.
+
+    Attributes:
+        cursor: for a scan that was cut off, where to go on on a new snapshot: the ``start`` of a
+            forward scan, the ``end`` of a reverse one; every item before it was delivered. None
+            where nothing was delivered, and for everything that is no scan. Also in ``details``.
+    """
 
     code = "snapshot_expired"
+
+    def __init__(self, message: str, *, cursor: bytes | None = None, **details: Any) -> None:
+        if cursor is not None:
+            details["cursor"] = cursor
+        super().__init__(message, **details)
+        self.cursor = cursor
 
 
 class Unauthenticated(TreeStoreError):

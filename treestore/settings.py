@@ -93,6 +93,24 @@ class ServerSettings:
     checkpoint_interval: float = _setting(
         60.0, "... or, if anything changed, after this many seconds.", low=0.1
     )
+    snapshot_soft_age: float = _setting(
+        300.0, "A snapshot that is open for more seconds is warned of ...", low=0
+    )
+    snapshot_max_age: float = _setting(
+        3600.0, "... and after this many seconds it is evicted.", low=0.1
+    )
+    snapshot_pinned_mb: int = _setting(
+        1024,
+        "What snapshots may keep from being used again, together, in MiB; past it the oldest is "
+        "evicted.",
+        low=1,
+    )
+    compact_free_percent: float = _setting(
+        33.0,
+        "The page file is compacted when more of it than this was free for a minute ...",
+        low=1,
+    )
+    compact_min_mb: int = _setting(64, "... and that is more than this, in MiB.", low=1)
 
     def check(self) -> None:
         """Refuse what cannot work.

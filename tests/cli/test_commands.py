@@ -123,7 +123,7 @@ def test_data_directory_from_the_environment(stored: Path) -> None:
 def test_help_names_every_command() -> None:
     done = treestore("--help")
     assert done.returncode == 0
-    for command in ("serve", "ingest", "tree", "get", "stats", "check", "bench"):
+    for command in ("serve", "ingest", "tree", "get", "stats", "check", "compact", "bench"):
         assert f" {command} " in done.stdout
     assert "\x1b" not in done.stdout
 

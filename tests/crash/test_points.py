@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.crash.points import Tally, Violation, explore, explore_faults
 from tests.crash.simdisk import SimDisk, SimFile
 from tests.crash.workloads import WORKLOADS
 from tests.crash.world import World
+from treestore.engine import compaction
 from treestore.engine.bulk import BulkTree
+from treestore.engine.engine import Engine
 from treestore.engine.freespace import FreeSpace
 from treestore.engine.pagefile import PageFile
 
@@ -79,7 +82,7 @@ def never_sync_names(patch: pytest.MonkeyPatch) -> None:
 def reuse_at_once(patch: pytest.MonkeyPatch) -> None:
     """Pages are reused though a slot still reaches them."""
     reclaim = FreeSpace.reclaim
-    patch.setattr(FreeSpace, "reclaim", lambda self, pins: reclaim(self, []))
+    patch.setattr(FreeSpace, "reclaim", lambda self, pins, *pause: reclaim(self, []))
 
 
 def lose_a_change(patch: pytest.MonkeyPatch) -> None:
@@ -92,7 +95,31 @@ def lose_a_change(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(BulkTree, "merge", short)
 
 
-BUGS = [never_sync_the_log, never_sync_pages, never_sync_names, reuse_at_once, lose_a_change]
+def cut_too_soon(patch: pytest.MonkeyPatch) -> None:
+    """The file is cut to where the last page in use ends, though the slots do not say so yet."""
+    tail = compaction._tail
+
+    def soon(engine: Engine) -> tuple[int, int]:
+        found = tail(engine)
+        slots = engine.slots
+        engine.slots = [msgspec.structs.replace(meta, page_count=0) for meta in slots]
+        engine.shorten()
+        engine.slots = slots
+        while engine.pages.cut():
+            pass
+        return found
+
+    patch.setattr(compaction, "_tail", soon)
+
+
+BUGS = [
+    never_sync_the_log,
+    never_sync_pages,
+    never_sync_names,
+    reuse_at_once,
+    lose_a_change,
+    cut_too_soon,
+]
 
 
 @pytest.mark.parametrize("plant", BUGS, ids=lambda plant: plant.__name__)
@@ -102,7 +129,7 @@ def test_a_planted_bug_is_found(
     plant(monkeypatch)
     with pytest.raises(Violation) as caught:
         for seed in range(4):
-            for workload in ("puts", "deletes", "overflow_values", "checkpoints"):
+            for workload in ("puts", "deletes", "overflow_values", "checkpoints", "compaction"):
                 explore(workload, seed, 4)
     monkeypatch.undo()
     point = caught.value.point

@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.crash.history import Change, numbered, put, remove, remove_keys
 from tests.crash.world import World
+from tests.engine.compacting import compact, steps_of
 from treestore.stores.documents import editing, storing
 
 Workload = Callable[[World], None]
@@ -183,6 +184,31 @@ def documents(world: World) -> None:
     world.write(lambda txn: storing.delete_policy(txn, "policy"))
 
 
+def compaction(world: World) -> None:
+    """Most is deleted, the file is shortened between commits; a snapshot is in the way first."""
+    world.start()
+    engine = world.store.engine
+    count = world.random.randrange(80, 110)
+    world.write(put(numbered(range(count), 150)))
+    world.checkpoint()
+    world.write(put(numbered(range(200, 204), 3000)))
+    world.checkpoint()
+    snapshot = engine.snapshot("test")
+    expected = dict(snapshot.read().scan(b"", None))
+    world.write(remove_keys([b"k%04d" % n for n in range(count) if n % 9]))
+    before = engine.pages.file.size()
+    for number, _ in enumerate(steps_of(engine)):
+        if number % 4 == 1:
+            world.write(put(numbered([300 + number % 3], 40)))
+    assert dict(snapshot.read().scan(b"", None)) == expected
+    snapshot.close()
+    world.write(remove(b"k0200", b"k0201"))
+    compact(engine)
+    assert engine.pages.file.size() < before
+    world.write(put(numbered(range(20), 100)))
+    world.checkpoint()
+
+
 def mixed(world: World) -> None:
     """Anything, as the seed has it."""
     world.start()
@@ -246,6 +272,7 @@ WORKLOADS: dict[str, Workload] = {
         reopening,
         recovery,
         documents,
+        compaction,
         mixed,
     )
 }

@@ -18,11 +18,16 @@ from hypothesis.stateful import (
 )
 
 from tests.crash.simdisk import SimDisk
+from tests.engine.compacting import steps_of
 from tests.engine.stores import assert_clean, close_checked, contents, open_small
+from treestore.engine import tree
+from treestore.engine.compaction import MoveStep
 from treestore.engine.log import LogFailed
+from treestore.engine.moving import Move, in_tail
+from treestore.engine.node import Large
 from treestore.engine.snapshot import Snapshot
 from treestore.engine.transaction import WriteTransaction
-from treestore.errors import ResourceExhausted
+from treestore.errors import ResourceExhausted, SnapshotExpired
 
 KEYS = st.one_of(
     st.integers(0, 400).map(lambda n: b"%04d" % n),
@@ -149,6 +154,78 @@ class EngineMachine(RuleBasedStateMachine):
         position = engine.finish_checkpoint()
         assert position is not None
         engine.log.trim(position)
+
+    @rule(
+        moves=st.lists(
+            st.tuples(KEYS, st.integers(0, 9), st.floats(0, 1), st.lists(MUTATION, max_size=2)),
+            min_size=1,
+            max_size=6,
+        ),
+        crash=st.booleans(),
+    )
+    def move_pages(self, moves: list[tuple], crash: bool) -> None:
+        """Moves of anything, as few leaves as will do, among commands of the same group."""
+        engine = self.store.engine
+        for key, leaves, part, mutations in moves:
+            cutoff = int(part * engine.free_space.page_count)
+            txn = engine.begin(moves=True)
+            step = MoveStep(engine, [Move(key, leaves=leaves), *self._values(cutoff)], cutoff)
+            step.run(txn)
+            engine.commit(txn)
+            txn = engine.begin()
+            self._apply(mutations, self.model, txn)
+            engine.commit(txn)
+        group = engine.seal()
+        assert group is not None
+        engine.publish(group, engine.append(group))
+        assert_clean(self.store)
+        if crash:
+            self.crash_and_recover()
+
+    def _values(self, cutoff: int) -> list[Move]:
+        """Moves of a few large values beyond the cutoff."""
+        engine = self.store.engine
+        found: list[Move] = []
+        for node, first, last in tree.leaves(engine.durable.root, b"", None, engine.pages.load):
+            for key, cell in zip(node.keys[first:last], node.values[first:last], strict=True):
+                if isinstance(cell, Large) and cell.page and in_tail(cell, cutoff):
+                    found.append(Move(key, value=cell, data=engine.pages.read_large(cell)))
+        return found[:3]
+
+    @rule(mutations=st.lists(st.lists(MUTATION, max_size=4), max_size=8))
+    def compact_while_writing(self, mutations: list[list[tuple]]) -> None:
+        """Commits, and now and then a checkpoint, between the steps of a compaction."""
+        engine = self.store.engine
+        waiting = list(mutations)
+        for number, _ in enumerate(steps_of(engine)):
+            if waiting:
+                txn = engine.begin()
+                self._apply(waiting.pop(), self.model, txn)
+                engine.write_now(txn)
+                if number % 3 == 0:
+                    engine.checkpoint_now()
+            assert contents(self.store) == self.model
+        size = engine.pages.file.size() // engine.pages.shape.page_size
+        assert size >= max(meta.page_count for meta in engine.slots)
+        assert size == engine.file_pages
+        assert_clean(self.store)
+
+    @rule(pair=consumes(snapshots))
+    def evict_snapshot(self, pair: tuple[Snapshot, dict[bytes, bytes]]) -> None:
+        """A read in flight goes on over what it leased; the next one is refused."""
+        snapshot, model = pair
+        if pair not in self.open_snapshots:
+            return
+        snapshot.begin_read()
+        reading = snapshot.read().scan(b"", None)
+        snapshot.evict("evicted by a test")
+        self.store.engine.checkpoint_now(settle=True)
+        assert dict(reading) == model
+        snapshot.end_read()
+        assert snapshot not in self.store.engine.snapshots()
+        with pytest.raises(SnapshotExpired, match="evicted by a test"):
+            snapshot.read()
+        self.open_snapshots.remove(pair)
 
     @rule(target=snapshots)
     def open_snapshot(self) -> tuple[Snapshot, dict[bytes, bytes]]:

@@ -39,7 +39,7 @@ def installed_version() -> str:
         return "unknown"
 
 
-COMMANDS = ("bench", "check", "get", "ingest", "serve", "stats", "tree")
+COMMANDS = ("bench", "check", "compact", "get", "ingest", "serve", "stats", "tree")
 """Each is a command of that name in a module of that name, here in `treestore.cli`."""
 
 

@@ -19,15 +19,28 @@ from treestore.cli.target import Target, run, target_options
 def stats(target: Target, as_json: bool) -> None:
     """Show sizes and counters of a database."""
 
-    async def main() -> Any:
+    async def main() -> tuple[Any, list[Any]]:
         async with target.database() as db:
-            return await db.admin.stats()
+            return await db.admin.stats(), await db.admin.snapshots()
 
-    found = run(main)
+    found, snapshots = run(main)
     if as_json:
-        print_json(found)
-    else:
-        output().print(stats_table(found))
+        print_json({**attrs.asdict(found), "open_snapshots": snapshots})
+        return
+    output().print(stats_table(found))
+    if snapshots:
+        output().print(snapshots_table(snapshots))
+
+
+def snapshots_table(snapshots: list[Any]) -> Table:
+    """Who holds a state, for how long, and what that keeps from being used again."""
+    table = Table("snapshot", "owner", "age (s)", "keeps", "reads", "state", box=None)
+    for one in snapshots:
+        table.add_row(
+            *(str(one.id), clean(one.owner), f"{one.age_s:,.0f}", size(one.pinned_bytes)),
+            *(str(one.reads_in_flight), one.state),
+        )
+    return table
 
 
 def stats_table(found: Any) -> Table:

@@ -31,12 +31,15 @@ class Target:
     tls_ca: Path | None = None
 
     @asynccontextmanager
-    async def database(self, *, create: bool = False) -> AsyncGenerator[Any, None]:
+    async def database(
+        self, *, create: bool = False, timeout: float = 30.0
+    ) -> AsyncGenerator[Any, None]:
         """The database, embedded or remote.
 
         Args:
             create: make the data directory where there is none. A command that only reads must
                 not answer a misspelled path with an empty database.
+            timeout: seconds that a call to a server may take.
         """
         import treestore
 
@@ -51,7 +54,9 @@ class Target:
             tls = None
             if self.tls_ca is not None:
                 tls = trust(self.tls_ca)
-            async with treestore.connect(self.address, api_key=self.api_key, tls=tls) as remote:
+            async with treestore.connect(
+                self.address, api_key=self.api_key, tls=tls, timeout=timeout
+            ) as remote:
                 yield remote
 
 

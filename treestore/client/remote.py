@@ -6,6 +6,7 @@ import importlib
 import ssl
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -81,6 +82,7 @@ class RemoteCaller:
                     decode,
                     snapshot=None,
                     timeout_s=pool.timeout_s,
+                    cursor=partial(operation.cursor_after, kwargs),
                 )
 
             return stream
@@ -123,6 +125,7 @@ class SnapshotCaller:
                     decode,
                     snapshot=self._snapshot,
                     timeout_s=self._pool.timeout_s,
+                    cursor=partial(operation.cursor_after, kwargs),
                 )
 
             return stream

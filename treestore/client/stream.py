@@ -55,6 +55,9 @@ class RemoteStream(Generic[T]):
     Use it with a bare ``async for``, or as ``async with`` to let go of it for certain when it is
     left early. It can be gone through once.
 
+    Error handling: where the server evicts the snapshot, or it is lost with its connection,
+    `SnapshotExpired`; its ``cursor`` says where to go on, see the operation.
+
     Resource handling: the server holds a snapshot for the stream until it is read to the end,
     closed, or dropped; leaving an ``async for`` early drops it.
     """
@@ -68,7 +71,10 @@ class RemoteStream(Generic[T]):
         *,
         snapshot: int | None,
         timeout_s: float,
+        cursor: Callable[[list[Any]], bytes | None],
     ) -> None:
+        self._cursor = cursor
+        self._last: msgspec.Raw | None = None
         self._connect = connect
         self._method = method
         self._params = params
@@ -79,7 +85,6 @@ class RemoteStream(Generic[T]):
         self._id = 0
         self._inbox = _Inbox()
         self._taken_bytes = 0
-        self._any = False
         self._closed = False
         self._token: trio.lowlevel.TrioToken | None = None
 
@@ -98,7 +103,7 @@ class RemoteStream(Generic[T]):
             else:
                 await self._more()
         raw = waiting.popleft()
-        self._any = True
+        self._last = raw
         self._taken_bytes += len(memoryview(raw))
         if self._taken_bytes >= WINDOW_SIZE_BYTES // 2:
             assert self._connection is not None
@@ -109,7 +114,7 @@ class RemoteStream(Generic[T]):
     def _finish(self) -> None:
         """The stream ended: note it, raise why, or prepare to set out again."""
         error = self._inbox.error
-        retry = isinstance(error, ConnectionLost) and not self._any and self._snapshot is None
+        retry = isinstance(error, ConnectionLost) and self._last is None and self._snapshot is None
         if retry:
             self._connection = None
             self._inbox = _Inbox()
@@ -117,7 +122,11 @@ class RemoteStream(Generic[T]):
         self._closed = True
         if isinstance(error, ConnectionLost):
             if self._snapshot is not None:
-                raise SnapshotExpired(f"The snapshot is gone with its connection. {error}")
+                delivered = [] if self._last is None else [self._decode(self._last)]
+                raise SnapshotExpired(
+                    f"The snapshot is gone with its connection. {error}",
+                    cursor=self._cursor(delivered),
+                )
             raise Unavailable(f"The stream was cut off. {error}") from error
         if error is not None:
             raise error

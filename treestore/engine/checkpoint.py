@@ -4,13 +4,14 @@ The order is fixed, each step a place where the process may die (tests/crash/tes
 stops at every one of them):
 
 1. ``begin``  pick the newest durable state, and what was superseded up to it
-2. ``plan``   book the pages of that as retired; give back retired pages that nobody needs; choose
-              pages for everything dirty and for the free-space list; reserve them in the file (a
-              full disk ends here, harmlessly)
+2. ``plan``   book the pages of that as retired; give back retired pages that nobody needs; lower
+              the page count to the last page that is not free; choose pages for everything dirty
+              and for the free-space list; reserve them in the file (a full disk ends here,
+              harmlessly)
 3. ``write``  large values, then nodes from the leaves up, then the free-space list
 4. ``sync``   the page file
-5. ``flip``   overwrite the older meta slot; sync again; on a full disk the other slot too, so that
-              at once nothing older holds on to pages or log
+5. ``flip``   overwrite the older meta slot; sync again; on a full disk, and for a compaction, the
+              other slot too, so that at once nothing older holds on to pages or log
 6. ``finish`` publish: the new slot and its pins
 7. the caller trims the log up to the *older* slot's position
 
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -39,9 +40,23 @@ from treestore.errors import ResourceExhausted
 if TYPE_CHECKING:
     from treestore.engine.engine import Engine
 
+LISTED_AT_ONCE = 2048
+"""Entries of the free-space list that are encoded in one call: a call holds the interpreter."""
+
 
 PAGES_BEFORE_PAUSE = 16
 """Encoding a page takes about 10 microseconds; readers should not wait for many."""
+
+
+def _array(items: Sequence[object], pause: Callable[[], None]) -> bytes:
+    """``items`` as a msgpack array, encoded a few at a time."""
+    pieces = [b"\xdd", len(items).to_bytes(4, "big")]
+    for first in range(0, len(items), LISTED_AT_ONCE):
+        pause()
+        some = items[first : first + LISTED_AT_ONCE]
+        # Without the head of their own: one byte for up to 15, else three.
+        pieces.append(msgspec.msgpack.encode(some)[1 if len(some) < 16 else 3 :])
+    return b"".join(pieces)
 
 
 @attrs.frozen
@@ -58,13 +73,14 @@ class CheckpointStatistics:
 class Checkpoint:
     """One checkpoint under way; made by `Engine.begin_checkpoint`."""
 
-    def __init__(self, engine: Engine, *, repeat: bool = False) -> None:
+    def __init__(self, engine: Engine, *, repeat: bool = False, twice: bool = False) -> None:
         self._engine = engine
         self._repeat = repeat
         self._pages = engine.pages
         self._free = engine.free_space
         self._pins = engine.pins()
-        self._twice = engine.short_of_space
+        self._twice = twice or engine.short_of_space
+        self._pause = engine.environment.pause
         self._pins_after = sorted({*engine.pinned(), engine.durable.number})
         """What is pinned once both slots say the same. Snapshots that are made meanwhile need
         nothing that is retired now."""
@@ -151,7 +167,7 @@ class Checkpoint:
         meta = msgspec.structs.replace(newest, sequence=newest.sequence + 1)
         self._pages.write_meta(meta)
         self._pages.sync()
-        self._free.reclaim(self._pins_after)
+        self._free.reclaim(self._pins_after, self._pause)
         return meta
 
     def _collect(self, ref: Ref) -> None:
@@ -174,7 +190,9 @@ class Checkpoint:
     def _plan(self) -> tuple[list[Extent], list[list[Extent]], list[Extent]]:
         free = self._free
         free.retired.extend(retired_pages(self._superseded))
-        free.reclaim(self._pins)
+        free.reclaim(self._pins, self._pause)
+        # The slot says where the last page in use ends, so that the file can be cut there.
+        free.trim()
         before = free.page_count
         page_size = self._pages.shape.page_size
         large_runs: list[list[Extent]] = []
@@ -251,7 +269,7 @@ class Checkpoint:
 
     def _node_pages(self, extents: list[Extent]) -> Iterator[tuple[int, bytes]]:
         page_size = self._pages.shape.page_size
-        pause = self._engine.environment.pause
+        pause = self._pause
         numbers = (page for start, count in extents for page in range(start, start + count))
         for ref, page in zip(self._dirty, numbers, strict=True):
             if not page % PAGES_BEFORE_PAUSE:
@@ -274,7 +292,8 @@ class Checkpoint:
                 (previous.number, self.state.number, start, pages)
                 for start, pages, _ in previous.free_runs
             )
-        payload = msgspec.msgpack.encode((free.starts, free.counts, free.retired))
+        parts = (free.starts, free.counts, free.retired)
+        payload = b"\x93" + b"".join(_array(part, self._pause) for part in parts)
         sealed = list(self._sealed(page_format.FREE_SPACE, self.state.number, payload, runs))
         size = self._pages.write_runs((start, run) for start, _, run in sealed)
         return (

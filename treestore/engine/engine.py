@@ -16,31 +16,28 @@ any more.
 from __future__ import annotations
 
 import contextlib
-import errno
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from treestore.engine.checkpoint import Checkpoint
 from treestore.engine.freespace import FreeSpace, Retired
 from treestore.engine.group import Group, Superseded, retired_pages
+from treestore.engine.leases import LeaseBooks, Leases
 from treestore.engine.log import Log, LogIdentity, LogPosition, Transaction
 from treestore.engine.meta import Meta
 from treestore.engine.node import Ref
 from treestore.engine.options import EngineOptions, Environment
 from treestore.engine.pagefile import PageFile
 from treestore.engine.snapshot import Snapshot, State
+from treestore.engine.space import SpacePart
 from treestore.engine.transaction import UNLIMITED, ReadTransaction, WriteTransaction
 from treestore.engine.working import WorkingTree
 from treestore.errors import ResourceExhausted, Unavailable
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-GROWTH_PAGES = 512
-"""The page file grows by at least this many pages, and by an eighth of its size, at a time."""
 
-
-class Engine:
+class Engine(SpacePart):
     """One open store. Made by ``treestore.engine.directory.open_engine``."""
 
     def __init__(
@@ -94,8 +91,9 @@ class Engine:
         """Whether a group that frees space was published since the last checkpoint began."""
         self.abandoned = 0
         """How often groups were given up."""
-        self._snapshots: dict[Snapshot, None] = {}
-        self._pinned: Counter[int] = Counter()
+        self._moved = False
+        """Whether the open group has moves of pages."""
+        self.leases = Leases(pages)
         self._room_pages = 0
         self._pages_short = False
         """Whether the page file could not grow when it was last tried."""
@@ -114,45 +112,54 @@ class Engine:
         again: on the owner's thread, without a break. Anything longer takes a `snapshot`."""
         return ReadTransaction(self.durable.root, self.pages, self.now, budget=budget, raw=raw)
 
-    def snapshot(self, owner: str = "") -> Snapshot:
-        """Pin the newest durable state; the caller closes it."""
+    def snapshot(self, owner: str = "", *, evictable: bool = True) -> Snapshot:
+        """Lease the newest durable state; the caller closes it.
+
+        Args:
+            owner: who reads, for people.
+            evictable: False for work of the store itself that ends by itself.
+        """
         self._ensure_open()
-        return self.pin(self.durable, owner)
+        return self.leases.open(self.durable, self.now, owner, evictable=evictable)
 
     def pin(self, state: State, owner: str) -> Snapshot:
-        """Pin a state that is pinned already, or is the newest, once more."""
-        snapshot = Snapshot(state, self.pages, self.now, owner, self._close_snapshot)
-        self._snapshots[snapshot] = None
-        self._pinned[snapshot.number] += 1
-        return snapshot
-
-    def _close_snapshot(self, snapshot: Snapshot) -> None:
-        self._snapshots.pop(snapshot, None)
-        self._pinned[snapshot.number] -= 1
-        if self._pinned[snapshot.number] <= 0:
-            del self._pinned[snapshot.number]
+        """Lease a state that is pinned already, or is the newest, once more."""
+        return self.leases.open(state, self.now, owner)
 
     def snapshots(self) -> list[Snapshot]:
-        """Open snapshots, the oldest first."""
-        return list(self._snapshots)
+        """Open leases, the oldest first."""
+        return self.leases.listed()
 
     def pins(self) -> list[int]:
-        """Commit numbers whose pages must stay: open snapshots and both meta slots."""
-        return sorted({*self._pinned, *(meta.number for meta in self.slots)})
+        """Commit numbers whose pages must stay: leases and both meta slots."""
+        return sorted({*self.leases.numbers(), *(meta.number for meta in self.slots)})
 
     def pinned(self) -> list[int]:
-        """Commit numbers of open snapshots."""
-        return list(self._pinned)
+        """Commit numbers of leases."""
+        return self.leases.numbers()
+
+    def lease_books(self, numbers: Iterable[int], others: Iterable[int] = ()) -> LeaseBooks:
+        """What leases with these numbers keep from being reused, ready to be counted.
+
+        Args:
+            others: numbers of leases whose pages do not count, like the slots'.
+        """
+        retired = [*self.free_space.retired, *self.leases.unwritten()]
+        slots = [*others, *(meta.number for meta in self.slots)]
+        return LeaseBooks(retired, self._published[:], numbers, slots)
 
     # -- writing --------------------------------------------------------------------------------
 
-    def begin(self, *, raw: bool = False, long: bool = False) -> WriteTransaction:
+    def begin(
+        self, *, raw: bool = False, long: bool = False, moves: bool = False
+    ) -> WriteTransaction:
         """Begin a command on the working tree; exactly one at a time.
 
         Args:
             raw: its answers go to the wire as they are stored.
             long: it may change much, and on another thread: it gets a tree of its own, and rolling
                 it back costs nothing. Short ones share a tree and note each change instead.
+            moves: it only moves pages, and never is a reason for the file to grow.
 
         Raises:
             Unavailable: the store is closed, or read-only after a failure.
@@ -163,7 +170,7 @@ class Engine:
             raise self.read_only()
         if self._open is not None:
             raise AssertionError("a transaction is open already")
-        if self.dirty_pages + self.options.headroom_pages > self._room_pages:
+        if not moves and self.dirty_pages + self.options.headroom_pages > self._room_pages:
             self._grow()
         number = self._next_number
         self._next_number += 1
@@ -182,6 +189,7 @@ class Engine:
             self.now,
             size_bytes_max=self.options.transaction_size_bytes_max,
             raw=raw,
+            moves=moves,
         )
         return self._open
 
@@ -213,6 +221,7 @@ class Engine:
                 raise
         self._open = None
         if not payloads:
+            self._take_moves(transaction)
             return False
         self._take(transaction.working)
         if transaction.number > self._number:
@@ -240,6 +249,14 @@ class Engine:
             self._group_dirty_pages += working.created
             working.created = working.created_large = 0
 
+    def _take_moves(self, transaction: WriteTransaction) -> None:
+        """Go on from what a command moved, if it did: no key changed, so nothing is logged."""
+        if transaction.moves:
+            self._take(transaction.working)
+            # A number of its own, so that the next checkpoint has something to do.
+            self._number = max(self._number, transaction.number)
+            self._moved = True
+
     def rollback(self, transaction: WriteTransaction) -> None:
         """Drop a command: nothing of it remains."""
         if transaction is not self._open:
@@ -247,6 +264,10 @@ class Engine:
         self._open = None
         working = transaction.working
         if working is not self._shared:
+            return
+        if transaction.moves:
+            # Each move is whole: nothing is to be undone.
+            self._take_moves(transaction)
             return
         try:
             working.roll_back()
@@ -265,12 +286,12 @@ class Engine:
 
     @property
     def has_open_group(self) -> bool:
-        """Whether anything was committed since the last seal."""
-        return bool(self._transactions)
+        """Whether anything was committed or moved since the last seal."""
+        return bool(self._transactions) or self._moved
 
     def seal(self) -> Group | None:
         """Take everything committed since the last call; None where there is nothing."""
-        if not self._transactions:
+        if not self.has_open_group:
             return None
         # From here on its nodes are never changed again.
         self._shared = None
@@ -282,9 +303,10 @@ class Engine:
             self._count,
             self._group_bytes,
             self._group_dirty_pages,
-            self._group_frees,
+            self._group_frees and bool(self._transactions),
         )
         self._group_frees = True
+        self._moved = False
         self._transactions = []
         self._superseded = []
         self._group_bytes = 0
@@ -294,10 +316,14 @@ class Engine:
     def append(self, group: Group) -> LogPosition:
         """Write and sync a group; may run in another thread, one group after the other.
 
+        One that only moves pages is durable already: it says the same as the one before.
+
         Raises:
             ResourceExhausted: the log is full and nothing was written; append it again later.
             LogFailed: a write or sync failed; call `fail`.
         """
+        if not group.transactions:
+            return self.durable.position
         return self.log.append(group.transactions, use_reserve=group.frees)
 
     def publish(self, group: Group, position: LogPosition) -> None:
@@ -310,6 +336,7 @@ class Engine:
         superseded, group.superseded = group.superseded, []
         if self.checkpoint is None:
             # What has no page yet never gets one. Under a checkpoint, that is not known yet.
+            self.leases.note_unwritten(superseded, group.number)
             superseded = [entry for entry in superseded if entry[0].page]
         self._published.append((superseded, group.number))
 
@@ -341,6 +368,7 @@ class Engine:
             self.failed = error
         self._transactions = []
         self._superseded = []
+        self._moved = False
 
     def abandon(self) -> None:
         """Forget everything that is not durable: a group could not be written, and was not.
@@ -359,6 +387,7 @@ class Engine:
         self._superseded = []
         self._group_bytes = 0
         self._group_frees = True
+        self._moved = False
         self._shared = None
 
     def read_only(self) -> Unavailable:
@@ -371,69 +400,6 @@ class Engine:
     def _ensure_open(self) -> None:
         if self.closed:
             raise Unavailable("The store is closed.")
-
-    # -- space ----------------------------------------------------------------------------------
-
-    def _measure_room(self) -> None:
-        """How many pages a checkpoint can use without asking the disk for more."""
-        size = self.pages.file.size() // self.pages.shape.page_size
-        self._file_pages = max(size, self.free_space.page_count)
-        self._room_pages = (
-            self.free_space.free_pages() + self._file_pages - self.free_space.page_count
-        )
-
-    @property
-    def short_of_space(self) -> bool:
-        """Whether the disk had no room when it was last asked, or the log's reserve is in use.
-
-        Checkpoints then let go of everything that is not needed, at once; and where something is
-        refused, one may help.
-        """
-        return self._pages_short or self.log.short or self.log.lacks_reserve
-
-    def _grow(self, created: int = 0, frees: bool = True) -> None:
-        """Reserve disk space for what is dirty, before it becomes more.
-
-        Args:
-            created: pages that the transaction to be committed makes dirty; 0 before it begins.
-            frees: whether it frees space; before it begins it may.
-        """
-        dirty, headroom = self.dirty_pages + created, self.options.headroom_pages
-        missing = dirty + headroom - self._room_pages
-        step = max(missing, GROWTH_PAGES, self._file_pages // 8)
-        if self._reserve(step) or self._reserve(missing):
-            return
-        if self.checkpoint is None and self.free_space.reclaim(self.pins()):
-            # A snapshot was in the way when the last checkpoint looked.
-            self._measure_room()
-            if dirty + headroom <= self._room_pages:
-                return
-        # The headroom is there to be used by what frees space: half of it by commands, so that
-        # the checkpoint has the other half for its list of free space. What one command needs is
-        # not known when it begins.
-        left = self._room_pages - dirty
-        if not frees or left < headroom // (4 if created else 2):
-            raise ResourceExhausted(
-                "The disk is full: nothing more can be stored. Delete something, or free some "
-                "space on the disk."
-            )
-
-    def _reserve(self, pages: int) -> bool:
-        """Let the page file grow by ``pages``; False where the disk has no room for them."""
-        try:
-            self.pages.allocate(self._file_pages + pages)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                # The log hears of it too, and lets go of what it can. Its own next success says
-                # nothing about pages, though.
-                self._pages_short = self.log.short = True
-                return False
-            self.fail(error)
-            raise self.read_only() from error
-        self._pages_short = self.log.short = False
-        self._file_pages += pages
-        self._room_pages += pages
-        return True
 
     # -- checkpoints ----------------------------------------------------------------------------
 
@@ -452,7 +418,7 @@ class Engine:
         used = left < headroom - headroom // 8 and self.dirty_pages > headroom // 8
         return self.log.lacks_reserve or used or (self._freed and left < 2 * headroom)
 
-    def begin_checkpoint(self, *, repeat: bool = False) -> Checkpoint | None:
+    def begin_checkpoint(self, *, repeat: bool = False, settle: bool = False) -> Checkpoint | None:
         """Start a checkpoint of the newest durable state; None where there is nothing to do.
 
         ``run`` it in any one thread, then call `finish_checkpoint`.
@@ -460,6 +426,8 @@ class Engine:
         Args:
             repeat: where nothing changed since the last one, bring the older slot up to the newer
                 so that all of the log before it can go. Implied on a full disk.
+            settle: write both slots, so that what only the older one reached is free at once.
+                Likewise.
         """
         self._ensure_open()
         if self.checkpoint is not None:
@@ -470,7 +438,7 @@ class Engine:
             return None
         self.pages.ensure_writable()
         self._freed = False
-        self.checkpoint = Checkpoint(self, repeat=unchanged)
+        self.checkpoint = Checkpoint(self, repeat=unchanged, twice=settle)
         self._counted = (
             self.log_bytes_since_checkpoint,
             self.transactions_since_checkpoint,
@@ -508,9 +476,9 @@ class Engine:
             self._pages_short = False
         return LogPosition.from_tuple(self.slots[-1].log_position)
 
-    def checkpoint_now(self) -> bool:
+    def checkpoint_now(self, *, settle: bool = False) -> bool:
         """Run a whole checkpoint here; whether there was anything to do."""
-        checkpoint = self.begin_checkpoint()
+        checkpoint = self.begin_checkpoint(settle=settle)
         if checkpoint is None:
             return False
         try:

@@ -42,6 +42,16 @@ class EngineOptions:
     takes at most about the first, three times the second and the cache's budget."""
     headroom_pages: int = 256
     """Pages kept in reserve so that deletes and checkpoints work on a full disk."""
+    snapshot_age_s_soft: float = 300.0
+    """A snapshot, or stream, that is older is warned of ..."""
+    snapshot_age_s_hard: float = 3600.0
+    """... and one that is older than this is evicted."""
+    snapshot_pinned_bytes_max: int = 1024 * MEBIBYTE
+    """What snapshots may keep from being used again, together; past it the oldest is evicted."""
+    compact_free_percent: float = 33.0
+    """The page file is compacted when more of it than this was free for a minute ..."""
+    compact_size_bytes_min: int = 64 * MEBIBYTE
+    """... and that is more than this."""
 
     def __attrs_post_init__(self) -> None:
         if self.transaction_size_bytes_max * 2 > self.log_size_bytes_max:

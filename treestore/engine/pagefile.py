@@ -15,6 +15,9 @@ from treestore.errors import Unavailable
 WRITE_SIZE_BYTES = 1 << 20
 """Adjacent pages are written together, up to this size."""
 
+CUT_SIZE_BYTES = 32 << 20
+"""The file is cut by this much at a time."""
+
 _NODE_KINDS = (page_format.LEAF, page_format.BRANCH, page_format.LEAF_WITH_LARGE)
 
 
@@ -32,6 +35,9 @@ class PageFile:
         self.cache = cache
         self.failed: BaseException | None = None
         self._lock = threading.Lock()
+        self._size_lock = threading.Lock()
+        self._wanted_pages = 0
+        """What the file was asked to hold since it was last to be cut."""
 
     def read_run(
         self, page: int, pages: int, checksum: int, kinds: tuple[int, ...]
@@ -151,7 +157,29 @@ class PageFile:
 
     def allocate(self, page_count: int) -> None:
         """Make the file hold ``page_count`` pages; `ENOSPC` leaves everything as it was."""
-        self.file.allocate(page_count * self.shape.page_size)
+        with self._size_lock:
+            self._wanted_pages = max(self._wanted_pages, page_count)
+            self.file.allocate(page_count * self.shape.page_size)
+
+    def shorten(self, page_count: int) -> None:
+        """From now on `cut` may cut the file to ``page_count`` pages, and to what is allocated
+        meanwhile. Neither slot reaches further, and no checkpoint runs until the cut is done."""
+        with self._size_lock:
+            self._wanted_pages = page_count
+
+    def cut(self) -> bool:
+        """Cut one piece off the file's end; False once it is as short as it may be.
+
+        In pieces: `allocate` may wait for one on the event loop, and cutting a gigabyte takes
+        tens of milliseconds. Not synced: undone by a crash, it leaves a longer file.
+        """
+        with self._size_lock:
+            size = self.file.size()
+            wanted = self._wanted_pages * self.shape.page_size
+            if size <= wanted:
+                return False
+            self.file.truncate(max(wanted, size - CUT_SIZE_BYTES))
+            return True
 
     def ensure_writable(self) -> None:
         """Raise `Unavailable` once a write or sync failed."""

@@ -95,13 +95,21 @@ class ReadTransaction:
         """Pay for a leaf: the way there, and what is done with its entries."""
         self.budget -= 2 + entries // ENTRIES_PER_LOOKUP
         if self.budget < 0:
-            raise OverBudget
+            self.over_budget()
+
+    def over_budget(self) -> None:
+        """The budget is used up.
+
+        Raises:
+            OverBudget: always, here.
+        """
+        raise OverBudget
 
     def get(self, key: bytes) -> bytes | None:
         """The value of ``key``, or None."""
         self.budget -= 1
         if self.budget < 0:
-            raise OverBudget
+            self.over_budget()
         # `tree.get` written out: on this path a call more is a tenth of the time.
         ref = self.root
         index = ref.index
@@ -136,7 +144,7 @@ class ReadTransaction:
             # A cold value is as many reads as it has pages.
             self.budget -= 1 + cell.length // 65536
             if self.budget < 0:
-                raise OverBudget
+                self.over_budget()
         return self._pages.load_large(cell)
 
     def scan(
@@ -195,6 +203,7 @@ class WriteTransaction(ReadTransaction):
         "_removed_size",
         "_shape",
         "doomed",
+        "moves",
         "number",
         "payloads",
         "size_bytes",
@@ -211,6 +220,7 @@ class WriteTransaction(ReadTransaction):
         *,
         size_bytes_max: int,
         raw: bool = False,
+        moves: bool = False,
     ) -> None:
         # What `ReadTransaction.__init__` does: the call is a tenth of what a small command costs.
         self.root = working.root
@@ -224,6 +234,8 @@ class WriteTransaction(ReadTransaction):
         self.working = working
         self.doomed = False
         """What it was built on could not be written: it must not be committed."""
+        self.moves = moves
+        """It moves pages and changes no key (``treestore.engine.moving``)."""
         self.payloads: list[bytes] = []
         self.size_bytes = 0
         self.size_bytes_max = size_bytes_max

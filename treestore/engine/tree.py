@@ -39,6 +39,17 @@ def get(root: Ref, key: bytes, load: Load) -> bytes | Large | None:
     return None
 
 
+def height(root: Ref, load: Load) -> int:
+    """Levels of the tree, 1 for a leaf alone. All leaves are equally deep."""
+    levels = 1
+    node = root.node or load(root)
+    while node.children is not None:
+        levels += 1
+        ref = node.children[0]
+        node = ref.node or load(ref)
+    return levels
+
+
 Path = list[tuple[list[Ref], int]]
 """From the root down: the children of each branch and which of them was entered."""
 

@@ -516,3 +516,67 @@ class WorkingTree:
             if root.stamp != self.stamp:
                 self.superseded.append((self.root, root.stamp))
             self.root = root.children[0]
+
+    # -- moving (see moving.py) -----------------------------------------------------------------
+
+    def own_path(self, key: bytes, levels: int) -> None:
+        """Own the first ``levels`` nodes on the way to ``key``, with the content they have."""
+        if not levels:
+            return
+        node = self._own_root()
+        for _ in range(levels - 1):
+            children = node.children
+            assert children is not None
+            index = bisect_right(node.keys, key)
+            ref = children[index]
+            child = ref.node or self._load(ref)
+            if child.stamp != self.stamp:
+                self.superseded.append((ref, child.stamp))
+                if ref.page:
+                    self.created += 1
+                leaf = child.children is None
+                child = child.overlay(self.stamp) if leaf else child.copy(self.stamp)
+                children[index] = Ref(child)
+            node = child
+
+    def replace_large(self, key: bytes, data: bytes) -> None:
+        """Give the large value of ``key`` a reference without pages; ``data`` are its bytes."""
+        leaf = self._descend(key, [])
+        leaf.settle()
+        index = bisect_left(leaf.keys, key)
+        self._drop(leaf.values[index])
+        leaf.values[index] = self._cell(data)
+
+    def rewrite_leaves(
+        self, key: bytes, leaves: list[Node], cuts: list[int], sizes: list[int]
+    ) -> None:
+        """Put the entries of neighbouring leaves of one branch into one and cut it.
+
+        Args:
+            key: in the first of them.
+            leaves: as they are now, loaded.
+            cuts: the entries, counted over all, before which to cut; fewer than the leaves.
+            sizes: of all entries.
+        """
+        steps: Steps = []
+        leaf = self._descend(key, steps)
+        leaf.settle()
+        parent, index = steps[-1]
+        for right in leaves[1:]:
+            right.settle()
+            self._join(parent, index, leaf, right)
+        if not cuts and leaf.size < self._shape.minimum:
+            self._refill(leaf, steps)
+            return
+        steps.pop()
+        if cuts:
+            assert parent.children is not None
+            parts = self._cut_leaf(leaf, cuts, sizes)
+            self.created += len(parts)
+            parent.keys[index:index] = [first for first, _ in parts]
+            parent.children[index + 1 : index + 1] = [ref for _, ref in parts]
+            parent.size += sum(self._shape.child_size(len(first)) for first, _ in parts)
+        if parent.size > self._shape.capacity:
+            self._split(parent, steps)
+        else:
+            self._refill(parent, steps)

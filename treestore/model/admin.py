@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import attrs
 
 
@@ -83,7 +85,51 @@ class Stats:
     snapshots: int
     """Snapshots that are open now."""
     snapshot_oldest_age_s: float | None
+    snapshots_evicted: int
+    compactions: int
+    compaction_running: bool
+    compaction_pages_moved: int
+    """Nodes and values that compactions gave a lower page, the running one's included."""
     uptime_s: float
+
+
+@attrs.frozen
+class SnapshotInfo:
+    """A reader that holds a state: a snapshot, a stream, a long query.
+
+    Attributes:
+        id: counts the readers since the store was opened.
+        owner: who reads: ``session 7 (10.0.0.2:53112)``, ``embedded``, or an operation's name.
+        opened_at: UTC.
+        number: commit number of the state.
+        pinned_bytes: what it keeps from being used again, in the page file and in memory; what
+            several keep counts for each.
+        reads_in_flight: reads that run now.
+        state: ``ok``; ``soft`` (open for so long that `health` warns of it); ``hard`` (evicted: its
+            pages wait only for the reads in flight).
+    """
+
+    id: int
+    owner: str
+    opened_at: datetime
+    age_s: float
+    number: int
+    pinned_bytes: int
+    reads_in_flight: int
+    state: str
+
+
+@attrs.frozen
+class CompactResult:
+    """What a compaction did."""
+
+    pages_moved: int
+    """Nodes and large values that were given a lower page."""
+    bytes_given_back: int
+    """By how much the page file is shorter."""
+    page_file_size_bytes: int
+    """How long it is now."""
+    duration_s: float
 
 
 @attrs.frozen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from treestore.model.admin import CheckResult, Health, Stats
+from treestore.model.admin import CheckResult, CompactResult, Health, SnapshotInfo, Stats
 from treestore.stores.operation import A, Action, M, Service
 
 
@@ -15,6 +15,8 @@ class AdminHost(Protocol):
     async def admin_stats(self) -> Stats: ...
     async def admin_checkpoint(self) -> bool: ...
     async def admin_check(self) -> CheckResult: ...
+    async def admin_snapshots(self) -> list[SnapshotInfo]: ...
+    async def admin_compact(self) -> CompactResult: ...
 
 
 async def health(host: AdminHost) -> Health:
@@ -40,6 +42,24 @@ async def check(host: AdminHost) -> CheckResult:
     return await host.admin_check()
 
 
+async def snapshots(host: AdminHost) -> list[SnapshotInfo]:
+    """The readers that hold a state now, the oldest first, and what each keeps from being reused.
+
+    The server closes snapshots with their connection, and evicts those that are too old or keep
+    too much; their readers get `SnapshotExpired`.
+    """
+    return await host.admin_snapshots()
+
+
+async def compact(host: AdminHost) -> CompactResult:
+    """Give free space of the page file back to the file system now; returns when that is done.
+
+    Readers and writers go on, and the file does not grow because of it. What open snapshots keep
+    is not given back. It also happens by itself when much of the file was free for a while.
+    """
+    return await host.admin_compact()
+
+
 class Admin(Service[M, A]):
     """Looking after a running store."""
 
@@ -49,3 +69,5 @@ class Admin(Service[M, A]):
     stats = Action(stats)
     checkpoint = Action(checkpoint)
     check = Action(check)
+    snapshots = Action(snapshots)
+    compact = Action(compact)

@@ -99,6 +99,13 @@ def scan(
         prefix: only keys that begin with it; combines with ``start`` and ``end``.
         reverse: from the last key to the first.
         limit: at most this many items.
+
+    Raises:
+        SnapshotExpired: the scan took so long, or kept so much from being used again, that its
+            snapshot was evicted. To go on on a new one, scan again with ``start=error.cursor``
+            (``end=error.cursor`` where ``reverse``) and ``limit`` less what was delivered; with the
+            same arguments where ``error.cursor`` is None. Nothing is left out or given twice,
+            but what comes is of the newer snapshot.
     """
     low = _bound("start", start) or KEYSPACE
     high = _bound("end", end) or successor(KEYSPACE)
@@ -128,6 +135,11 @@ def _batches(
                 return
             left -= len(batch)
         yield batch
+
+
+def _scan_cursor(item: tuple[bytes, bytes], *, reverse: bool = False, **_: Any) -> bytes:
+    """Where a scan goes on after ``item``: the next key there can be, or, backwards, before it."""
+    return item[0] if reverse else item[0] + b"\0"
 
 
 def batch(
@@ -174,5 +186,5 @@ class KV(Service[M, A]):
     get = Query(get)
     put = Command(put, idempotent=True)
     delete = Command(delete)
-    scan = Stream(scan)
+    scan = Stream(scan, cursor=_scan_cursor)
     batch = Command(batch, idempotent=True)

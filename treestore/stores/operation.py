@@ -99,6 +99,13 @@ class Operation:
     """A command whose work grows with what is stored: run on a thread, not on the event loop."""
     positional_max: int = 0
     """How many parameters may be given by position; the others by name only."""
+    cursor: Callable[..., bytes] | None = None
+    """A stream's: of an item and the keyword parameters, where to go on after that item."""
+
+    def cursor_after(self, arguments: dict[str, Any], items: list[Any]) -> bytes | None:
+        """Where a stream with these arguments goes on after the last of these items; None where
+        there is none, or the stream cannot go on."""
+        return self.cursor(items[-1], **arguments) if self.cursor and items else None
 
     def encode_parameters(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> msgspec.Struct:
         """The struct to send for a call (client side); `TypeError` as a plain call would raise."""
@@ -198,8 +205,14 @@ class _Descriptor(Generic[P, R]):
     skip: ClassVar[int] = 1
 
     def __init__(
-        self, function: Callable[..., Any], *, idempotent: bool = False, long: bool = False
+        self,
+        function: Callable[..., Any],
+        *,
+        idempotent: bool = False,
+        long: bool = False,
+        cursor: Callable[..., bytes] | None = None,
     ) -> None:
+        self._cursor = cursor
         self._function = function
         self._idempotent = idempotent
         self._long = long
@@ -229,6 +242,7 @@ class _Descriptor(Generic[P, R]):
             idempotent=self._idempotent,
             long=self._long,
             positional_max=_positional_max(self._function, self.skip),
+            cursor=self._cursor,
         )
         OPERATIONS[name] = self.operation
 
@@ -331,8 +345,13 @@ class Stream(_Descriptor[P, T]):
 
     kind = "stream"
 
-    def __init__(self, function: Callable[Concatenate[Read, P], Iterator[list[T]]]) -> None:
-        super().__init__(function)
+    def __init__(
+        self,
+        function: Callable[Concatenate[Read, P], Iterator[list[T]]],
+        *,
+        cursor: Callable[..., bytes] | None = None,
+    ) -> None:
+        super().__init__(function, cursor=cursor)
 
     @overload
     def __get__(self, service: None, owner: Any) -> Self: ...
