@@ -235,7 +235,7 @@ def _create(disk: Disk, directory: str, options: EngineOptions, environment: Env
         disk,
         log_directory,
         identity,
-        _log_options(options),
+        log_options(options),
         clock_ns=environment.clock_ns,
         random=environment.random,
     )
@@ -273,11 +273,13 @@ def _clear(disk: Disk, directory: str) -> None:
         disk.sync_directory(directory)
 
 
-def _log_options(options: EngineOptions) -> LogOptions:
+def log_options(options: EngineOptions) -> LogOptions:
+    """The log's part of the engine's options."""
     return LogOptions(
         segment_size_bytes_min=options.log_segment_size_bytes_min,
         segment_size_bytes_max=options.log_segment_size_bytes_max,
         size_bytes_max=options.log_size_bytes_max,
+        archived=options.archive_directory is not None,
     )
 
 
@@ -305,7 +307,7 @@ def _recover(
             disk,
             f"{directory}/{LOG}",
             identity,
-            _log_options(options),
+            log_options(options),
             start,
             clock_ns=environment.clock_ns,
             random=environment.random,

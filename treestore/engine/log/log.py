@@ -38,6 +38,7 @@ from treestore.engine.log.record import (
 )
 from treestore.engine.log.recovery import Clean, Recovered, TornTail, new_salt
 from treestore.engine.log.segment import Segment, begin, discard, publish
+from treestore.engine.log.stretch import Stretch, stretches
 from treestore.errors import (
     AlreadyExists,
     InvalidArgument,
@@ -72,7 +73,8 @@ class Log:
         self._random = random
         self._lock = threading.Lock()  # guards what other threads see: the next four
         self._segments = segments
-        self._trimmed = trimmed
+        self._checkpointed = trimmed
+        self._archived = LogPosition(0) if options.archived else None
         self._live_bytes = 0
         self._failed: BaseException | None = None
         self._closed = False
@@ -98,10 +100,12 @@ class Log:
         *,
         clock_ns: Callable[[], int],
         random: Random,
+        follows: Tip | None = None,
     ) -> Log:
         """Start an empty log; its parent directory must exist. Durable on return.
 
         Args:
+            follows: what its first record goes on from: a restored log does not begin at 1.
             disk: where.
             directory: for the log's files only; created where it is missing.
             identity: whose log it is.
@@ -121,7 +125,7 @@ class Log:
         pool = SparePool(disk, directory, options)
         pool.load()
         spare = pool.take(options.segment_size_bytes_min)
-        header = SegmentHeader(identity, 1, 1, spare.size_bytes, new_salt(random), Tip())
+        header = SegmentHeader(identity, 1, 1, spare.size_bytes, new_salt(random), follows or Tip())
         try:
             first = begin(spare, header)
             publish(disk, directory, first)
@@ -315,6 +319,40 @@ class Log:
 
     # -- segments -------------------------------------------------------------------------------
 
+    @property
+    def _trimmed(self) -> LogPosition:
+        """What lies before it is needed by nobody."""
+        archived = self._archived
+        if archived is not None and archived.lsn < self._checkpointed.lsn:
+            return archived
+        return self._checkpointed
+
+    @property
+    def archived(self) -> LogPosition | None:
+        """Up to where the log is known to be archived; None where that is not waited for."""
+        return self._archived
+
+    def note_archived(self, position: LogPosition) -> None:
+        """The archive holds everything up to ``position``: that much is not kept for it.
+
+        What can go now goes at the next `trim`.
+        """
+        with self._lock:
+            self._archived = position
+            self._live_bytes = self._measure_live()
+
+    def stretches(self, after: LogPosition) -> list[Stretch]:
+        """What is on the medium behind ``after``, segment by segment. Any thread.
+
+        Reads a segment to its end where that is not known: one from before the log was opened.
+
+        Raises:
+            CorruptionError: a segment is not as it was written.
+        """
+        with self._lock:
+            present = [(segment, segment.end, segment.tip) for segment in self._segments]
+        return stretches(present, after)
+
     def _segment_for(
         self, size: int, use_reserve: bool = False, *, keep_reserve: bool = False
     ) -> Segment:
@@ -420,7 +458,7 @@ class Log:
 
     def trim(self, position: LogPosition) -> None:
         """Give up what lies before ``position``, segment by segment; the last three are kept
-        (on a full disk only the last).
+        (on a full disk only the last), and what is not archived, where that is waited for.
 
         Segments become spares or are removed. Segments that an iterator of `read` still needs
         stay until a later trim.
@@ -432,16 +470,17 @@ class Log:
         with self._lock:
             if self._closed or self._failed is not None:
                 return
+            if position.lsn > self._checkpointed.lsn:
+                self._checkpointed = position
+            lsn = min(position.lsn, self._trimmed.lsn)
             segments = self._segments
             kept = 1 if self.short or self.lacks_reserve else self._options.segments_kept
             while (
                 len(segments) > kept
-                and segments[1].header.follows.lsn <= position.lsn
+                and segments[1].header.follows.lsn <= lsn
                 and not segments[0].readers
             ):
                 retired.append(segments.pop(0))
-            if position.lsn > self._trimmed.lsn:
-                self._trimmed = position
             self._live_bytes = self._measure_live()
         try:
             self._pool.recycle(
@@ -460,7 +499,9 @@ class Log:
             if lsn <= trimmed.lsn:
                 continue
             here = (header.sequence, header.epoch) == (trimmed.sequence, trimmed.epoch)
-            size += segment.end - (trimmed.offset if here else fmt.BLOCK_BYTES)
+            # A segment that nothing was replayed from was not read: its end is not known.
+            end = segment.end if segment.tip.lsn >= lsn else header.size_bytes
+            size += end - (trimmed.offset if here else fmt.BLOCK_BYTES)
         return size
 
     # -- reading --------------------------------------------------------------------------------

@@ -1,0 +1,64 @@
+"""Stretches: what of each segment is on the medium, for whoever copies the log elsewhere."""
+
+from __future__ import annotations
+
+import attrs
+
+from treestore.engine.disk import File
+from treestore.engine.log import format as fmt
+from treestore.engine.log.header import SegmentHeader, damaged
+from treestore.engine.log.position import LogPosition, Tip
+from treestore.engine.log.recovery import find_tail
+from treestore.engine.log.segment import Segment
+
+
+@attrs.frozen
+class Stretch:
+    """Whole groups of one segment, synced.
+
+    Attributes:
+        header, file: of the segment. The file stays as it is until the stretch is archived.
+        start, end: in the file, in bytes.
+        before, after: the state of the chain at ``start`` and ``end``.
+        closed: whether the segment has a successor, so that nothing will follow in it.
+    """
+
+    header: SegmentHeader
+    file: File
+    start: int
+    end: int
+    before: Tip
+    after: Tip
+    closed: bool
+
+    @property
+    def position(self) -> LogPosition:
+        """The position at its end."""
+        after, header = self.after, self.header
+        return LogPosition(
+            *(after.lsn, after.group, after.chain, after.time_ns),
+            *(header.sequence, header.epoch, self.end),
+        )
+
+
+def stretches(present: list[tuple[Segment, int, Tip]], after: LogPosition) -> list[Stretch]:
+    """The stretches behind ``after``, of segments with their ends and tips, the oldest first."""
+    found: list[Stretch] = []
+    for index, (segment, end, tip) in enumerate(present):
+        header = segment.header
+        following = present[index + 1][0].header.follows if index + 1 < len(present) else None
+        if following is not None and following.lsn <= after.lsn:
+            continue
+        start, before = fmt.BLOCK_BYTES, header.follows
+        if (header.sequence, header.epoch) == (after.sequence, after.epoch):
+            start, before = after.offset, after.tip
+        if following is not None and tip != following:
+            # Not read when the log was opened, or its last group was copied into the next one.
+            tail = find_tail(segment, start, before, following.lsn)
+            end, tip = tail.end, tail.tip
+            if tip != following:
+                raise damaged(segment.path, end, f"is damaged behind record {tip.lsn}")
+        if end > start:
+            closed = following is not None
+            found.append(Stretch(header, segment.file, start, end, before, tip, closed))
+    return found
