@@ -44,7 +44,8 @@ class EngineOptions:
     """Pages kept in reserve so that deletes and checkpoints work on a full disk."""
 
     archive_directory: str | None = None
-    """Where the log is archived to; what is not there yet is never given up."""
+    """Where the log is archived to; what is not there yet is never given up. The store remembers
+    it. None: as it was; "": no archive any more."""
     archive_interval_s: float = 60.0
     """How often the segment in use is archived, where something was written."""
 

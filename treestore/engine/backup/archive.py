@@ -106,15 +106,13 @@ class Archive:
         if own and self._read(own[-1]).after.lsn < lsn:
             self.gap = (
                 f"The archive ends before record {lsn}, with which the log begins now: the store "
-                "was used without its archive. Make a new full backup."
+                "was written to while nothing was archived. Make a new full backup."
             )
 
     def _read(self, name: PieceName) -> Piece:
         return read_piece(self._disk, f"{self.directory}/{name}")
 
-    def advance(
-        self, log: Log, *, active: bool, pause: Callable[[], None] = lambda: None
-    ) -> bool:
+    def advance(self, log: Log, *, active: bool, pause: Callable[[], None] = lambda: None) -> bool:
         """Archive what is closed, and with ``active`` also what is not; whether there was any.
 
         The log hears of each piece once it is durable.

@@ -7,7 +7,7 @@ import errno
 import hashlib
 import json
 import os.path
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from treestore.engine.disk import Disk
@@ -28,7 +28,7 @@ JSON_SIZE_BYTES_MAX = 256 << 20
 
 
 @contextlib.contextmanager
-def disk_errors(path: str) -> Iterator[None]:
+def disk_errors(path: str) -> Generator[None]:
     """Turn what the operating system says about ``path`` into errors for people."""
     try:
         yield

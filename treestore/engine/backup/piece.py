@@ -166,10 +166,16 @@ def write_piece(disk: Disk, directory: str, stretch: Stretch) -> Piece:
             file.write_at(BODY_OFFSET + offset - stretch.start, [data])
             # Like the log's own segments: the next sync of a group waits behind this one.
             file.sync()
-        before, after = stretch.before, stretch.after
         piece = Piece(
-            *(path, header.identity, header.sequence, header.epoch),
-            *(stretch.start, stretch.end, before, after, crc),
+            path,
+            header.identity,
+            header.sequence,
+            header.epoch,
+            stretch.start,
+            stretch.end,
+            stretch.before,
+            stretch.after,
+            crc,
         )
         file.write_at(0, [piece.encode()])
         file.sync()

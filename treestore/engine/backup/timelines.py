@@ -81,11 +81,10 @@ class History:
         """
         try:
             timelines = tuple(Timeline(**fields) for fields in found)
-            parents = [timeline.parent for timeline in timelines]
-            fits = parents == [None, *(timeline.number for timeline in timelines[:-1])]
         except TypeError:
-            fits = False
-        if not fits or not found:
+            timelines = ()
+        parents = [timeline.parent for timeline in timelines]
+        if not timelines or parents != [None, *(one.number for one in timelines[:-1])]:
             raise CorruptionError(f"{path} has an impossible history.", file=path, offset=0)
         return cls(database_uuid, timelines)
 

@@ -90,9 +90,7 @@ class PagesView:
         count = 1
         if not self._written.keys() & set(range(page, min(run.page + run.pages, page + pages_max))):
             count = min(run.page + run.pages - page, pages_max)
-        data = self._files[run.source].read_at(
-            (run.offset + page - run.page) * unit, count * unit
-        )
+        data = self._files[run.source].read_at((run.offset + page - run.page) * unit, count * unit)
         return data.ljust(count * unit, b"\0")
 
     def write_at(self, offset: int, buffers: Sequence[Buffer]) -> None:
