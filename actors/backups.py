@@ -158,6 +158,7 @@ class _Running:
         """Open it, on a thread that looks every few pages whether it is still wanted."""
         environment = self._environment
         stopped = False
+        failure: Exception | None = None
 
         async def watch() -> None:
             nonlocal stopped
@@ -180,10 +181,15 @@ class _Running:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch)
-            with contextlib.suppress(_Stopped):
+            try:
                 await self._in_thread(verify)
-            await trio.lowlevel.checkpoint_if_cancelled()
+            except Exception as error:
+                # Not through the nursery, which would wrap it into a group.
+                failure = error
             nursery.cancel_scope.cancel()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if failure is not None:
+            raise failure
 
     def _result(
         self, sealed: Backup, copy: BackupCopy, duration_s: float, verified: bool

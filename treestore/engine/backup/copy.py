@@ -38,7 +38,7 @@ SLICE_SIZE_BYTES = 1 << 20
 """Copied by one `BackupCopy.step`."""
 
 SLICE_RUNS = 256
-"""Looked at by one step, copied or not."""
+"""Looked at by one step, copied or not (`BackupCopy.slice_runs`)."""
 
 SYNC_SIZE_BYTES = 8 << 20
 """Synced at a time: a log's sync waits behind what is on its way to the same medium."""
@@ -112,6 +112,7 @@ class BackupCopy:
             NotFound, CorruptionError: the parent is no whole backup.
         """
         self.path = path
+        self.slice_runs = SLICE_RUNS
         self._environment = environment
         self._disk = environment.disk
         self._source = source
@@ -162,7 +163,7 @@ class BackupCopy:
         """
         pieces: list[bytes] = []
         size = runs = 0
-        while self._todo and size < SLICE_SIZE_BYTES and runs < SLICE_RUNS:
+        while self._todo and size < SLICE_SIZE_BYTES and runs < self.slice_runs:
             run = self._visit(*self._todo.pop())
             if run is not None:
                 pieces.append(run)

@@ -292,9 +292,9 @@ def open_chain(disk: Disk, path: str) -> list[Backup]:
 def _find(child: Backup, parent: Parent) -> Backup:
     """The parent of a backup: where it was, or beside the child."""
     folder = os.path.dirname(child.path) or "."
-    beside = f"{folder}/{os.path.basename(parent.path)}"
+    beside = os.path.join(folder, os.path.basename(parent.path))
     places = [parent.path, beside]
-    places += [f"{folder}/{name}" for name in child.disk.list(folder)]
+    places += [os.path.join(folder, name) for name in child.disk.list(folder)]
     damage: CorruptionError | None = None
     for place in places:
         if not child.disk.exists(f"{place}/{MANIFEST}"):

@@ -38,7 +38,7 @@ from treestore.engine.log.record import (
 )
 from treestore.engine.log.recovery import Clean, Recovered, TornTail, new_salt
 from treestore.engine.log.segment import Segment, begin, discard, publish
-from treestore.engine.log.stretch import Stretch, stretches
+from treestore.engine.log.stretch import Stretch, live_size_bytes, stretches
 from treestore.errors import (
     AlreadyExists,
     InvalidArgument,
@@ -491,18 +491,7 @@ class Log:
             raise LogFailed(error) from error
 
     def _measure_live(self) -> int:
-        trimmed, size = self._trimmed, 0
-        for index, segment in enumerate(self._segments):
-            header = segment.header
-            following = self._segments[index + 1 : index + 2]
-            lsn = following[0].header.follows.lsn if following else segment.tip.lsn
-            if lsn <= trimmed.lsn:
-                continue
-            here = (header.sequence, header.epoch) == (trimmed.sequence, trimmed.epoch)
-            # A segment that nothing was replayed from was not read: its end is not known.
-            end = segment.end if segment.tip.lsn >= lsn else header.size_bytes
-            size += end - (trimmed.offset if here else fmt.BLOCK_BYTES)
-        return size
+        return live_size_bytes(self._segments, self._trimmed)
 
     # -- reading --------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Stretches: what of each segment is on the medium, for whoever copies the log elsewhere."""
+"""What of each segment is on the medium: its size, and stretches for whoever copies the log."""
 
 from __future__ import annotations
 
@@ -62,3 +62,19 @@ def stretches(present: list[tuple[Segment, int, Tip]], after: LogPosition) -> li
             closed = following is not None
             found.append(Stretch(header, segment.file, start, end, before, tip, closed))
     return found
+
+
+def live_size_bytes(segments: list[Segment], trimmed: LogPosition) -> int:
+    """Bytes of groups in the segments of a log behind ``trimmed``."""
+    size = 0
+    for index, segment in enumerate(segments):
+        header = segment.header
+        following = segments[index + 1 : index + 2]
+        lsn = following[0].header.follows.lsn if following else segment.tip.lsn
+        if lsn <= trimmed.lsn:
+            continue
+        here = (header.sequence, header.epoch) == (trimmed.sequence, trimmed.epoch)
+        # A segment that nothing was replayed from was not read: its end is not known.
+        end = segment.end if segment.tip.lsn >= lsn else header.size_bytes
+        size += end - (trimmed.offset if here else fmt.BLOCK_BYTES)
+    return size
