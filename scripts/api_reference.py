@@ -13,7 +13,7 @@ from pathlib import Path
 
 import attrs
 
-from treestore.model.admin import CheckResult, Health, Stats
+from treestore.model.admin import BackupProgress, BackupResult, CheckResult, Health, Stats
 from treestore.model.documents import Document, Node
 from treestore.model.page import Page
 from treestore.stores.operation import OPERATIONS, Operation
@@ -40,6 +40,8 @@ KINDS = {
     "stream": "A stream: all its items are of one snapshot.",
     "action": "Done by the running store.",
 }
+
+RESULTS = (Node, Document, Page, Health, Stats, CheckResult, BackupResult, BackupProgress)
 
 
 def signature_of(operation: Operation) -> str:
@@ -79,7 +81,7 @@ def page() -> str:
             + f"\n```\n\n{KINDS[operation.kind]}\n\n```text\n{text}\n```\n"
         )
     parts.append("## Results\n")
-    parts.extend(result_of(cls) for cls in (Node, Document, Page, Health, Stats, CheckResult))
+    parts.extend(result_of(cls) for cls in RESULTS)
     return "\n".join(parts)
 
 

@@ -164,7 +164,7 @@ def test_a_missing_or_cut_file_is_named(name: str) -> None:
     wanted = NotFound if name == "manifest.json" else CorruptionError
     for check in (verify_backup, lambda env, path: restore_to(disk, path)):
         with pytest.raises(wanted, match=name):
-            check(environment(disk), "/full")  # type: ignore[operator]
+            check(environment(disk), "/full")
 
 
 def test_a_chain_that_is_broken_or_mixed_up_is_refused() -> None:
@@ -190,7 +190,7 @@ def test_a_chain_that_is_broken_or_mixed_up_is_refused() -> None:
     file.write_at(0, [json.dumps(document).encode()])
     for check in (verify_backup, lambda env, path: restore_to(disk, path)):
         with pytest.raises(CorruptionError, match="is not that backup"):
-            check(environment(disk), "/next")  # type: ignore[operator]
+            check(environment(disk), "/next")
 
 
 def test_where_a_backup_may_go() -> None:

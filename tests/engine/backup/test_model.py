@@ -20,6 +20,7 @@ from tests.engine.backup.backups import (
     restore_to,
 )
 from tests.engine.stores import close_checked, contents, environment
+from treestore.engine.backup.restore import RestoreReport
 from treestore.engine.backup.verify import verify_backup
 from treestore.errors import RestoreIncomplete
 
@@ -197,23 +198,31 @@ class BackupMachine(RuleBasedStateMachine):
         moments.insert(0, made.moment)
         aim = self.random.choice(moments)
         data = self._name("db")
-        wanted: dict[str, int] = {}
-        possible = True
+        lsn: int | None = None
+        time_ns: int | None = None
         if until == "lsn":
-            wanted, possible = {"to": aim.lsn}, reach.lsn >= aim.lsn
+            lsn, possible = aim.lsn, reach.lsn >= aim.lsn
         elif until == "time":
-            wanted, possible = {"to": aim.time_ns}, reach.time_ns > aim.time_ns
+            time_ns, possible = aim.time_ns, reach.time_ns > aim.time_ns
         else:
             possible = way[-1][0] == followed and self._unbroken(made, way)
             aim = [m for m in moments if m.lsn <= reach.lsn][-1]
-        arguments = {"lsn" if until == "lsn" else "time_ns": wanted["to"]} if wanted else {}
+        refused: RestoreIncomplete | None = None
+        report: RestoreReport | None = None
         try:
             report = restore_to(
-                self.disk, made.path, data, archive="/archive", timeline=number, **arguments
+                *(self.disk, made.path, data),
+                archive="/archive",
+                timeline=number,
+                lsn=lsn,
+                time_ns=time_ns,
             )
         except RestoreIncomplete as error:
+            refused = error
+        if report is None:
+            assert refused is not None
             assert not possible
-            assert error.details["reached_lsn"] == reach.lsn
+            assert refused.details["reached_lsn"] == reach.lsn
             assert not self.disk.exists(data)
             return None
         assert possible

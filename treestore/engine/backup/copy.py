@@ -118,6 +118,9 @@ class BackupCopy:
         self._source = source
         self._chain = open_chain(self._disk, parent_path) if parent_path is not None else []
         self._ensure_parent()
+        for backup in self._chain:
+            # Whoever made it may have died before its name was on the medium.
+            self._disk.sync_directory(os.path.dirname(backup.path) or ".")
         self._known = self._chain[0].index(len(self._chain)) if self._chain else Index()
         self._index = Index()
         self._todo: list[tuple[int, int, int, bool]] = [
