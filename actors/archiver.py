@@ -90,7 +90,7 @@ class Archiver:
                     self._poke()
                 retry = RETRY_S_MIN
             except TreeStoreError as error:
-                if self._failures == 1 or retry == RETRY_S_MAX:
+                if retry in (RETRY_S_MIN, RETRY_S_MAX):
                     log.error("the log cannot be archived", error=error.message)
                 # What could not be copied counts as due.
                 active_at = min(active_at, trio.current_time()) if active else active_at

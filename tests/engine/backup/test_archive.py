@@ -277,3 +277,66 @@ def test_an_archive_that_is_not_there_is_said(disk: SimDisk) -> None:
     with pytest.raises(InvalidArgument, match="/nowhere"):
         missing.open(store.engine.log)
     close_checked(store)
+
+
+def group(store: OpenStore, *values: bytes) -> list[int]:
+    """One group of transactions; the number of each one's last record."""
+    engine = store.engine
+    first = engine.durable.position.lsn
+    for value in values:
+        txn = engine.begin()
+        txn.put(value[:20], value)
+        engine.commit(txn)
+    sealed = engine.seal()
+    assert sealed is not None
+    ends = []
+    for transaction in sealed.transactions:
+        first += len(transaction.payloads)
+        ends.append(first)
+    engine.publish(sealed, engine.append(sealed))
+    return ends
+
+
+def test_a_restore_may_end_within_a_group(disk: SimDisk, store: OpenStore) -> None:
+    """And a timeline may be left, and gone along again, from there."""
+    archive = archive_of(store)
+    back_up(store, "/base")
+    ends = group(store, b"one", b"two", b"three")
+    assert ends == [1, 2, 3]
+    archive.advance(store.engine.log, active=True)
+    close_checked(store)
+    report = restore_to(disk, "/base", "/second", archive="/archive", lsn=2)
+    assert (report.lsn, report.timeline) == (2, 2)
+    second = open_at(disk, "/second", ARCHIVED)
+    assert set(contents(second)) == {b"one", b"two"}
+    # The same number as on the old timeline, another transaction.
+    assert group(second, b"four") == [3]
+    archive_of(second, "/second").advance(second.engine.log, active=True)
+    close_checked(second)
+    restore_to(disk, "/base", "/new", archive="/archive")
+    assert set(contents_at(disk, "/new")) == {b"one", b"two", b"four"}
+    report = restore_to(disk, "/base", "/old", archive="/archive", timeline=1)
+    assert (report.timeline, report.parent_timeline) == (3, 1)
+    assert set(contents_at(disk, "/old")) == {b"one", b"two", b"three"}
+    # Before the fork: what is left is the first timeline.
+    report = restore_to(disk, "/base", "/early", archive="/archive", lsn=1)
+    assert (report.timeline, report.parent_timeline) == (3, 1)
+
+
+def test_a_restore_never_ends_within_a_transaction(disk: SimDisk, store: OpenStore) -> None:
+    archive = archive_of(store)
+    back_up(store, "/base")
+    [before] = group(store, b"before")
+    txn = store.engine.begin()
+    for number in range(12):
+        txn.put(b"large%d" % number, bytes(90_000))
+    store.engine.write_now(txn)
+    last = store.engine.durable.position.lsn
+    assert last > before + 2
+    archive.advance(store.engine.log, active=True)
+    for lsn in range(before, last):
+        report = restore_to(disk, "/base", f"/to{lsn}", archive="/archive", lsn=lsn)
+        assert report.lsn == before
+        assert set(contents_at(disk, f"/to{lsn}")) == {b"before"}
+    restore_to(disk, "/base", archive="/archive", lsn=last)
+    assert contents_at(disk, "/new") == contents(store)
