@@ -32,7 +32,7 @@ from treestore.engine.node import Large, Ref, decode_node
 from treestore.engine.options import Environment
 from treestore.engine.pagefile import PageFile
 from treestore.engine.snapshot import Snapshot, State
-from treestore.errors import InvalidArgument
+from treestore.errors import InvalidArgument, Unavailable
 
 SLICE_SIZE_BYTES = 1 << 20
 """Copied by one `BackupCopy.step`."""
@@ -70,6 +70,9 @@ class Source:
         """
         assert engine.checkpoint is None
         meta = engine.slots[0]
+        if meta.replay_to_lsn > meta.log_position[0]:
+            # Written in the middle of a recovery: no state that anybody has seen.
+            raise Unavailable("The store has no checkpoint since it was recovered; make one first.")
         directory = os.path.dirname(engine.pages.file.path)
         history = history_of(engine.environment.disk, directory, engine.identity)
         root = Ref(None, meta.root_page, meta.root_checksum)

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from typing import cast
 
 import attrs
 
 from treestore.engine.backup.files import remove_tree
 from treestore.engine.backup.index import Index
 from treestore.engine.backup.manifest import Manifest
+from treestore.engine.backup.replay import Entry
 from treestore.engine.backup.timelines import TIMELINES, History, Timeline, write_history
 from treestore.engine.cache import NodeCache
 from treestore.engine.check import CheckReport, check_engine
 from treestore.engine.directory import LOG, PAGES, log_options, open_engine
 from treestore.engine.engine import Engine
 from treestore.engine.freespace import FreeSpace
-from treestore.engine.log import Log, LogIdentity, LogOptions, LogPosition
+from treestore.engine.log import Log, LogGroup, LogIdentity, LogOptions, LogPosition, Piece
 from treestore.engine.log import format as fmt
 from treestore.engine.log.position import Tip
 from treestore.engine.node import Ref, Shape
 from treestore.engine.options import EngineOptions, Environment
 from treestore.engine.pagefile import PageFile
+from treestore.engine.replay import Replay
 from treestore.engine.snapshot import State
 from treestore.errors import CorruptionError
 
@@ -33,6 +36,33 @@ _SCRATCH_OPTIONS = LogOptions(segment_size_bytes_min=1 << 14, segment_size_bytes
 def start_of(tip: Tip) -> LogPosition:
     """The position at which a log that follows ``tip`` begins."""
     return LogPosition(tip.lsn, tip.group, tip.chain, tip.time_ns, 1, 1, fmt.BLOCK_BYTES)
+
+
+class _Batch:
+    """Transactions as a group of the log, as far as `Replay` looks at one."""
+
+    def __init__(self, entries: list[Entry]) -> None:
+        self._entries = entries
+        self.offset = 0
+        self.end = sum(len(payload) for entry in entries for payload in entry.payloads)
+
+    def pieces(self) -> Iterator[Piece]:
+        """See `LogGroup.pieces`."""
+        entries = self._entries
+        payloads = [payload for entry in entries for payload in entry.payloads]
+        sizes = [(entry.transaction_id, len(entry.payloads)) for entry in entries]
+        yield Piece(
+            entries[-1].tip.lsn - len(payloads) + 1,
+            tuple(number for number, count in sizes for _ in range(count)),
+            tuple(map(len, payloads)),
+            tuple(
+                kind
+                for _, count in sizes
+                for kind in (*(count - 1) * (fmt.KIND_DATA,), fmt.KIND_COMMIT)
+            ),
+            memoryview(b"".join(payloads)),
+            True,
+        )
 
 
 class Founding:
@@ -87,21 +117,21 @@ class Founding:
             ),
         )
 
-    def replay(self, transactions: Iterable[tuple[int, list[bytes]]], tip: Tip) -> None:
-        """Apply transactions (at least one), the last of which ends at ``tip``, and write what
-        they changed to the page file.
+    def replay(self, entries: list[Entry]) -> None:
+        """Apply transactions, at least one, and write what they changed to the page file.
 
         Raises:
             CorruptionError: they do not fit the state.
         """
+        tip = entries[-1].tip
         try:
-            self._engine.replay(transactions)
-        except ValueError as error:
+            batch = cast("LogGroup", _Batch(entries))
+            Replay(self._engine).run([(batch, start_of(tip))])
+        except (ValueError, TypeError) as error:
             raise CorruptionError(
                 f"The archive does not fit the backup ({error}).", file=self._directory
             ) from error
         self._tip = tip
-        self._engine.recovered(start_of(tip))
         self._engine.checkpoint_now()
 
     def finish(self, history: History) -> None:

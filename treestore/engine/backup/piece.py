@@ -215,6 +215,7 @@ class SegmentView:
 
     def __init__(self, files: list[tuple[Piece, File]]) -> None:
         self._files = files
+        self.path = files[0][0].path
 
     def read_at(self, offset: int, size: int) -> bytes:
         """See `treestore.engine.disk.File`: fewer bytes where the pieces end."""

@@ -87,30 +87,30 @@ class ArchiveReader:
             Gap: a part is missing, damaged, or of another history.
         """
         payloads: list[bytes] = []
-        for record, timeline in self._along(legs, start):
-            self.reached = record.tip
+        for record, tip, timeline in self._along(legs, start):
+            self.reached = tip
             if record.kind == fmt.KIND_SYNCED:
                 continue
             payloads.append(record.payload)
             if record.kind == fmt.KIND_COMMIT:
-                yield Entry(record.transaction_id, payloads, record.tip, timeline)
+                yield Entry(record.transaction_id, payloads, tip, timeline)
                 payloads = []
 
-    def _along(self, legs: list[Leg], start: LogPosition) -> Iterator[tuple[LogRecord, int]]:
+    def _along(self, legs: list[Leg], start: LogPosition) -> Iterator[tuple[LogRecord, Tip, int]]:
         tip = start.tip
         for leg in legs:
             if leg.until_lsn is not None and leg.until_lsn <= tip.lsn:
                 continue
-            for record in self._leg(leg, tip):
-                yield record, leg.timeline
-                tip = record.tip
+            for record, here in self._leg(leg, tip):
+                yield record, here, leg.timeline
+                tip = here
             if leg.until_lsn is not None and tip.lsn < leg.until_lsn:
                 raise Gap(
                     f"timeline {leg.timeline} was left at record {leg.until_lsn} and the archive "
                     f"has it up to record {tip.lsn}"
                 )
 
-    def _leg(self, leg: Leg, tip: Tip) -> Iterator[LogRecord]:
+    def _leg(self, leg: Leg, tip: Tip) -> Iterator[tuple[LogRecord, Tip]]:
         """The records of one timeline behind ``tip``."""
         segments = self._segments(leg.timeline)
         index = _last_before(segments, tip.lsn)
@@ -129,12 +129,12 @@ class ArchiveReader:
             if expected is not None and pieces[0].before != expected:
                 raise Gap(f"{pieces[0].path} does not follow the segment before it")
             stop = following.before.lsn if following is not None else None
-            for record in self._segment(pieces, tip, stop):
-                expected = record.tip
-                if record.lsn > tip.lsn:
-                    yield record
-                    tip = record.tip
-                if until is not None and record.lsn >= until:
+            for record, here in self._segment(pieces, tip, stop):
+                expected = here
+                if here.lsn > tip.lsn:
+                    yield record, here
+                    tip = here
+                if until is not None and here.lsn >= until:
                     return
             expected = expected or pieces[0].before
             if following is None:
@@ -146,8 +146,14 @@ class ArchiveReader:
                     f"{following.sequence}, behind record {following.before.lsn}"
                 )
 
-    def _segment(self, pieces: list[Piece], tip: Tip, stop: int | None) -> Iterator[LogRecord]:
-        """The records of one segment up to ``stop``; ``tip`` must lie on them, or before."""
+    def _segment(
+        self, pieces: list[Piece], tip: Tip, stop: int | None
+    ) -> Iterator[tuple[LogRecord, Tip]]:
+        """The records of one segment up to ``stop``; ``tip`` must lie on them, or before.
+
+        The chain of a point within a group is that of the group: what leaves it there goes on
+        from its header.
+        """
         if stop is not None and stop <= pieces[0].before.lsn:
             return
         try:
@@ -163,11 +169,13 @@ class ArchiveReader:
         )
         try:
             last = pieces[0].before
-            for record, _ in walk(cast("File", view), header, fmt.BLOCK_BYTES, last):
-                _ensure_on(record.tip, tip, pieces[0])
-                last = record.tip
-                yield record
-                if record.lsn == stop:
+            for group in walk(cast("File", view), header, fmt.BLOCK_BYTES, last):
+                for record in group.log_records():
+                    here = attrs.evolve(group.tip, lsn=record.lsn)
+                    _ensure_on(here, tip, pieces[0])
+                    yield record, here
+                last = group.tip
+                if last.lsn == stop:
                     return
             if last != pieces[-1].after:
                 raise Gap(f"{pieces[-1].path} is damaged behind record {last.lsn}")

@@ -240,9 +240,7 @@ class Restore:
         founding = Founding(environment, directory, manifest, index, identity, self._options)
         try:
             for batch in self._batches():
-                founding.replay(
-                    [(entry.transaction_id, entry.payloads) for entry in batch], batch[-1].tip
-                )
+                founding.replay(batch)
                 self._note(batch)
             left = [one.number for one in self._history.timelines].index(self._timeline) + 1
             trunk = attrs.evolve(self._history, timelines=self._history.timelines[:left])

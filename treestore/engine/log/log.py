@@ -22,13 +22,12 @@ from treestore.engine.log import format as fmt
 from treestore.engine.log import recovery
 from treestore.engine.log.failure import LogFailed
 from treestore.engine.log.group import LogGroup
-from treestore.engine.log.header import SegmentHeader, damaged
+from treestore.engine.log.header import SegmentHeader
 from treestore.engine.log.inspection import Inspection, Progress, locate
 from treestore.engine.log.names import SEGMENT_SUFFIX, number_in
 from treestore.engine.log.options import RECORD_BYTES_MIN, LogOptions, LogStatistics
 from treestore.engine.log.pool import RESERVES, Spare, SparePool, is_no_space, no_space
 from treestore.engine.log.position import LogIdentity, LogPosition, Tip
-from treestore.engine.log.reader import walk
 from treestore.engine.log.record import (
     LogRecord,
     Transaction,
@@ -38,7 +37,7 @@ from treestore.engine.log.record import (
 )
 from treestore.engine.log.recovery import Clean, Recovered, TornTail, new_salt
 from treestore.engine.log.segment import Segment, begin, discard, publish
-from treestore.engine.log.stretch import Stretch, live_size_bytes, stretches
+from treestore.engine.log.stretch import Stretch, groups_of, live_size_bytes, stretches
 from treestore.errors import (
     AlreadyExists,
     InvalidArgument,
@@ -535,7 +534,7 @@ class Log:
         try:
             while segments:
                 follows = segments[1].header.follows if len(segments) > 1 else None
-                for group in _groups(segments[0], offset, tip, follows, until):
+                for group in groups_of(segments[0], offset, tip, follows, until):
                     if group.tip.lsn > start.lsn:
                         yield group, segments[0].position_at(group.tip, group.end)
                 if follows is None or follows.lsn >= until:
@@ -597,23 +596,3 @@ class Log:
             with self._lock:
                 for segment in self._segments:
                     segment.file.close()
-
-
-def _groups(
-    segment: Segment, offset: int, tip: Tip, follows: Tip | None, until: int
-) -> Iterator[LogGroup]:
-    """The groups of one segment from a place in it up to the LSN ``until``.
-
-    Raises:
-        CorruptionError: it ends before that, and before what its successor follows.
-    """
-    stop = until if follows is None else min(follows.lsn, until)
-    lsn, end = tip.lsn, offset
-    if lsn < stop:
-        for group in walk(segment.file, segment.header, offset, tip):
-            lsn, end = group.tip.lsn, group.end
-            yield group
-            if lsn >= stop:
-                break
-    if lsn < stop:
-        raise damaged(segment.path, end, f"is damaged behind record {lsn}")

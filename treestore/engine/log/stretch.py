@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import attrs
 
 from treestore.engine.disk import File
 from treestore.engine.log import format as fmt
+from treestore.engine.log.group import LogGroup
 from treestore.engine.log.header import SegmentHeader, damaged
 from treestore.engine.log.position import LogPosition, Tip
-from treestore.engine.log.recovery import find_tail
+from treestore.engine.log.reader import walk
 from treestore.engine.log.segment import Segment
 
 
@@ -54,8 +57,9 @@ def stretches(present: list[tuple[Segment, int, Tip]], after: LogPosition) -> li
             start, before = after.offset, after.tip
         if following is not None and tip != following:
             # Not read when the log was opened, or its last group was copied into the next one.
-            tail = find_tail(segment, start, before, following.lsn)
-            end, tip = tail.end, tail.tip
+            end, tip = start, before
+            for group in groups_of(segment, start, before, following, following.lsn):
+                end, tip = group.end, group.tip
             if tip != following:
                 raise damaged(segment.path, end, f"is damaged behind record {tip.lsn}")
         if end > start:
@@ -78,3 +82,23 @@ def live_size_bytes(segments: list[Segment], trimmed: LogPosition) -> int:
         end = segment.end if segment.tip.lsn >= lsn else header.size_bytes
         size += end - (trimmed.offset if here else fmt.BLOCK_BYTES)
     return size
+
+
+def groups_of(
+    segment: Segment, offset: int, tip: Tip, follows: Tip | None, until: int
+) -> Iterator[LogGroup]:
+    """The groups of one segment from a place in it up to the LSN ``until``.
+
+    Raises:
+        CorruptionError: it ends before that, and before what its successor follows.
+    """
+    stop = until if follows is None else min(follows.lsn, until)
+    lsn, end = tip.lsn, offset
+    if lsn < stop:
+        for group in walk(segment.file, segment.header, offset, tip):
+            lsn, end = group.tip.lsn, group.end
+            yield group
+            if lsn >= stop:
+                break
+    if lsn < stop:
+        raise damaged(segment.path, end, f"is damaged behind record {lsn}")
