@@ -6,7 +6,7 @@ meanwhile; the work is done on a worker thread.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -56,6 +56,8 @@ class Checkpointer:
         self.engine = engine
         self._threads = threads
         self._after = after
+        self.archive: Callable[[], Awaitable[bool]] | None = None
+        """Archives the log; whether that let some of it go. None where nothing is archived."""
         self._wall_clock = wall_clock
         self._asked = trio.Event()
         self._log_full = False
@@ -82,7 +84,10 @@ class Checkpointer:
                 await trio.sleep(RETRY_S)
                 continue
             try:
-                if not await self.checkpoint(repeat=log_full) and log_full:
+                done = await self.checkpoint(repeat=log_full)
+                if log_full and self.archive is not None and await self.archive():
+                    self._after(True)
+                elif log_full and not done:
                     # Both slots are up to date, and still there is no room.
                     self._after(False)
             except ResourceExhausted:

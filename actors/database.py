@@ -18,6 +18,8 @@ import attrs
 import structlog
 import trio
 
+from actors.archiver import Archiver
+from actors.backups import BackupPart
 from actors.checkpointer import Checkpointer
 from actors.compactor import Compactor
 from actors.database_admin import AdminPart
@@ -49,7 +51,7 @@ BACKGROUND_PAUSE_S = 0.0002
 which nobody notices, and readers beside it wait a tenth as long, which they would."""
 
 
-class Database(Services[Async, ReadWrite], HostPart, AdminPart):
+class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
     """An open store in this process. Made by `open_database`.
 
     Belongs to the event loop that opened it.
@@ -76,6 +78,9 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
             threads,
         )
         self.writer.need_checkpoint = self.checkpointer.ask
+        self.archiver = Archiver.of(store.engine, self.writer.poke, threads)
+        if self.archiver is not None:
+            self.checkpointer.archive = self.archiver.make_room
         self.sessions = Sessions(store.engine.environment.clock_ns)
         self.housekeeper = Housekeeper(
             store.engine, self.log_thread, self.writer, self.sessions, threads
@@ -90,6 +95,7 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
         self._actors = trio.CancelScope()
         self._actors_ended = trio.Event()
         HostPart.__init__(self)
+        BackupPart.__init__(self)
 
     @property
     def report(self) -> OpenReport:
@@ -148,6 +154,8 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
                     self.supervisor.start("housekeeper", self.housekeeper.run)
                     self.supervisor.start("lease keeper", self.lease_keeper.run)
                     self.supervisor.start("compactor", self.compactor.run)
+                    if self.archiver is not None:
+                        self.supervisor.start("archiver", self.archiver.run)
                     task_status.started()
         finally:
             # However they ended: `stop` waits for this, shielded.
@@ -165,16 +173,33 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
             self._closed = True
             for reader in self.inline_readers:
                 reader.forbid()
+            await self.stop_backup()
             if self.engine.failed is None:
                 with contextlib.suppress(TreeStoreError, OSError):
                     await self.checkpointer.checkpoint()
             self._actors.cancel()
             await self._actors_ended.wait()
+            if self.archiver is not None:
+                await self.archiver.finish()
             for _ in range(READ_THREADS):
                 # Reads that are still in threads use the file.
                 await self.read_limiter.acquire_on_behalf_of(object())
             await self.log_thread.stop()
             await self.threads.run(self.store.close)
+
+
+def _options(
+    cache_size_mb: int, archive_dir: str | None, archive_interval_s: float
+) -> EngineOptions:
+    if not isinstance(cache_size_mb, int) or cache_size_mb < 1:
+        raise InvalidArgument(f"cache_size_mb is a number of MiB, not {cache_size_mb!r}.")
+    if not archive_interval_s > 0:
+        raise InvalidArgument(f"archive_interval_s is above 0, not {archive_interval_s!r}.")
+    return EngineOptions(
+        cache_size_bytes=cache_size_mb * MEBIBYTE,
+        archive_directory=os.path.abspath(archive_dir) if archive_dir else archive_dir,
+        archive_interval_s=archive_interval_s,
+    )
 
 
 @asynccontextmanager
@@ -183,6 +208,8 @@ async def open_database(
     *,
     cache_size_mb: int = CACHE_SIZE_MB,
     create: bool = True,
+    archive_dir: str | None = None,
+    archive_interval_s: float = 60.0,
     options: EngineOptions | None = None,
     limits: WriterLimits | None = None,
     environment: Environment | None = None,
@@ -194,7 +221,10 @@ async def open_database(
     Args:
         directory: the data directory; made where it does not exist, unless ``create`` is False.
         cache_size_mb: budget of the node cache in MiB, as decoded in memory.
-        options: all engine settings; ``cache_size_mb`` then does not count.
+        archive_dir: copy the log there, piece by piece (``docs/backup.md``). It must exist, and the
+            store remembers it. None: as it was; "": from now on to nowhere.
+        archive_interval_s: how often the log's segment in use is copied, in seconds.
+        options: all engine settings; those above then do not count.
         environment: the outside world, where it is not the real one.
         threads: likewise, who runs what takes long.
         progress: told, on a worker thread, how far the recovery of a long log has come.
@@ -208,10 +238,7 @@ async def open_database(
         Raises what `open_engine` does. A background actor that fails never cancels the body:
         calls then raise `Unavailable`.
     """
-    if options is None:
-        if not isinstance(cache_size_mb, int) or cache_size_mb < 1:
-            raise InvalidArgument(f"cache_size_mb is a number of MiB, not {cache_size_mb!r}.")
-        options = EngineOptions(cache_size_bytes=cache_size_mb * MEBIBYTE)
+    options = options or _options(cache_size_mb, archive_dir, archive_interval_s)
     environment = environment or Environment(
         RealDisk(), time.time_ns, random.SystemRandom(), lambda: time.sleep(BACKGROUND_PAUSE_S)
     )

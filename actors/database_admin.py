@@ -41,6 +41,8 @@ class AdminPart:
         checkpoints = db.checkpointer.statistics()
         if checkpoints.last_error is not None:
             problems.append(f"The last checkpoint failed: {checkpoints.last_error}")
+        if db.archiver is not None:
+            problems += db.archiver.problems()
         actors: dict[str, str] = {"writer": "ended" if db.writer.stopped.is_set() else "running"}
         for name, status in db.supervisor.actors.items() if db.supervisor else ():
             actors[name] = "running" if status.running else "restarting"
@@ -79,6 +81,7 @@ class AdminPart:
         policies, documents, nodes = await in_thread(db, None, count_documents, raw=False)
         log, cache = engine.log.statistics(), engine.pages.cache.statistics()
         writer, checkpoints = db.writer.statistics(), db.checkpointer.statistics()
+        archive = None if db.archiver is None else db.archiver.statistics()
         snapshots = engine.snapshots()
         db.lease_keeper.advance()
         return Stats(
@@ -126,6 +129,10 @@ class AdminPart:
             compaction_running=db.compactor.running,
             compaction_pages_moved=db.compactor.pages_moved,
             uptime_s=trio.current_time() - db.opened_at,
+            archived_lsn=None if archive is None else archive.archived_lsn,
+            archived_pieces=0 if archive is None else archive.pieces,
+            archived_size_bytes=0 if archive is None else archive.size_bytes,
+            archive_failures=0 if archive is None else archive.failures,
         )
 
     async def admin_checkpoint(self) -> bool:

@@ -259,6 +259,7 @@ def _bind_errors(flag: str, host: str, port: int) -> Generator[None, None, None]
 
 def _engine_options(settings: ServerSettings) -> EngineOptions:
     log_size_bytes_max = settings.wal_size_mb * MIB
+    archive = None if settings.archive_dir is None else os.path.abspath(settings.archive_dir)
     return EngineOptions(
         cache_size_bytes=settings.cache_size_mb * MIB,
         log_size_bytes_max=log_size_bytes_max,
@@ -272,6 +273,8 @@ def _engine_options(settings: ServerSettings) -> EngineOptions:
         snapshot_pinned_bytes_max=settings.snapshot_pinned_mb * MIB,
         compact_free_percent=settings.compact_free_percent,
         compact_size_bytes_min=settings.compact_min_mb * MIB,
+        archive_directory="" if settings.no_archive else archive,
+        archive_interval_s=settings.archive_interval_s,
     )
 
 

@@ -393,7 +393,8 @@ class Writer:
                     mails,
                     ResourceExhausted(
                         "There is no room for more log, and no checkpoint can make any; nothing "
-                        "was changed. Delete something, or free some space on the disk."
+                        "was changed. Delete something, free some space on the disk, or where the "
+                        "log is archived (admin.health says so) make the archive writable."
                     ),
                 )
                 return

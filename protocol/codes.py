@@ -19,6 +19,7 @@ DEADLINE_EXCEEDED = "deadline_exceeded"
 OUTCOME_UNKNOWN = "outcome_unknown"
 UNAVAILABLE = "unavailable"
 CORRUPTION = "corruption"
+RESTORE_INCOMPLETE = "restore_incomplete"
 PROTOCOL_ERROR = "protocol_error"
 INTERNAL = "internal"
 
@@ -37,6 +38,7 @@ ALL = frozenset(
         OUTCOME_UNKNOWN,
         UNAVAILABLE,
         CORRUPTION,
+        RESTORE_INCOMPLETE,
         PROTOCOL_ERROR,
         INTERNAL,
     }

@@ -13,7 +13,15 @@ from pathlib import Path
 
 import attrs
 
-from treestore.model.admin import CheckResult, CompactResult, Health, SnapshotInfo, Stats
+from treestore.model.admin import (
+    BackupProgress,
+    BackupResult,
+    CheckResult,
+    CompactResult,
+    Health,
+    SnapshotInfo,
+    Stats,
+)
 from treestore.model.documents import Document, Node
 from treestore.model.page import Page
 from treestore.stores.operation import OPERATIONS, Operation
@@ -41,7 +49,10 @@ KINDS = {
     "action": "Done by the running store.",
 }
 
-_RESULTS = (Node, Document, Page, Health, Stats, CheckResult, SnapshotInfo, CompactResult)
+RESULTS = (
+    *(Node, Document, Page, Health, Stats, CheckResult, SnapshotInfo, CompactResult),
+    *(BackupResult, BackupProgress),
+)
 
 
 def signature_of(operation: Operation) -> str:
@@ -81,7 +92,7 @@ def page() -> str:
             + f"\n```\n\n{KINDS[operation.kind]}\n\n```text\n{text}\n```\n"
         )
     parts.append("## Results\n")
-    parts.extend(result_of(cls) for cls in _RESULTS)
+    parts.extend(result_of(cls) for cls in RESULTS)
     return "\n".join(parts)
 
 

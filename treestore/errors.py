@@ -117,6 +117,13 @@ class CorruptionError(TreeStoreError):
     code = "corruption"
 
 
+class RestoreIncomplete(TreeStoreError):
+    """A restore cannot reach the point that was asked for; ``details`` say how far it can go:
+    ``reached_lsn`` and ``reached_time`` (ISO 8601)."""
+
+    code = "restore_incomplete"
+
+
 class ProtocolError(TreeStoreError):
     """The peer sent something that the protocol does not allow."""
 
@@ -145,6 +152,7 @@ BY_CODE: dict[str, type[TreeStoreError]] = {
         OutcomeUnknown,
         Unavailable,
         CorruptionError,
+        RestoreIncomplete,
         ProtocolError,
         InternalError,
     )

@@ -111,6 +111,14 @@ class ServerSettings:
         low=1,
     )
     compact_min_mb: int = _setting(64, "... and that is more than this, in MiB.", low=1)
+    archive_dir: Path | None = _setting(
+        None,
+        "Copy the log to this directory, for restoring to a point in time; the store remembers it.",
+    )
+    no_archive: bool = _setting(False, "Stop archiving the log.")
+    archive_interval_s: float = _setting(
+        60.0, "How often the log's segment in use is archived, in seconds.", low=0.1
+    )
 
     def check(self) -> None:
         """Refuse what cannot work.
@@ -130,6 +138,8 @@ class ServerSettings:
             )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise InvalidArgument("TLS needs both --tls-cert and --tls-key.")
+        if self.no_archive and self.archive_dir is not None:
+            raise InvalidArgument("--archive-dir and --no-archive exclude each other; give one.")
         if self.checkpoint_wal_mb * 2 > self.wal_size_mb:
             raise InvalidArgument(
                 f"--checkpoint-wal-mb ({self.checkpoint_wal_mb}) is at most half of "

@@ -30,7 +30,7 @@ SECTOR = 512
 
 CHANGES = (
     *("open", "write", "allocate", "truncate", "sync"),
-    *("make_directory", "rename", "unlink", "sync_directory"),
+    *("make_directory", "remove_directory", "rename", "unlink", "sync_directory"),
 )
 """The operations that are steps (``open`` only where it creates)."""
 
@@ -119,11 +119,17 @@ class Change:
     def apply(self, names: dict[str, Inode | None]) -> None:
         """Do it, unless what it needs never happened."""
         if self.source:
-            if names.get(self.source) is not self.inode:
+            if names.get(self.source, self) is not self.inode:
                 return
             del names[self.source]
         if self.target:
             names[self.target] = self.inode
+        if self.source and self.inode is None:
+            # A directory takes along what is in it, or is gone with it.
+            for name in [name for name in names if name.startswith(self.source + "/")]:
+                inode = names.pop(name)
+                if self.target:
+                    names[self.target + name[len(self.source) :]] = inode
 
 
 @dataclass
@@ -425,9 +431,26 @@ class SimDisk:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
             self._change(None, "", path)
 
+    def remove_directory(self, path: str) -> None:
+        self.step("remove_directory", path)
+        if self.list(path):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
+        self._change(None, path, "")
+
     def rename(self, source: str, target: str) -> None:
         self.step("rename", source)
-        self._change(self._inode(source), source, target)
+        if self._names.get(source, self) is None:
+            self._rename_directory(source, target)
+        else:
+            self._change(self._inode(source), source, target)
+
+    def _rename_directory(self, source: str, target: str) -> None:
+        if target in self._names and self.list(target):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), target)
+        # Which unsynced names are in it after a crash is not simulated: nobody may rely on it.
+        if any(f"{change.directory}/".startswith(f"{source}/") for change in self._changes):
+            raise AssertionError(f"{source} is renamed before its names were synced")
+        self._change(None, source, target)
 
     def unlink(self, path: str) -> None:
         self.step("unlink", path)

@@ -39,7 +39,10 @@ def installed_version() -> str:
         return "unknown"
 
 
-COMMANDS = ("bench", "check", "compact", "get", "ingest", "serve", "stats", "tree")
+COMMANDS = (
+    *("backup", "bench", "check", "compact", "get", "ingest", "restore", "serve", "stats", "tree"),
+    "verify",
+)
 """Each is a command of that name in a module of that name, here in `treestore.cli`."""
 
 

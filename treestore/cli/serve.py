@@ -29,7 +29,7 @@ def _option(field: attrs.Attribute[Any]) -> click.Option:
         extra["is_flag"] = True
     elif kind is Path:
         extra["type"] = click.Path(path_type=Path)
-        extra["metavar"] = "DIR" if flag == "--data" else "FILE"
+        extra["metavar"] = "DIR" if field.name.endswith("_dir") else "FILE"
     elif field.name == "log_level":
         extra["type"] = click.Choice(typing.get_args(field.type))
     else:

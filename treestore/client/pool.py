@@ -9,6 +9,8 @@ connection until their deadline. If the pool's own code fails, calls raise `Unav
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import trio
 
@@ -157,12 +159,25 @@ class Pool:
         """A request that changes something: applied once, however often it is sent."""
         if operation.idempotent and self._deduplicate == "not_idempotent":
             return await self.query(operation.name, params)
+        if operation.kind == "action" and operation.long:
+            return await self._once(operation.name, params)
         sequencer = self.sequencer
         sequence = sequencer.take()
         try:
             return await self._command(operation.name, params, sequence)
         finally:
             sequencer.release(sequence)
+
+    async def _once(self, method: str, params: msgspec.Raw) -> msgspec.Raw:
+        """A request that takes as long as it takes, and is sent once."""
+        connection = self.pick() or await self.connection(self.deadline())
+        try:
+            return await connection.call(method, params, math.inf)
+        except ConnectionLost as lost:
+            raise Unavailable(
+                f"The connection was lost while {method} was under way ({lost}); the server stops "
+                "it when it notices. See what is there, then call it again."
+            ) from lost
 
     async def _command(self, method: str, params: msgspec.Raw, sequence: int) -> msgspec.Raw:
         deadline = self.deadline()

@@ -6,6 +6,8 @@
     DIR/pages     the page file
     DIR/log/      the log's segments
     DIR/CREATING  only while a new store is being made
+    DIR/ARCHIVE   which archive it keeps (``archiving.py``)
+    DIR/TIMELINES in a restored store: its history (``backup/timelines.py``)
 
 A new store is made in this order: CREATING (synced), the log, the page file under a temporary
 name (synced), its rename to ``pages``, removal of CREATING. The rename is the moment of birth:
@@ -22,6 +24,7 @@ from functools import partial
 import attrs
 import msgspec
 
+from treestore.engine.archiving import archive_of
 from treestore.engine.cache import NodeCache
 from treestore.engine.check import rebuild_free_space
 from treestore.engine.checkpoint import Checkpoint
@@ -146,6 +149,8 @@ def _open(
             disk.sync_directory(directory)
             disk.unlink(f"{directory}/{CREATING}")
             disk.sync_directory(directory)
+        archive = archive_of(disk, directory, options.archive_directory)
+        options = attrs.evolve(options, archive_directory=archive)
         engine, report = _recover(disk, directory, options, environment, answers, row)
         return OpenStore(engine, report, lock)
     except BaseException:
@@ -235,7 +240,7 @@ def _create(disk: Disk, directory: str, options: EngineOptions, environment: Env
         disk,
         log_directory,
         identity,
-        _log_options(options),
+        log_options(options),
         clock_ns=environment.clock_ns,
         random=environment.random,
     )
@@ -273,11 +278,13 @@ def _clear(disk: Disk, directory: str) -> None:
         disk.sync_directory(directory)
 
 
-def _log_options(options: EngineOptions) -> LogOptions:
+def log_options(options: EngineOptions) -> LogOptions:
+    """The log's part of the engine's options."""
     return LogOptions(
         segment_size_bytes_min=options.log_segment_size_bytes_min,
         segment_size_bytes_max=options.log_segment_size_bytes_max,
         size_bytes_max=options.log_size_bytes_max,
+        archived=bool(options.archive_directory),
     )
 
 
@@ -305,7 +312,7 @@ def _recover(
             disk,
             f"{directory}/{LOG}",
             identity,
-            _log_options(options),
+            log_options(options),
             start,
             clock_ns=environment.clock_ns,
             random=environment.random,

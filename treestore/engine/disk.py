@@ -77,8 +77,15 @@ class Disk(Protocol):
         """Create a directory (its parent must exist); harmless where it is there already."""
         ...
 
+    def remove_directory(self, path: str) -> None:
+        """Remove an empty directory. Durable only after `sync_directory` of its parent."""
+        ...
+
     def rename(self, source: str, target: str) -> None:
-        """Rename, replacing ``target``. Durable only after `sync_directory`."""
+        """Rename, replacing ``target``. Durable only after `sync_directory`.
+
+        A directory replaces at most an empty directory; what is in it was synced before.
+        """
         ...
 
     def unlink(self, path: str) -> None:

@@ -122,9 +122,9 @@ class Engine(SpacePart):
         self._ensure_open()
         return self.leases.open(self.durable, self.now, owner, evictable=evictable)
 
-    def pin(self, state: State, owner: str) -> Snapshot:
-        """Lease a state that is pinned already, or is the newest, once more."""
-        return self.leases.open(state, self.now, owner)
+    def pin(self, state: State, owner: str, *, evictable: bool = True) -> Snapshot:
+        """Lease a state that is pinned already, or is the newest, once more; see `snapshot`."""
+        return self.leases.open(state, self.now, owner, evictable=evictable)
 
     def snapshots(self) -> list[Snapshot]:
         """Open leases, the oldest first."""

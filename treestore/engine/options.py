@@ -53,6 +53,12 @@ class EngineOptions:
     compact_size_bytes_min: int = 64 * MEBIBYTE
     """... and that is more than this."""
 
+    archive_directory: str | None = None
+    """Where the log is archived to; what is not there yet is never given up. The store remembers
+    it. None: as it was; "": no archive any more."""
+    archive_interval_s: float = 60.0
+    """How often the segment in use is archived, where something was written."""
+
     def __attrs_post_init__(self) -> None:
         if self.transaction_size_bytes_max * 2 > self.log_size_bytes_max:
             raise ValueError("transaction_size_bytes_max must be below half of log_size_bytes_max")

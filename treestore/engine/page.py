@@ -19,6 +19,7 @@ place, or not at all, is found out even though it is a valid page by itself.
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
 from crc32c import crc32c
 
@@ -52,10 +53,32 @@ def seal(kind: int, page: int, born: int, payload: bytes, pages: int, page_size:
     return _CHECKSUM.pack(crc32c(body)) + body
 
 
+class Head(NamedTuple):
+    """What the header of a run says, unverified."""
+
+    checksum: int
+    kind: int
+    page: int
+    born: int
+    size: int
+    pages: int
+
+
+def peek(header: bytes) -> Head:
+    """The header of a run, of which nothing is believed yet; zeros where the file ends."""
+    header = header.ljust(HEADER_SIZE, b"\0")
+    return Head(checksum_of(header), *_HEADER.unpack_from(header, 4))
+
+
 def checksum_of(run: bytes) -> int:
     """The checksum a sealed run carries."""
     value: int = _CHECKSUM.unpack_from(run)[0]
     return value
+
+
+def is_intact(run: bytes) -> bool:
+    """Whether a run's checksum is that of its content."""
+    return len(run) >= HEADER_SIZE and crc32c(memoryview(run)[4:]) == checksum_of(run)
 
 
 def unseal(

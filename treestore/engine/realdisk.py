@@ -157,6 +157,10 @@ class RealDisk:
             if not os.path.isdir(path):
                 raise
 
+    def remove_directory(self, path: str) -> None:
+        """See `treestore.engine.disk.Disk`."""
+        os.rmdir(path)
+
     def rename(self, source: str, target: str) -> None:
         """See `treestore.engine.disk.Disk`."""
         os.rename(source, target)

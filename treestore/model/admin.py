@@ -91,6 +91,11 @@ class Stats:
     compaction_pages_moved: int
     """Nodes and values that compactions gave a lower page, the running one's included."""
     uptime_s: float
+    archived_lsn: int | None = None
+    """Up to which record the log is archived; None without an archive, or before it is known."""
+    archived_pieces: int = 0
+    archived_size_bytes: int = 0
+    archive_failures: int = 0
 
 
 @attrs.frozen
@@ -148,3 +153,54 @@ class CheckResult:
     pages_retired: int
     leaf_fill: float
     """Mean share of a leaf page that is used."""
+
+
+@attrs.frozen
+class BackupResult:
+    """A backup that was made.
+
+    Attributes:
+        path: where it is.
+        backup_id: its own id.
+        parent_id: of the backup that it builds on; None for a full one.
+        timeline, commit_number, lsn: the state that it holds.
+        time: when that state's last record was committed, ISO 8601.
+        keys: in that state.
+        pages: that the state reaches.
+        pages_copied: of them, those that are in this backup; the others are in its parents.
+        size_bytes: written.
+        duration_s: how long it took.
+        verified: whether it was opened and checked.
+    """
+
+    path: str
+    backup_id: str
+    parent_id: str | None
+    timeline: int
+    commit_number: int
+    lsn: int
+    time: str
+    keys: int
+    pages: int
+    pages_copied: int
+    size_bytes: int
+    duration_s: float
+    verified: bool
+
+
+@attrs.frozen
+class BackupProgress:
+    """How far the backup is that is being made.
+
+    Attributes:
+        path: where it will be.
+        phase: ``starting``, ``copying`` or ``verifying``.
+        pages: done in this phase, of about ``pages_total``.
+        size_bytes: written so far.
+    """
+
+    path: str
+    phase: str
+    pages: int
+    pages_total: int
+    size_bytes: int

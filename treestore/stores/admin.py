@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from treestore.model.admin import CheckResult, CompactResult, Health, SnapshotInfo, Stats
+from treestore.model.admin import (
+    BackupProgress,
+    BackupResult,
+    CheckResult,
+    CompactResult,
+    Health,
+    SnapshotInfo,
+    Stats,
+)
 from treestore.stores.operation import A, Action, M, Service
 
 
@@ -17,6 +25,15 @@ class AdminHost(Protocol):
     async def admin_check(self) -> CheckResult: ...
     async def admin_snapshots(self) -> list[SnapshotInfo]: ...
     async def admin_compact(self) -> CompactResult: ...
+    async def admin_backup(
+        self,
+        path: str,
+        *,
+        incremental_from: str | None,
+        verify: bool,
+        rate_limit_mb: float | None,
+    ) -> BackupResult: ...
+    async def admin_backup_progress(self) -> BackupProgress | None: ...
 
 
 async def health(host: AdminHost) -> Health:
@@ -60,6 +77,49 @@ async def compact(host: AdminHost) -> CompactResult:
     return await host.admin_compact()
 
 
+async def backup(
+    host: AdminHost,
+    path: str,
+    *,
+    incremental_from: str | None = None,
+    verify: bool = True,
+    rate_limit_mb: float | None = None,
+) -> BackupResult:
+    """Back the store up into the directory ``path``, while readers and writers go on.
+
+    Holds everything that was acknowledged before the call. ``path`` must not exist or be empty,
+    and appears when the backup is whole; over TCP it is a path of the server's. Takes as long as
+    it takes, with no deadline of its own; when the call is cancelled, or its connection is lost,
+    the backup is stopped and cleared away.
+
+    Args:
+        incremental_from: an earlier backup; what is in it, or in one that it builds on, is not
+            copied again, and all of them are needed for restoring.
+        verify: open the backup and check every page of it before it counts as made.
+        rate_limit_mb: copy at most this many MiB a second.
+
+    Raises:
+        AlreadyExists: ``path`` exists and is not an empty directory.
+        InvalidArgument: ``path`` cannot be made, or the earlier backup is of another database or
+            timeline.
+        NotFound: there is no whole earlier backup.
+        CorruptionError: a page of the store, or the earlier backup, is damaged.
+        ResourceExhausted: there is no room.
+        Unavailable: another backup is being made, or the store is read-only or closing.
+    """
+    return await host.admin_backup(
+        path,
+        incremental_from=incremental_from,
+        verify=verify,
+        rate_limit_mb=rate_limit_mb,
+    )
+
+
+async def backup_progress(host: AdminHost) -> BackupProgress | None:
+    """How far the backup is that is being made; None where there is none."""
+    return await host.admin_backup_progress()
+
+
 class Admin(Service[M, A]):
     """Looking after a running store."""
 
@@ -71,3 +131,5 @@ class Admin(Service[M, A]):
     check = Action(check)
     snapshots = Action(snapshots)
     compact = Action(compact)
+    backup = Action(backup, long=True)
+    backup_progress = Action(backup_progress)

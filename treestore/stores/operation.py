@@ -96,7 +96,8 @@ class Operation:
     idempotent: bool = False
     """A command that gives the same end state when it is applied twice."""
     long: bool = False
-    """A command whose work grows with what is stored: run on a thread, not on the event loop."""
+    """A command whose work grows with what is stored: run on a thread, not on the event loop. An
+    action that takes as long as it takes: a client does not give up on it, nor send it again."""
     positional_max: int = 0
     """How many parameters may be given by position; the others by name only."""
     cursor: Callable[..., bytes] | None = None
@@ -371,8 +372,13 @@ class Action(_Descriptor[P, R]):
 
     kind = "action"
 
-    def __init__(self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> None:
-        super().__init__(function)
+    def __init__(
+        self,
+        function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]],
+        *,
+        long: bool = False,
+    ) -> None:
+        super().__init__(function, long=long)
 
     @overload
     def __get__(self, service: None, owner: Any) -> Self: ...

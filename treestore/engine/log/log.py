@@ -22,13 +22,12 @@ from treestore.engine.log import format as fmt
 from treestore.engine.log import recovery
 from treestore.engine.log.failure import LogFailed
 from treestore.engine.log.group import LogGroup
-from treestore.engine.log.header import SegmentHeader, damaged
+from treestore.engine.log.header import SegmentHeader
 from treestore.engine.log.inspection import Inspection, Progress, locate
 from treestore.engine.log.names import SEGMENT_SUFFIX, number_in
 from treestore.engine.log.options import RECORD_BYTES_MIN, LogOptions, LogStatistics
 from treestore.engine.log.pool import RESERVES, Spare, SparePool, is_no_space, no_space
 from treestore.engine.log.position import LogIdentity, LogPosition, Tip
-from treestore.engine.log.reader import walk
 from treestore.engine.log.record import (
     LogRecord,
     Transaction,
@@ -38,6 +37,7 @@ from treestore.engine.log.record import (
 )
 from treestore.engine.log.recovery import Clean, Recovered, TornTail, new_salt
 from treestore.engine.log.segment import Segment, begin, discard, publish
+from treestore.engine.log.stretch import Stretch, groups_of, live_size_bytes, stretches
 from treestore.errors import (
     AlreadyExists,
     InvalidArgument,
@@ -72,7 +72,8 @@ class Log:
         self._random = random
         self._lock = threading.Lock()  # guards what other threads see: the next four
         self._segments = segments
-        self._trimmed = trimmed
+        self._checkpointed = trimmed
+        self._archived = LogPosition(0) if options.archived else None
         self._live_bytes = 0
         self._failed: BaseException | None = None
         self._closed = False
@@ -98,10 +99,12 @@ class Log:
         *,
         clock_ns: Callable[[], int],
         random: Random,
+        follows: Tip | None = None,
     ) -> Log:
         """Start an empty log; its parent directory must exist. Durable on return.
 
         Args:
+            follows: what its first record goes on from: a restored log does not begin at 1.
             disk: where.
             directory: for the log's files only; created where it is missing.
             identity: whose log it is.
@@ -121,7 +124,7 @@ class Log:
         pool = SparePool(disk, directory, options)
         pool.load()
         spare = pool.take(options.segment_size_bytes_min)
-        header = SegmentHeader(identity, 1, 1, spare.size_bytes, new_salt(random), Tip())
+        header = SegmentHeader(identity, 1, 1, spare.size_bytes, new_salt(random), follows or Tip())
         try:
             first = begin(spare, header)
             publish(disk, directory, first)
@@ -315,6 +318,40 @@ class Log:
 
     # -- segments -------------------------------------------------------------------------------
 
+    @property
+    def _trimmed(self) -> LogPosition:
+        """What lies before it is needed by nobody."""
+        archived = self._archived
+        if archived is not None and archived.lsn < self._checkpointed.lsn:
+            return archived
+        return self._checkpointed
+
+    @property
+    def archived(self) -> LogPosition | None:
+        """Up to where the log is known to be archived; None where that is not waited for."""
+        return self._archived
+
+    def note_archived(self, position: LogPosition) -> None:
+        """The archive holds everything up to ``position``: that much is not kept for it.
+
+        What can go now goes at the next `trim`.
+        """
+        with self._lock:
+            self._archived = position
+            self._live_bytes = self._measure_live()
+
+    def stretches(self, after: LogPosition) -> list[Stretch]:
+        """What is on the medium behind ``after``, segment by segment. Any thread.
+
+        Reads a segment to its end where that is not known: one from before the log was opened.
+
+        Raises:
+            CorruptionError: a segment is not as it was written.
+        """
+        with self._lock:
+            present = [(segment, segment.end, segment.tip) for segment in self._segments]
+        return stretches(present, after)
+
     def _segment_for(
         self, size: int, use_reserve: bool = False, *, keep_reserve: bool = False
     ) -> Segment:
@@ -420,7 +457,7 @@ class Log:
 
     def trim(self, position: LogPosition) -> None:
         """Give up what lies before ``position``, segment by segment; the last three are kept
-        (on a full disk only the last).
+        (on a full disk only the last), and what is not archived, where that is waited for.
 
         Segments become spares or are removed. Segments that an iterator of `read` still needs
         stay until a later trim.
@@ -432,16 +469,17 @@ class Log:
         with self._lock:
             if self._closed or self._failed is not None:
                 return
+            if position.lsn > self._checkpointed.lsn:
+                self._checkpointed = position
+            lsn = min(position.lsn, self._trimmed.lsn)
             segments = self._segments
             kept = 1 if self.short or self.lacks_reserve else self._options.segments_kept
             while (
                 len(segments) > kept
-                and segments[1].header.follows.lsn <= position.lsn
+                and segments[1].header.follows.lsn <= lsn
                 and not segments[0].readers
             ):
                 retired.append(segments.pop(0))
-            if position.lsn > self._trimmed.lsn:
-                self._trimmed = position
             self._live_bytes = self._measure_live()
         try:
             self._pool.recycle(
@@ -452,16 +490,7 @@ class Log:
             raise LogFailed(error) from error
 
     def _measure_live(self) -> int:
-        trimmed, size = self._trimmed, 0
-        for index, segment in enumerate(self._segments):
-            header = segment.header
-            following = self._segments[index + 1 : index + 2]
-            lsn = following[0].header.follows.lsn if following else segment.tip.lsn
-            if lsn <= trimmed.lsn:
-                continue
-            here = (header.sequence, header.epoch) == (trimmed.sequence, trimmed.epoch)
-            size += segment.end - (trimmed.offset if here else fmt.BLOCK_BYTES)
-        return size
+        return live_size_bytes(self._segments, self._trimmed)
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -505,7 +534,7 @@ class Log:
         try:
             while segments:
                 follows = segments[1].header.follows if len(segments) > 1 else None
-                for group in _groups(segments[0], offset, tip, follows, until):
+                for group in groups_of(segments[0], offset, tip, follows, until):
                     if group.tip.lsn > start.lsn:
                         yield group, segments[0].position_at(group.tip, group.end)
                 if follows is None or follows.lsn >= until:
@@ -567,23 +596,3 @@ class Log:
             with self._lock:
                 for segment in self._segments:
                     segment.file.close()
-
-
-def _groups(
-    segment: Segment, offset: int, tip: Tip, follows: Tip | None, until: int
-) -> Iterator[LogGroup]:
-    """The groups of one segment from a place in it up to the LSN ``until``.
-
-    Raises:
-        CorruptionError: it ends before that, and before what its successor follows.
-    """
-    stop = until if follows is None else min(follows.lsn, until)
-    lsn, end = tip.lsn, offset
-    if lsn < stop:
-        for group in walk(segment.file, segment.header, offset, tip):
-            lsn, end = group.tip.lsn, group.end
-            yield group
-            if lsn >= stop:
-                break
-    if lsn < stop:
-        raise damaged(segment.path, end, f"is damaged behind record {lsn}")

@@ -29,6 +29,7 @@ class LogOptions:
         segments_spare_max: trimmed segments kept for reuse; further ones are removed.
         fill_fast_ns: a segment that filled faster doubles the size of the next.
         fill_slow_ns: a segment that filled slower halves the size of the next.
+        archived: what `Log.note_archived` was not told of is kept, and counts as live.
     """
 
     segment_size_bytes_min: int = 4 * MEBIBYTE
@@ -38,6 +39,7 @@ class LogOptions:
     segments_spare_max: int = 2
     fill_fast_ns: int = 10 * 10**9
     fill_slow_ns: int = 600 * 10**9
+    archived: bool = False
 
     def __attrs_post_init__(self) -> None:
         low, high = self.segment_size_bytes_min, self.segment_size_bytes_max
