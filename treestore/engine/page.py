@@ -58,6 +58,12 @@ def checksum_of(run: bytes) -> int:
     return value
 
 
+def unpack_header(run: bytes) -> tuple[int, int, int, int, int]:
+    """Kind, page number, birth, payload size and pages that a run of bytes claims, unverified."""
+    kind, number, born, size, pages = _HEADER.unpack_from(run, _CHECKSUM.size)
+    return kind, number, born, size, pages
+
+
 def unseal(
     run: bytes, path: str, page: int, checksum: int, kinds: tuple[int, ...], page_size: int
 ) -> tuple[int, int, memoryview]:
