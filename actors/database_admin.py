@@ -142,9 +142,10 @@ class AdminPart:
                 fields = {
                     field.name: getattr(report, field.name)
                     for field in attrs.fields(CheckResult)
-                    if field.name not in ("ok", "errors")
+                    if field.name not in ("ok", "errors", "warnings")
                 }
-                return CheckResult(ok=not errors, errors=tuple(errors), **fields)
+                warnings = tuple(report.warnings)
+                return CheckResult(ok=not errors, errors=tuple(errors), warnings=warnings, **fields)
 
             result: CheckResult = await in_thread(db, None, check, raw=False)
             return result

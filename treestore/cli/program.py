@@ -39,7 +39,7 @@ def installed_version() -> str:
         return "unknown"
 
 
-COMMANDS = ("bench", "check", "get", "ingest", "serve", "stats", "tree")
+COMMANDS = ("bench", "check", "dump", "get", "ingest", "repair", "serve", "stats", "tree")
 """Each is a command of that name in a module of that name, here in `treestore.cli`."""
 
 

@@ -88,7 +88,10 @@ class Stats:
 
 @attrs.frozen
 class CheckResult:
-    """What an integrity check found; ``errors`` is empty where nothing is wrong."""
+    """What an integrity check found; ``errors`` is empty where nothing is wrong.
+
+    ``warnings`` tell of what does no harm by itself, such as one damaged meta slot.
+    """
 
     ok: bool
     errors: tuple[str, ...]
@@ -102,3 +105,4 @@ class CheckResult:
     pages_retired: int
     leaf_fill: float
     """Mean share of a leaf page that is used."""
+    warnings: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from treestore.engine.check import check_engine
 from treestore.engine.directory import open_engine
 from treestore.engine.engine import Engine
 from treestore.engine.log import LogIdentity, LogPosition
-from treestore.engine.meta import Meta
+from treestore.engine.meta import Meta, damaged_slots
 from treestore.engine.node import Ref
 from treestore.engine.options import EngineOptions, Environment
 from treestore.engine.pagefile import PageFile
@@ -29,7 +29,7 @@ from treestore.engine.salvage.logmap import LogMap, Stretch, map_log
 from treestore.engine.salvage.orphans import Orphans, find_orphans
 from treestore.engine.salvage.replay import Change, apply, changes, transactions
 from treestore.engine.salvage.report import RepairReport, Replaced, Skipped
-from treestore.engine.salvage.source import Source, damaged_slots, open_source
+from treestore.engine.salvage.source import Source, open_source
 from treestore.engine.salvage.walk import Items, Lost, Range, Ranges, walk
 from treestore.engine.transaction import WriteTransaction
 from treestore.errors import CorruptionError, InvalidArgument

@@ -9,7 +9,7 @@ import attrs
 from treestore.engine.cache import NodeCache
 from treestore.engine.directory import CREATING, LOCK, LOG, PAGES
 from treestore.engine.disk import Buffer, Disk, File, Lock
-from treestore.engine.meta import SLOT_OFFSETS, SLOT_SIZE, Meta, decode_slot
+from treestore.engine.meta import SLOT_OFFSETS, Meta, Slot, read_slot
 from treestore.engine.node import Shape
 from treestore.engine.page import PAGE_SIZE_BYTES
 from treestore.engine.pagefile import PageFile
@@ -78,57 +78,6 @@ class TolerantFile:
     def sync(self) -> None:
         """Refused."""
         raise AssertionError(f"{self.path} is only read")
-
-
-@attrs.frozen
-class Slot:
-    """One of the two meta slots, as it is.
-
-    Attributes:
-        offset: in the page file, in bytes.
-        state: ``whole``; ``blank`` (zeros: not written yet, in a store that saw one checkpoint);
-            ``damaged``; ``other version``.
-        meta: what a whole one says.
-        page_size: of the file, according to it.
-    """
-
-    offset: int
-    state: str
-    meta: Meta | None = None
-    page_size: int = 0
-
-
-def read_slot(file: File, offset: int) -> Slot:
-    """The slot at ``offset``, whatever is there."""
-    raw = file.read_at(offset, SLOT_SIZE)
-    try:
-        found = decode_slot(raw, file.path)
-    except InvalidArgument:
-        return Slot(offset, "other version")
-    if found is not None:
-        return Slot(offset, "whole", *found)
-    return Slot(offset, "damaged" if raw.strip(b"\0") or len(raw) < SLOT_SIZE else "blank")
-
-
-def damaged_slots(slots: list[Slot]) -> list[Slot]:
-    """Those that are not as they should be, given the others."""
-    newest = max((slot.meta.sequence for slot in slots if slot.meta is not None), default=-1)
-    # The second slot is blank until the second checkpoint.
-    new = [slots[1]] if slots and newest == 0 and slots[1].state == "blank" else []
-    return [slot for slot in slots if slot.state != "whole" and slot not in new]
-
-
-def slot_warnings(file: File) -> list[str]:
-    """What is wrong with the meta slots of a page file that can be opened, a sentence each.
-
-    One whole slot is enough to open a store. Without the other one the next damage is the last.
-    """
-    return [
-        f"The meta slot of {file.path} at offset {slot.offset} is {slot.state}. The other one is "
-        "used; a checkpoint writes this one anew. A crash during a checkpoint leaves that too; "
-        "if there was none, look at the disk."
-        for slot in damaged_slots([read_slot(file, offset) for offset in SLOT_OFFSETS])
-    ]
 
 
 @attrs.define
