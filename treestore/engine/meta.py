@@ -132,8 +132,7 @@ class Slot:
 
     Attributes:
         offset: in the page file, in bytes.
-        state: ``whole``; ``blank`` (zeros: not written yet, in a store that saw one checkpoint);
-            ``damaged``; ``other version``.
+        state: ``whole``; ``blank`` (zeros); ``damaged``; ``other version``.
         meta: what a whole one says.
         page_size: of the file, according to it.
     """
@@ -164,13 +163,11 @@ def damaged_slots(slots: list[Slot]) -> list[Slot]:
     """
     newest = max((slot.meta.sequence for slot in slots if slot.meta is not None), default=-1)
     found = []
-    for number, slot in enumerate(slots):
-        if slot.meta is not None:
-            if slot.meta.sequence < newest - 1:
-                found.append(attrs.evolve(slot, state="stale"))
-        # The second slot is blank until the second checkpoint.
-        elif slot.state != "blank" or number == 0 or newest != 0:
+    for slot in slots:
+        if slot.meta is None:
             found.append(slot)
+        elif slot.meta.sequence < newest - 1:
+            found.append(attrs.evolve(slot, state="stale"))
     return found
 
 

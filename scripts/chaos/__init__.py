@@ -1,0 +1,1 @@
+"""Chaos: damage on purpose, and a look at what comes of it."""
