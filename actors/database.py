@@ -24,6 +24,7 @@ from actors.database_host import HostPart
 from actors.embedded import EmbeddedCaller, InlineReader
 from actors.housekeeper import Housekeeper
 from actors.mail import WriterLimits
+from actors.scrubber import Scrubber, ScrubOptions
 from actors.supervisor import Supervisor
 from actors.threads import WORKER_THREADS, Threads
 from actors.writer import Writer
@@ -58,6 +59,7 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
         store: OpenStore,
         limits: WriterLimits | None = None,
         threads: Threads = WORKER_THREADS,
+        scrub: ScrubOptions | None = None,
     ) -> None:
         Services.__init__(self, EmbeddedCaller(self))
         self.inline_readers: list[InlineReader] = []
@@ -79,6 +81,13 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
             store.engine, self.log_thread, self.writer, self.sessions, threads
         )
         self.read_limiter = trio.CapacityLimiter(READ_THREADS)
+        self.scrubber = Scrubber(
+            store.engine,
+            self.checkpointer,
+            scrub or ScrubOptions(),
+            lambda: store.engine.now().timestamp(),
+            threads,
+        )
         self.opened_at = trio.current_time()
         self.supervisor: Supervisor | None = None
         self._actors = trio.CancelScope()
@@ -140,6 +149,8 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart):
                     self.supervisor = Supervisor(nursery)
                     self.supervisor.start("checkpointer", self.checkpointer.run)
                     self.supervisor.start("housekeeper", self.housekeeper.run)
+                    if self.scrubber.options.rate_bytes_per_s:
+                        self.supervisor.start("scrubber", self.scrubber.run)
                     task_status.started()
         finally:
             # However they ended: `stop` waits for this, shielded.
@@ -180,6 +191,7 @@ async def open_database(
     environment: Environment | None = None,
     threads: Threads = WORKER_THREADS,
     progress: Callable[[OpenProgress], None] | None = None,
+    scrub: ScrubOptions | None = None,
 ) -> AsyncGenerator[Database]:
     """Open (or create) the store in ``directory`` and run its actors for the ``async with``.
 
@@ -190,6 +202,8 @@ async def open_database(
         environment: the outside world, where it is not the real one.
         threads: likewise, who runs what takes long.
         progress: told, on a worker thread, how far the recovery of a long log has come.
+        scrub: how eagerly stored data are verified in the background; by default 4 MiB a second,
+            once an hour, from a minute after opening on.
 
     Resource handling:
         Owns the directory's lock, the files and the actors. Leaving the block waits for what was
@@ -217,7 +231,7 @@ async def open_database(
     raised: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            database = Database(store, limits, threads)
+            database = Database(store, limits, threads, scrub)
             with trio.CancelScope(shield=True):
                 await nursery.start(database.run_actors)
             try:

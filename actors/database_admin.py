@@ -40,6 +40,7 @@ class AdminPart:
         checkpoints = db.checkpointer.statistics()
         if checkpoints.last_error is not None:
             problems.append(f"The last checkpoint failed: {checkpoints.last_error}")
+        problems += db.scrubber.problems()
         actors: dict[str, str] = {"writer": "ended" if db.writer.stopped.is_set() else "running"}
         for name, status in db.supervisor.actors.items() if db.supervisor else ():
             actors[name] = "running" if status.running else "restarting"
@@ -71,6 +72,7 @@ class AdminPart:
         policies, documents, nodes = await in_thread(db, None, count_documents, raw=False)
         log, cache = engine.log.statistics(), engine.pages.cache.statistics()
         writer, checkpoints = db.writer.statistics(), db.checkpointer.statistics()
+        scrubs = db.scrubber.statistics()
         snapshots = engine.snapshots()
         now = engine.now()
         return Stats(
@@ -116,6 +118,12 @@ class AdminPart:
                 (now - snapshots[0].opened_at).total_seconds() if snapshots else None
             ),
             uptime_s=trio.current_time() - db.opened_at,
+            scrub_passes=scrubs.passes,
+            scrub_pages_verified=scrubs.pages,
+            scrub_bytes_verified=scrubs.bytes,
+            scrub_errors=scrubs.errors,
+            scrub_finished_at=scrubs.finished_at,
+            scrub_bytes_per_s=scrubs.bytes_per_s,
         )
 
     async def admin_checkpoint(self) -> bool:

@@ -171,11 +171,17 @@ def damaged_slots(slots: list[Slot]) -> list[Slot]:
     return found
 
 
-def slot_warnings(file: File) -> list[str]:
+def slot_warnings(file: File, *, fresh: bool = False) -> list[str]:
     """What is wrong with the meta slots of a page file that can be opened, a sentence each.
 
     One whole slot is enough to open a store. Without the other one the next damage is the last.
+
+    Args:
+        file: the page file.
+        fresh: read from the medium, past the operating system's cache.
     """
+    if fresh:
+        file.forget(0, RESERVED_BYTES)
     return [
         f"The meta slot of {file.path} at offset {slot.offset} is {slot.state}. The other one is "
         "used; a checkpoint writes this one anew. A crash during a checkpoint leaves that too; "

@@ -84,6 +84,17 @@ class Stats:
     """Snapshots that are open now."""
     snapshot_oldest_age_s: float | None
     uptime_s: float
+    scrub_passes: int = 0
+    """How often the scrubber went over everything stored."""
+    scrub_pages_verified: int = 0
+    scrub_bytes_verified: int = 0
+    """In pages and log."""
+    scrub_errors: int = 0
+    """Damage found, counted again in every pass; ``health`` names it."""
+    scrub_finished_at: float | None = None
+    """Unix time at which the last pass ended; None before."""
+    scrub_bytes_per_s: float = 0.0
+    """Of the pass under way, else of the last one."""
 
 
 @attrs.frozen
