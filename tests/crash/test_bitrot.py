@@ -9,8 +9,8 @@ from random import Random
 import pytest
 from crc32c import crc32c
 
-from scripts.chaos import bitrot
-from scripts.chaos.bitrot import (
+from scripts.torture import bitrot
+from scripts.torture.bitrot import (
     OPTIONS,
     PAGES,
     Specimen,
@@ -21,8 +21,8 @@ from scripts.chaos.bitrot import (
     run,
     specimens,
 )
-from scripts.chaos.bytemap import Span, Use
-from scripts.chaos.memorydisk import MemoryDisk
+from scripts.torture.bytemap import Span, Use
+from scripts.torture.memorydisk import MemoryDisk
 from treestore.engine import page
 from treestore.engine.check import check_engine
 from treestore.engine.directory import open_engine

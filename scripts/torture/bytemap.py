@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import msgspec
 
-from scripts.chaos.memorydisk import Images, MemoryDisk
+from scripts.torture.memorydisk import Images, MemoryDisk
 from treestore.engine.log import format as log_format
 from treestore.engine.log.header import SegmentHeader
 from treestore.engine.log.position import Tip

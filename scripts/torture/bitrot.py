@@ -2,11 +2,11 @@
 
 Each change must be noticed with a typed error that names the place, or be made good without loss,
 or lie in a byte that nothing uses: which of these, an independent map says for every byte
-(`scripts.chaos.bytemap`). More is as wrong as less. So are writes that the medium lost or put into
-another place.
+(`scripts.torture.bytemap`). More is as wrong as less. So are writes that the medium lost, or put
+into another place.
 
-    python -m scripts.chaos.bitrot --seed 7            # every byte, some minutes
-    python -m scripts.chaos.bitrot --seed 7 --sample   # headers and a sample, some seconds
+    python -m scripts.torture.bitrot --seed 7            # every byte, some minutes
+    python -m scripts.torture.bitrot --seed 7 --sample   # headers and a sample, some seconds
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from random import Random
 
 import attrs
 
-from scripts.chaos.bytemap import Span, Use, map_store
-from scripts.chaos.memorydisk import Images, MemoryDisk
+from scripts.torture.bytemap import Span, Use, map_store
+from scripts.torture.memorydisk import Images, MemoryDisk
 from treestore.engine.check import check_engine
 from treestore.engine.directory import OpenStore, open_engine
 from treestore.engine.options import EngineOptions, Environment

@@ -1,1 +1,0 @@
-"""Chaos: damage on purpose, and a look at what comes of it."""
