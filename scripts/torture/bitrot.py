@@ -139,6 +139,8 @@ class _Builder:
         self.state: Contents = {}
         self.before: Contents = {}
         self.earlier: Images = {}
+        self.touched: set[bytes] = set()
+        """Keys changed since the last checkpoint."""
         self.store = self._open()
 
     def _open(self) -> OpenStore:
@@ -151,6 +153,7 @@ class _Builder:
         txn = self.store.engine.begin()
         for number in range(count):
             key = b"key %04d" % self.random.randrange(400)
+            self.touched.add(key)
             if self.random.random() < 0.3:
                 txn.delete(key)
                 self.state.pop(key, None)
@@ -165,6 +168,7 @@ class _Builder:
     def checkpoint(self) -> None:
         self.earlier = self.disk.images()
         self.store.engine.checkpoint_now()
+        self.touched = set()
 
     def reopen(self) -> None:
         self.store.close()
@@ -183,7 +187,12 @@ class _Builder:
         images[PAGES] = pages[: (page_count + 2) * OPTIONS.page_size_bytes]
         images = {path: data for path, data in images.items() if not path.endswith("LOCK")}
         return Specimen(
-            name, images, self.earlier, self.state, before, map_store(images, DIRECTORY)
+            name,
+            images,
+            self.earlier,
+            self.state,
+            before,
+            map_store(images, DIRECTORY, self.touched),
         )
 
 

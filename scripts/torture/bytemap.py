@@ -56,15 +56,22 @@ PAGE_HEADER = struct.Struct("<IB3xQQII")
 _BRANCH, _LEAF_WITH_LARGE = 2, 3
 
 
-def map_store(images: Images, directory: str) -> list[Span]:
-    """The spans that are in use; all other bytes are `Use.UNUSED`."""
+def map_store(images: Images, directory: str, touched: set[bytes]) -> list[Span]:
+    """The spans that are in use; all other bytes are `Use.UNUSED`.
+
+    Args:
+        images: the files of the store.
+        directory: where it is.
+        touched: keys that the log behind the newest checkpoint sets or removes. The large values
+            that the checkpoint has for them are of no use any more.
+    """
     data = images[f"{directory}/pages"]
     assert data is not None
     slots = [slot for slot in (_slot(data, 0), _slot(data, 4096)) if slot is not None]
     page_size, meta = max(slots, key=lambda slot: slot[1][2])
     path = f"{directory}/pages"
     spans = [Span(path, at, at + 512, Use.SLOT, head=True) for at in (0, 4096)]
-    for page, pages in _tree(data, page_size, meta[4]):
+    for page, pages in _tree(data, page_size, meta[4], touched):
         spans += _run(path, page, pages, page_size, Use.PAGE)
     for page, pages, _ in meta[8]:
         spans += _run(path, page, pages, page_size, Use.LIST)
@@ -87,8 +94,8 @@ def _slot(data: bytes, at: int) -> tuple[int, list[Any]] | None:
     return page_size, msgspec.msgpack.decode(raw[24 : 24 + size])
 
 
-def _tree(data: bytes, page_size: int, root: int) -> list[tuple[int, int]]:
-    """First page and number of pages of every run of a tree."""
+def _tree(data: bytes, page_size: int, root: int, touched: set[bytes]) -> list[tuple[int, int]]:
+    """First page and number of pages of every run of a tree that is still needed."""
     found, todo = [], [root]
     while todo:
         page = todo.pop()
@@ -99,8 +106,8 @@ def _tree(data: bytes, page_size: int, root: int) -> list[tuple[int, int]]:
         if kind == _BRANCH:
             todo += payload[1]
         elif kind == _LEAF_WITH_LARGE:
-            for cell in payload[1]:
-                if isinstance(cell, list):
+            for key, cell in zip(*payload, strict=True):
+                if isinstance(cell, list) and key not in touched:
                     found += [(cell[i], cell[i + 1]) for i in range(2, len(cell), 3)]
     return found
 
@@ -133,23 +140,20 @@ def _log(images: Images, directory: str, position: list[int]) -> list[Span]:
 def _groups(
     disk: MemoryDisk, path: str, header: SegmentHeader, offset: int, tip: Tip, limit: int | None
 ) -> list[Span]:
-    groups: list[list[Span]] = [[]]
-    end = at = offset
+    whole: list[list[Span]] = []
+    end = offset
     if limit is None or tip.lsn < limit:
-        for record, behind in walk(disk.open(path), header, offset, tip):
-            head = at + log_format.RECORD_HEADER_BYTES
-            stop = head + len(record.payload)
-            groups[-1] += [
-                Span(path, at, head, Use.LOG, head=True),
-                Span(path, head, stop, Use.LOG),
-            ]
-            at = behind
-            if record.flags & log_format.FLAG_LAST:
-                groups.append([])
-                end = behind
-                if limit is not None and record.lsn >= limit:
-                    break
-    whole = groups[:-1]
+        for group in walk(disk.open(path), header, offset, tip):
+            head = group.offset + log_format.GROUP_HEADER_BYTES
+            whole.append(
+                [
+                    Span(path, group.offset, head, Use.LOG, head=True),
+                    Span(path, head, head + group.size, Use.LOG),
+                ]
+            )
+            end = group.end
+            if limit is not None and group.tip.lsn >= limit:
+                break
     if limit is None:
         # Nothing proves that the last group was acknowledged; behind it a block of zeros stands.
         if whole:

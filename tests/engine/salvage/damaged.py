@@ -9,7 +9,6 @@ import attrs
 from tests.crash.simdisk import SimDisk
 from tests.engine.stores import SMALL, Clock, open_small
 from treestore.engine.directory import OpenStore
-from treestore.engine.log.format import FLAG_LAST
 from treestore.engine.log.reader import walk
 from treestore.engine.meta import SLOT_OFFSETS, SLOT_SIZE, Meta, decode_slot
 from treestore.engine.options import EngineOptions, Environment
@@ -138,12 +137,9 @@ def groups(disk: SimDisk) -> list[tuple[str, int, int, int]]:
         for stretch in run:
             segment = stretch.segment
             assert segment.header is not None
-            offset, first = stretch.offset, stretch.before.lsn + 1
-            for record, end in walk(segment.file, segment.header, offset, stretch.before):
-                if record.flags & FLAG_LAST:
-                    found.append((segment.path, offset, first, record.lsn))
-                    offset, first = end, record.lsn + 1
-                if record.lsn == stretch.tip.lsn:
+            for group in walk(segment.file, segment.header, stretch.offset, stretch.before):
+                found.append((segment.path, group.offset, group.lsn, group.tip.lsn))
+                if group.tip.lsn == stretch.tip.lsn:
                     break
     log.close()
     return found

@@ -71,11 +71,9 @@ def verify_segment(
         size = fmt.BLOCK_BYTES
     segment.file.forget(offset, min(size_bytes_max + fmt.BLOCK_BYTES, header.size_bytes - offset))
     if tip.lsn < follows.lsn:
-        for record, end in walk(segment.file, header, offset, tip):
-            if not record.flags & fmt.FLAG_LAST:
-                continue
-            size += end - offset
-            offset, tip = end, record.tip
+        for group in walk(segment.file, header, offset, tip):
+            size += group.end - offset
+            offset, tip = group.end, group.tip
             if tip.lsn >= follows.lsn or size >= size_bytes_max:
                 break
         else:

@@ -58,9 +58,9 @@ class Stretch:
         assert segment.header is not None
         reached = self.before.lsn
         if reached < self.tip.lsn:
-            for record, _ in walk(segment.file, segment.header, self.offset, self.before):
-                reached = record.lsn
-                yield record
+            for group in walk(segment.file, segment.header, self.offset, self.before):
+                yield from group.log_records()
+                reached = group.tip.lsn
                 if reached == self.tip.lsn:
                     return
         if reached != self.tip.lsn:
@@ -210,7 +210,7 @@ def _guess_header(
     """Seed and salt, which is all that reading takes, from a header that is damaged.
 
     The seed is the header's checksum, so it is there twice: as it was written, and as it can be
-    calculated. The salt is in the header and in every record. Whatever fits a record is right.
+    calculated. The salt is in the header and in every group. Whatever fits a group is right.
     """
     if len(block) < fmt.BLOCK_BYTES:
         return None
@@ -218,9 +218,9 @@ def _guess_header(
     seeds = (stored, crc32c(block[: fmt.SEGMENT_HEADER_CRC_OFFSET]))
     salts = [fmt.CRC.unpack_from(block, _SALT_OFFSET)[0]]
     for offset in range(fmt.BLOCK_BYTES, min(file.size(), CHUNK_BYTES), fmt.BLOCK_BYTES):
-        head = file.read_at(offset, fmt.RECORD_HEADER_BYTES)
-        if len(head) == fmt.RECORD_HEADER_BYTES:
-            salts.append(fmt.CRC.unpack_from(head, fmt.RECORD_SALT_OFFSET)[0])
+        head = file.read_at(offset, fmt.GROUP_HEADER_BYTES)
+        if len(head) == fmt.GROUP_HEADER_BYTES:
+            salts.append(fmt.CRC.unpack_from(head, fmt.GROUP_SALT_OFFSET)[0])
     for salt in dict.fromkeys(salts):
         for seed in seeds if salt else ():
             header = SegmentHeader(
@@ -283,11 +283,10 @@ def _stretch(
     """As many whole groups as follow ``tip`` at ``offset``; perhaps none."""
     before, start, end = tip, offset, offset
     if limit is None or tip.lsn < limit:
-        for record, behind in walk(view.file, header, offset, tip):
-            if record.flags & fmt.FLAG_LAST:
-                tip, end = record.tip, behind
-                if limit is not None and record.lsn >= limit:
-                    break
+        for group in walk(view.file, header, offset, tip):
+            tip, end = group.tip, group.end
+            if limit is not None and tip.lsn >= limit:
+                break
     return Stretch(view, start, end, before, tip)
 
 
@@ -295,16 +294,16 @@ def _next_group(file: TolerantFile, header: SegmentHeader, offset: int) -> tuple
     """The first whole group at or behind ``offset``: where, and the tip that it follows."""
     salt = fmt.CRC.pack(header.salt)
     chunk_start, chunk = offset, b""
-    while offset + fmt.RECORD_HEADER_BYTES <= header.size_bytes:
+    while offset + fmt.GROUP_HEADER_BYTES <= header.size_bytes:
         at = offset - chunk_start
-        if at + fmt.RECORD_HEADER_BYTES > len(chunk):
+        if at + fmt.GROUP_HEADER_BYTES > len(chunk):
             chunk_start, at = offset, 0
             chunk = file.read_at(offset, min(CHUNK_BYTES, header.size_bytes - offset))
-            if len(chunk) < fmt.RECORD_HEADER_BYTES:
+            if len(chunk) < fmt.GROUP_HEADER_BYTES:
                 return None
-        place = at + fmt.RECORD_SALT_OFFSET
+        place = at + fmt.GROUP_SALT_OFFSET
         if chunk[place : place + len(salt)] == salt:
-            tip = _tip_before(chunk[at : at + fmt.RECORD_HEADER_BYTES])
+            tip = _tip_before(chunk[at : at + fmt.GROUP_HEADER_BYTES])
             if tip is not None and _has_group(file, header, offset, tip):
                 return offset, tip
         offset += fmt.BLOCK_BYTES
@@ -312,17 +311,13 @@ def _next_group(file: TolerantFile, header: SegmentHeader, offset: int) -> tuple
 
 
 def _tip_before(head: bytes) -> Tip | None:
-    """The tip that the group beginning with a record follows, as the record says."""
-    _, lsn, group, _, time_ns, _, chain, _, flags, _ = fmt.RECORD_BODY.unpack_from(
-        head, fmt.RECORD_CRC_BYTES
-    )
-    if not flags & fmt.FLAG_FIRST or lsn < 1 or group < 1:
-        return None
-    return Tip(lsn - 1, group - 1, chain, time_ns)
+    """The tip that a group follows, as its header says."""
+    _, group, lsn, time_ns, chain, *_ = fmt.GROUP_BODY.unpack_from(head, fmt.CRC.size)
+    return Tip(lsn - 1, group - 1, chain, time_ns) if lsn > 0 and group > 0 else None
 
 
 def _has_group(file: TolerantFile, header: SegmentHeader, offset: int, tip: Tip) -> bool:
-    return any(record.flags & fmt.FLAG_LAST for record, _ in walk(file, header, offset, tip))
+    return any(True for _ in walk(file, header, offset, tip))
 
 
 # -- runs -----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from treestore.engine.log.recovery import transactions_in
+from treestore.engine.log.format import KIND_COMMIT, KIND_SYNCED
 from treestore.engine.salvage.logmap import Stretch
 from treestore.engine.salvage.walk import Ranges
 from treestore.engine.transaction import WriteTransaction
@@ -26,15 +26,17 @@ Change = tuple[bytes, bytes | None] | tuple[tuple[bytes, bytes | None], None]
 
 def transactions(run: list[Stretch], after: int, until: int) -> Iterator[list[bytes]]:
     """The payloads of each transaction in a run, of records ``after < lsn <= until``."""
-    records = (
-        record
-        for stretch in run
-        if stretch.tip.lsn > after and stretch.before.lsn < until
-        for record in stretch.records()
-        if after < record.lsn <= until
-    )
-    for _, payloads in transactions_in(records):
-        yield payloads
+    payloads: list[bytes] = []
+    for stretch in run:
+        if stretch.tip.lsn <= after or stretch.before.lsn >= until:
+            continue
+        for record in stretch.records():
+            if not after < record.lsn <= until or record.kind == KIND_SYNCED:
+                continue
+            payloads.append(record.payload)
+            if record.kind == KIND_COMMIT:
+                yield payloads
+                payloads = []
 
 
 def changes(payload: bytes) -> Iterator[Change]:
