@@ -28,6 +28,7 @@ from actors.embedded import EmbeddedCaller, InlineReader
 from actors.housekeeper import Housekeeper
 from actors.lease_keeper import LeaseKeeper
 from actors.mail import WriterLimits
+from actors.scrubber import Scrubber, ScrubOptions
 from actors.supervisor import Supervisor
 from actors.threads import WORKER_THREADS, Threads
 from actors.writer import Writer
@@ -62,6 +63,7 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
         store: OpenStore,
         limits: WriterLimits | None = None,
         threads: Threads = WORKER_THREADS,
+        scrub: ScrubOptions | None = None,
     ) -> None:
         Services.__init__(self, EmbeddedCaller(self))
         self.inline_readers: list[InlineReader] = []
@@ -89,6 +91,13 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
         self.read_limiter = trio.CapacityLimiter(READ_THREADS)
         self.compactor = Compactor(
             store.engine, self.writer, self.checkpointer, threads, self.read_limiter
+        )
+        self.scrubber = Scrubber(
+            store.engine,
+            self.checkpointer,
+            scrub or ScrubOptions(),
+            lambda: store.engine.now().timestamp(),
+            threads,
         )
         self.opened_at = trio.current_time()
         self.supervisor: Supervisor | None = None
@@ -156,6 +165,8 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
                     self.supervisor.start("compactor", self.compactor.run)
                     if self.archiver is not None:
                         self.supervisor.start("archiver", self.archiver.run)
+                    if self.scrubber.options.rate_bytes_per_s:
+                        self.supervisor.start("scrubber", self.scrubber.run)
                     task_status.started()
         finally:
             # However they ended: `stop` waits for this, shielded.
@@ -215,6 +226,7 @@ async def open_database(
     environment: Environment | None = None,
     threads: Threads = WORKER_THREADS,
     progress: Callable[[OpenProgress], None] | None = None,
+    scrub: ScrubOptions | None = None,
 ) -> AsyncGenerator[Database]:
     """Open (or create) the store in ``directory`` and run its actors for the ``async with``.
 
@@ -228,6 +240,8 @@ async def open_database(
         environment: the outside world, where it is not the real one.
         threads: likewise, who runs what takes long.
         progress: told, on a worker thread, how far the recovery of a long log has come.
+        scrub: how eagerly stored data are verified in the background; by default 4 MiB a second,
+            once an hour, from a minute after opening on.
 
     Resource handling:
         Owns the directory's lock, the files and the actors. Leaving the block waits for what was
@@ -252,7 +266,7 @@ async def open_database(
     raised: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            database = Database(store, limits, threads)
+            database = Database(store, limits, threads, scrub)
             with trio.CancelScope(shield=True):
                 await nursery.start(database.run_actors)
             try:

@@ -43,6 +43,7 @@ class AdminPart:
             problems.append(f"The last checkpoint failed: {checkpoints.last_error}")
         if db.archiver is not None:
             problems += db.archiver.problems()
+        problems += db.scrubber.problems()
         actors: dict[str, str] = {"writer": "ended" if db.writer.stopped.is_set() else "running"}
         for name, status in db.supervisor.actors.items() if db.supervisor else ():
             actors[name] = "running" if status.running else "restarting"
@@ -82,6 +83,7 @@ class AdminPart:
         log, cache = engine.log.statistics(), engine.pages.cache.statistics()
         writer, checkpoints = db.writer.statistics(), db.checkpointer.statistics()
         archive = None if db.archiver is None else db.archiver.statistics()
+        scrubs = db.scrubber.statistics()
         snapshots = engine.snapshots()
         db.lease_keeper.advance()
         return Stats(
@@ -133,6 +135,12 @@ class AdminPart:
             archived_pieces=0 if archive is None else archive.pieces,
             archived_size_bytes=0 if archive is None else archive.size_bytes,
             archive_failures=0 if archive is None else archive.failures,
+            scrub_passes=scrubs.passes,
+            scrub_pages_verified=scrubs.pages,
+            scrub_bytes_verified=scrubs.bytes,
+            scrub_errors=scrubs.errors,
+            scrub_finished_at=scrubs.finished_at,
+            scrub_bytes_per_s=scrubs.bytes_per_s,
         )
 
     async def admin_checkpoint(self) -> bool:
@@ -185,9 +193,10 @@ class AdminPart:
                 fields = {
                     field.name: getattr(report, field.name)
                     for field in attrs.fields(CheckResult)
-                    if field.name not in ("ok", "errors")
+                    if field.name not in ("ok", "errors", "warnings")
                 }
-                return CheckResult(ok=not errors, errors=tuple(errors), **fields)
+                warnings = tuple(report.warnings)
+                return CheckResult(ok=not errors, errors=tuple(errors), warnings=warnings, **fields)
 
             result: CheckResult = await in_thread(db, None, check, raw=False)
             return result

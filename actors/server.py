@@ -26,6 +26,7 @@ import trio
 from actors.database import Database, open_database
 from actors.http import Answer, HttpPort, HttpSettings, Paths, serve_http
 from actors.listener import Listener, serve_listener
+from actors.scrubber import FIRST_PAUSE_S, ScrubOptions
 from actors.tuning import let_collector_rest, tune
 from actors.wire import WireSettings
 from protocol.limits import KIB, MIB, Limits
@@ -104,7 +105,10 @@ async def serve(
             nursery.start_soon(_watch_signals, signals, stopping, work)
             with work:
                 opening = open_database(
-                    settings.data_dir, options=_engine_options(settings), progress=progress
+                    settings.data_dir,
+                    options=_engine_options(settings),
+                    progress=progress,
+                    scrub=_scrub_options(settings),
                 )
                 await _run(
                     settings, opening, tls, stopping, as_json, lambda at: task_status.started(at)
@@ -275,6 +279,14 @@ def _engine_options(settings: ServerSettings) -> EngineOptions:
         compact_size_bytes_min=settings.compact_min_mb * MIB,
         archive_directory="" if settings.no_archive else archive,
         archive_interval_s=settings.archive_interval_s,
+    )
+
+
+def _scrub_options(settings: ServerSettings) -> ScrubOptions:
+    return ScrubOptions(
+        rate_bytes_per_s=int(settings.scrub_rate_mb * MIB),
+        pause_s=settings.scrub_pause,
+        first_pause_s=min(FIRST_PAUSE_S, settings.scrub_pause),
     )
 
 

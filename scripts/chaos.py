@@ -295,6 +295,29 @@ def load(connections: int, writers: int, seconds: float, seed: int, as_json: boo
         sys.exit(1)
 
 
+@chaos.command(cls=rich_click.RichCommand)
+@click.option("--sample", is_flag=True, help="Headers and a sample of the rest only.")
+@SEED
+@JSON
+def bitrot(sample: bool, seed: int, as_json: bool) -> None:
+    """Change every byte of small stores in turn; each must be noticed, made good, or unused."""
+    from scripts.torture import bitrot as module
+
+    with progress_bar("bytes", 0) as tell:
+        result = module.run(seed, every_byte=not sample, progress=lambda _name, done: tell(done))
+    if as_json:
+        print_json({"ok": result.ok, **attrs.asdict(result)})
+    else:
+        table = Table(title="Bit rot", show_header=False)
+        for name, count in [*sorted(result.by_use.items()), ("all", result.trials)]:
+            table.add_row(name, f"{count:,}")
+        output().print(table)
+        for failure in result.failures:
+            output().print(failure, markup=False)
+    if not result.ok:
+        sys.exit(1)
+
+
 PERCENTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
 
 

@@ -119,6 +119,12 @@ class ServerSettings:
     archive_interval_s: float = _setting(
         60.0, "How often the log's segment in use is archived, in seconds.", low=0.1
     )
+    scrub_rate_mb: float = _setting(
+        4.0, "Verify stored data against bit rot at this rate, in MiB a second; 0: never.", low=0
+    )
+    scrub_pause: float = _setting(
+        3600.0, "Seconds between two passes over everything stored.", low=0
+    )
 
     def check(self) -> None:
         """Refuse what cannot work.

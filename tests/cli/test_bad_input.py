@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import structlog
 
 from tests.cli.conftest import EXAMPLE, treestore
-from treestore.cli import main
 
 # Arguments → exit code, and a part of the line. {stored}, {tmp} and {example} are filled in.
 TABLE: list[tuple[str, int, str]] = [
@@ -76,26 +73,6 @@ def tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (tmp / "paper.pdf").write_bytes(b"%PDF-1.7 \xff")
     (tmp / "typo.toml").write_text("prot = 1\n")
     return tmp
-
-
-@pytest.fixture
-def run_here(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
-    """Runs a command in this process, which saves a second of imports for each line."""
-    for name in list(os.environ):
-        if name.startswith("TREESTORE_"):
-            monkeypatch.delenv(name)
-
-    def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        output, errors = capfd.readouterr()
-        assert isinstance(ended.value.code, int)
-        return subprocess.CompletedProcess(arguments, ended.value.code, output, errors)
-
-    yield run
-    structlog.reset_defaults()
 
 
 @pytest.mark.parametrize("line", ["nope", "tree --data {tmp}/nope", "ingest {tmp}/file.json"])

@@ -205,6 +205,9 @@ class SimFile:
         self._disk.step("sync", self.path, forget)
         inode.settle(inode.unsynced)
 
+    def forget(self, offset: int, size: int) -> None:
+        self._check(writing=False)
+
     def close(self) -> None:
         self._open = False
 
@@ -466,8 +469,10 @@ class SimDisk:
                 waiting.append(change)
         self._changes = waiting
 
-    def lock(self, path: str) -> SimLock:
+    def lock(self, path: str, *, create: bool = True) -> SimLock:
         if path not in self._names:
+            if not create:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
             self._change(Inode(), "", path)
         if path in self.locks:
             raise BlockingIOError(errno.EWOULDBLOCK, "held", path)

@@ -15,6 +15,7 @@ from tests.engine.stores import (
     environment,
     open_small,
 )
+from treestore.engine.check import check_engine
 from treestore.engine.directory import open_engine
 from treestore.engine.meta import FORMAT_VERSION, SLOT_OFFSETS, SLOT_SIZE, read_slots
 from treestore.errors import (
@@ -231,4 +232,62 @@ def test_a_full_disk_refuses_writes_cleanly_and_deletes_still_work() -> None:
     disk.capacity_bytes += 2_000_000
     store = open_small(disk)
     assert contents(store) == model
+    close_checked(store)
+
+
+@pytest.mark.parametrize("slot", SLOT_OFFSETS)
+def test_a_new_store_survives_damage_of_either_slot(slot: int) -> None:
+    """Both are written from the beginning, not from the second checkpoint on."""
+    disk = SimDisk()
+    store = open_small(disk)
+    txn = store.engine.begin()
+    txn.put(b"key", b"value")
+    store.engine.write_now(txn)
+    store.close()
+    disk.poke("/db/pages", slot + 30, b"rot")
+    store = open_small(disk)
+    assert contents(store) == {b"key": b"value"}
+    (warning,) = check_engine(store.engine).warnings
+    assert f"offset {slot} is damaged" in warning
+    store.engine.checkpoint_now()
+    store.engine.begin_checkpoint(repeat=True)
+    checkpoint = store.engine.checkpoint
+    if checkpoint is not None:
+        checkpoint.run()
+        store.engine.finish_checkpoint()
+    assert check_engine(store.engine).warnings == []
+    close_checked(store)
+
+
+def test_a_slot_write_that_was_lost_is_warned_about() -> None:
+    disk = SimDisk()
+    filled(disk)
+    offset = min(SLOT_OFFSETS, key=lambda each: each == newest_slot(disk))
+    old = SimDisk()
+    filled(old, rounds=1)
+    disk.poke("/db/pages", offset, old.image("/db/pages")[offset : offset + SLOT_SIZE])
+    store = open_small(disk)
+    (warning,) = check_engine(store.engine).warnings
+    assert f"offset {offset} is stale" in warning
+    close_checked(store)
+
+
+def test_an_unreadable_sector_is_corruption_that_names_its_page() -> None:
+    disk = SimDisk()
+    filled(disk)
+    store = open_small(disk)
+    disk.fail_next("read", errno.EIO, "pages")
+    with pytest.raises(CorruptionError, match="cannot be read") as caught:
+        store.engine.pages.read_node(9, 0)
+    assert caught.value.details["page"] == 9
+    close_checked(store)
+
+
+def test_a_run_beyond_the_file_is_refused_before_memory_is_taken() -> None:
+    disk = SimDisk()
+    filled(disk)
+    store = open_small(disk)
+    for page, pages in ((9, 1 << 40), (9, 0), (0, 2), (1 << 40, 2)):
+        with pytest.raises(CorruptionError, match="are not in the file"):
+            store.engine.pages.read_run(page, pages, 0, (1,))
     close_checked(store)

@@ -37,7 +37,8 @@ SHOWN_MAX = 20
 def check(data: Path, as_json: bool) -> int:
     """Check every page, key and index of a data directory.
 
-    Opening recovers the log first, as a server would. Exit code 1 where anything is wrong.
+    Opening recovers the log first, as a server would. Exit code 1 where anything is wrong;
+    warnings (one of the two meta slots is damaged) do not count.
     """
     logs.configure("warning")
     report, page_size_bytes = _check(data)
@@ -98,6 +99,8 @@ def _print(data: Path, report: CheckReport, page_size_bytes: int) -> None:
         f"height {report.height}",
     ]
     console.print(f"{clean(str(data))}: {', '.join(found)}", markup=False)
+    for warning in report.warnings:
+        console.print(f"  warning: {clean(warning)}", style="yellow", markup=False)
     if report.ok:
         console.print("no errors", style="green")
         return

@@ -40,8 +40,8 @@ def installed_version() -> str:
 
 
 COMMANDS = (
-    *("backup", "bench", "check", "compact", "get", "ingest", "restore", "serve", "stats", "tree"),
-    "verify",
+    *("backup", "bench", "check", "compact", "dump", "get", "ingest", "repair", "restore"),
+    *("serve", "stats", "tree", "verify"),
 )
 """Each is a command of that name in a module of that name, here in `treestore.cli`."""
 

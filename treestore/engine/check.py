@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from treestore.engine.freespace import Extent, FreeSpace, Retired
-from treestore.engine.meta import Meta, first_page
+from treestore.engine.meta import Meta, first_page, slot_warnings
 from treestore.engine.node import Large, Node, Ref
 from treestore.engine.pagefile import PageFile
 from treestore.errors import CorruptionError
@@ -31,6 +31,8 @@ class CheckReport:
     """What a check found."""
 
     errors: list[str] = attrs.field(factory=list)
+    warnings: list[str] = attrs.field(factory=list)
+    """What is no damage to the content, but should be looked at."""
     keys: int = 0
     leaves: int = 0
     branches: int = 0
@@ -269,6 +271,7 @@ def check_state(
     if checker.report.keys != state.count:
         checker.error(f"the tree has {checker.report.keys} keys, its meta data say {state.count}")
     checker.books(books)
+    checker.report.warnings += slot_warnings(pages.file)
     return checker.report
 
 

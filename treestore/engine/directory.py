@@ -258,7 +258,9 @@ def _create(disk: Disk, directory: str, options: EngineOptions, environment: Env
         slots=[],
         state=State(root, 0, 0, log.position),
     )
-    Checkpoint(engine).run()
+    engine.slots = [Checkpoint(engine).run()]
+    # Both slots from the first day: one damaged byte must never cost a store.
+    Checkpoint(engine, repeat=True).run()
     engine.close()
     disk.rename(f"{directory}/{PAGES_NEW}", f"{directory}/{PAGES}")
     disk.sync_directory(directory)

@@ -45,6 +45,11 @@ class File(Protocol):
         """Return once everything written, and the size, is on the medium."""
         ...
 
+    def forget(self, offset: int, size: int) -> None:
+        """Ask for these bytes to be read from the medium next time, not from a cache of the
+        operating system. A hint: what cannot do it does nothing. Any thread."""
+        ...
+
     def close(self) -> None:
         """Close without syncing. Closing twice is harmless."""
         ...
@@ -96,11 +101,15 @@ class Disk(Protocol):
         """Make creations, renames and removals in a directory durable."""
         ...
 
-    def lock(self, path: str) -> Lock:
+    def lock(self, path: str, *, create: bool = True) -> Lock:
         """Take the exclusive lock at ``path`` (a file, created where absent).
+
+        Args:
+            create: False: nothing in the directory is changed, the file must be there already.
 
         Raises:
             BlockingIOError: somebody, in this process or another, holds it.
+            FileNotFoundError: not ``create``, and the file is not there.
         """
         ...
 

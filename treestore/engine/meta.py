@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import struct
 
+import attrs
 import msgspec
 from crc32c import crc32c
 
@@ -93,7 +94,7 @@ def decode_slot(raw: bytes, path: str) -> tuple[Meta, int] | None:
             file=path,
             format_version=version,
         )
-    if size > SLOT_SIZE - 24:
+    if size > SLOT_SIZE - 24 or page_size < SLOT_SIZE or page_size & (page_size - 1):
         return None
     try:
         return msgspec.msgpack.decode(raw[24 : 24 + size], type=Meta), page_size
@@ -123,3 +124,67 @@ def read_slots(file: File) -> tuple[list[Meta], int]:
         )
     found.sort(key=lambda slot: slot[0].sequence, reverse=True)
     return [meta for meta, _ in found], found[0][1]
+
+
+@attrs.frozen
+class Slot:
+    """One of the two meta slots, as it is.
+
+    Attributes:
+        offset: in the page file, in bytes.
+        state: ``whole``; ``blank`` (zeros); ``damaged``; ``other version``.
+        meta: what a whole one says.
+        page_size: of the file, according to it.
+    """
+
+    offset: int
+    state: str
+    meta: Meta | None = None
+    page_size: int = 0
+
+
+def read_slot(file: File, offset: int) -> Slot:
+    """The slot at ``offset``, whatever is there."""
+    raw = file.read_at(offset, SLOT_SIZE)
+    try:
+        found = decode_slot(raw, file.path)
+    except InvalidArgument:
+        return Slot(offset, "other version")
+    if found is not None:
+        return Slot(offset, "whole", *found)
+    return Slot(offset, "damaged" if raw.strip(b"\0") or len(raw) < SLOT_SIZE else "blank")
+
+
+def damaged_slots(slots: list[Slot]) -> list[Slot]:
+    """Those that are not as they should be, given the others.
+
+    A whole one can be wrong too: checkpoints write them by turns, so their sequence numbers are
+    neighbours. If not, the medium lost a write, and the slot is ``stale``.
+    """
+    newest = max((slot.meta.sequence for slot in slots if slot.meta is not None), default=-1)
+    found = []
+    for slot in slots:
+        if slot.meta is None:
+            found.append(slot)
+        elif slot.meta.sequence < newest - 1:
+            found.append(attrs.evolve(slot, state="stale"))
+    return found
+
+
+def slot_warnings(file: File, *, fresh: bool = False) -> list[str]:
+    """What is wrong with the meta slots of a page file that can be opened, a sentence each.
+
+    One whole slot is enough to open a store. Without the other one the next damage is the last.
+
+    Args:
+        file: the page file.
+        fresh: read from the medium, past the operating system's cache.
+    """
+    if fresh:
+        file.forget(0, RESERVED_BYTES)
+    return [
+        f"The meta slot of {file.path} at offset {slot.offset} is {slot.state}. The other one is "
+        "used; a checkpoint writes this one anew. A crash during a checkpoint leaves that too; "
+        "if there was none, look at the disk."
+        for slot in damaged_slots([read_slot(file, offset) for offset in SLOT_OFFSETS])
+    ]

@@ -81,6 +81,12 @@ def is_intact(run: bytes) -> bool:
     return len(run) >= HEADER_SIZE and crc32c(memoryview(run)[4:]) == checksum_of(run)
 
 
+def unpack_header(run: bytes) -> tuple[int, int, int, int, int]:
+    """Kind, page number, birth, payload size and pages that a run of bytes claims, unverified."""
+    kind, number, born, size, pages = _HEADER.unpack_from(run, _CHECKSUM.size)
+    return kind, number, born, size, pages
+
+
 def unseal(
     run: bytes, path: str, page: int, checksum: int, kinds: tuple[int, ...], page_size: int
 ) -> tuple[int, int, memoryview]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterable
 
@@ -48,8 +49,21 @@ class PageFile:
             CorruptionError: the run is not what its reference promises.
         """
         size = self.shape.page_size
-        run = self.file.read_at(page * size, pages * size)
-        return page_format.unseal(run, self.file.path, page, checksum, kinds, size)
+        file = self.file
+        # Before memory is taken for it: the numbers come from the medium as well.
+        if pages != 1 and (page < 1 or pages < 1 or (page + pages) * size > file.size()):
+            raise page_format.damaged(
+                file.path, page * size, page, f"{pages} pages from it on are not in the file"
+            )
+        try:
+            run = file.read_at(page * size, pages * size)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            raise page_format.damaged(
+                file.path, page * size, page, f"it cannot be read ({error})"
+            ) from error
+        return page_format.unseal(run, file.path, page, checksum, kinds, size)
 
     def read_node(self, page: int, checksum: int) -> Node:
         """A node from its page, past the cache."""

@@ -103,6 +103,12 @@ class RealFile:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF), self.path)
         _sync_data(self._fd)
 
+    def forget(self, offset: int, size: int) -> None:
+        """See `treestore.engine.disk.File`. What was not synced yet stays cached."""
+        if hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self._fd, offset, size, os.POSIX_FADV_DONTNEED)
+
     def close(self) -> None:
         """See `treestore.engine.disk.File`."""
         fd, self._fd = self._fd, _CLOSED
@@ -177,9 +183,10 @@ class RealDisk:
         finally:
             os.close(fd)
 
-    def lock(self, path: str) -> Lock:
+    def lock(self, path: str, *, create: bool = True) -> Lock:
         """See `treestore.engine.disk.Disk`."""
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT if create else os.O_RDONLY
+        fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
         try:
             status = os.fstat(fd)
             key = (status.st_dev, status.st_ino)

@@ -91,6 +91,17 @@ class Stats:
     compaction_pages_moved: int
     """Nodes and values that compactions gave a lower page, the running one's included."""
     uptime_s: float
+    scrub_passes: int = 0
+    """How often the scrubber went over everything stored."""
+    scrub_pages_verified: int = 0
+    scrub_bytes_verified: int = 0
+    """In pages and log."""
+    scrub_errors: int = 0
+    """Damage found, counted again in every pass; ``health`` names it."""
+    scrub_finished_at: float | None = None
+    """Unix time at which the last pass ended; None before."""
+    scrub_bytes_per_s: float = 0.0
+    """Of the pass under way, else of the last one."""
     archived_lsn: int | None = None
     """Up to which record the log is archived; None without an archive, or before it is known."""
     archived_pieces: int = 0
@@ -139,7 +150,10 @@ class CompactResult:
 
 @attrs.frozen
 class CheckResult:
-    """What an integrity check found; ``errors`` is empty where nothing is wrong."""
+    """What an integrity check found; ``errors`` is empty where nothing is wrong.
+
+    ``warnings`` tell of what does no harm by itself, such as one damaged meta slot.
+    """
 
     ok: bool
     errors: tuple[str, ...]
@@ -153,6 +167,7 @@ class CheckResult:
     pages_retired: int
     leaf_fill: float
     """Mean share of a leaf page that is used."""
+    warnings: tuple[str, ...] = ()
 
 
 @attrs.frozen

@@ -47,6 +47,9 @@ class MemoryFile:
     def sync(self) -> None:
         """Memory: there is nothing to sync."""
 
+    def forget(self, offset: int, size: int) -> None:
+        """Nothing is cached here."""
+
     def close(self) -> None:
         """The data stay with the disk."""
 
@@ -121,6 +124,9 @@ class PagesView:
     def sync(self) -> None:
         """Memory: there is nothing to sync."""
 
+    def forget(self, offset: int, size: int) -> None:
+        """Nothing is cached here."""
+
     def close(self) -> None:
         """The backups' files belong to whoever opened them."""
 
@@ -194,7 +200,7 @@ class ViewDisk:
     def sync_directory(self, path: str) -> None:
         """Memory: there is nothing to sync."""
 
-    def lock(self, path: str) -> Lock:
+    def lock(self, path: str, *, create: bool = True) -> Lock:
         """See `treestore.engine.disk.Disk`."""
         self._files.setdefault(path, bytearray())
         return ViewLock()

@@ -38,6 +38,7 @@ from treestore.engine.log.record import (
 from treestore.engine.log.recovery import Clean, Recovered, TornTail, new_salt
 from treestore.engine.log.segment import Segment, begin, discard, publish
 from treestore.engine.log.stretch import Stretch, groups_of, live_size_bytes, stretches
+from treestore.engine.log.verify import verify_closed
 from treestore.errors import (
     AlreadyExists,
     InvalidArgument,
@@ -546,6 +547,12 @@ class Log:
             with self._lock:
                 for segment in segments:
                     segment.readers -= 1
+
+    def verify_closed(
+        self, start: LogPosition, size_bytes_max: int
+    ) -> tuple[LogPosition | None, int]:
+        """See `treestore.engine.log.verify.verify_closed`."""
+        return verify_closed(self._segments, self._lock, start, size_bytes_max)
 
     # -- watching and closing -------------------------------------------------------------------
 
