@@ -125,7 +125,7 @@ class Faults:
 
     async def disk_fails(self) -> None:
         """One call fails: what was to be synced may be lost although the system goes on."""
-        op = self.random.choice(("sync", "sync", "write", "rename", "sync_directory"))
+        op = self.random.choice(("sync", "sync", "write", "read", "rename", "sync_directory"))
         path = self.random.choice(("/log/", "/log/", "/pages", ""))
         self.machine.disk.fail_next(op, errno.EIO, path, skip=self.random.randrange(4))
 

@@ -310,6 +310,17 @@ async def test_check_after_a_failed_checkpoint_does_not_cry_damage() -> None:
         assert [key async for key, _ in db.kv.scan(limit=1)] == [b"0"]
 
 
+async def test_a_page_that_cannot_be_read_is_said_to_be_unavailable() -> None:
+    disk = SimDisk()
+    async with database(disk, attrs.evolve(SMALL, cache_size_bytes=1)) as db:
+        await db.kv.batch([(b"%d" % number, bytes(200)) for number in range(200)])
+        await db.admin.checkpoint()
+        disk.fail_next("read", errno.EIO, "pages")
+        with pytest.raises(Unavailable, match="Check the disk"):
+            [item async for item in db.kv.scan()]
+        assert len([item async for item in db.kv.scan()]) == 200
+
+
 async def test_an_actor_that_ends_the_program_does_not_hang_it() -> None:
     class Stop(BaseException):
         pass

@@ -40,9 +40,13 @@ class PageFile:
 
         Raises:
             CorruptionError: the run is not what its reference promises.
+            Unavailable: the disk could not read it.
         """
         size = self.shape.page_size
-        run = self.file.read_at(page * size, pages * size)
+        try:
+            run = self.file.read_at(page * size, pages * size)
+        except OSError as error:
+            raise Unavailable(f"Reading the store failed: {error}. Check the disk.") from error
         return page_format.unseal(run, self.file.path, page, checksum, kinds, size)
 
     def read_node(self, page: int, checksum: int) -> Node:
