@@ -38,7 +38,7 @@ help:
 	echo 'make format   put files in the style that lint asks for'
 	echo 'make check    lint, then test'
 	echo 'make bench    the side-by-side benchmark (QUICK=1 for a short one)'
-	echo 'make chaos    kill, cut and corrupt a running server, and see that nothing is lost'
+	echo 'make chaos    ten minutes of crashes, kills, damage and attacks; nothing may be lost'
 	echo 'make lock     choose dependency versions anew and write requirements.lock'
 	echo 'make clean    remove .venv, caches and reports'
 
@@ -72,7 +72,7 @@ bench: $(READY)
 	$(BIN)/treestore bench $(if $(QUICK),--quick) $(ARGS)
 
 chaos: $(READY)
-	$(BIN)/python scripts/chaos.py $(ARGS)
+	$(BIN)/python scripts/chaos.py $(if $(ARGS),$(ARGS),mix)
 
 # The same versions on every Python and system we support, with the hashes of their files, and
 # without the address of any index: the file serves behind any mirror.

@@ -7,7 +7,9 @@ a line that comes back to exactly that.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -315,6 +317,68 @@ def bitrot(sample: bool, seed: int, as_json: bool) -> None:
         for failure in result.failures:
             output().print(failure, markup=False)
     if not result.ok:
+        sys.exit(1)
+
+
+@chaos.command(cls=rich_click.RichCommand)
+@click.option("--seeds", type=click.IntRange(1), default=200, show_default=True)
+@SEED
+@JOBS
+@JSON
+def service(seeds: int, seed: int, jobs: int, as_json: bool) -> None:
+    """Play the whole service on a virtual clock, network and disk, and judge its history."""
+    from scripts.simulation.service import replay_command, run_seeds
+
+    totals: Counter[str] = Counter()
+    faults: Counter[str] = Counter()
+    bad: list[str] = []
+    with progress_bar("worlds", seeds) as tell:
+        for done, result in enumerate(run_seeds(range(seed, seed + seeds), jobs), start=1):
+            totals += Counter(calls=result.calls, lives=result.lives, events=result.events)
+            totals["virtual seconds"] += int(result.virtual_s)
+            faults += Counter(result.faults)
+            if result.violations:
+                bad += [*result.violations, f"again: {replay_command(result.seed)}"]
+            tell(done)
+    if as_json:
+        print_json({"seed": seed, "worlds": seeds, **totals, "faults": faults, "violations": bad})
+    else:
+        table = Table(title="The service, simulated", show_header=False)
+        for name, count in [("worlds", seeds), *totals.items(), *sorted(faults.items())]:
+            table.add_row(name.replace("_", " "), f"{count:,}")
+        output().print(table)
+        for line in bad:
+            output().print(line, markup=False)
+    if bad:
+        sys.exit(1)
+
+
+MIX = (
+    ("simulate", "--points", "60000"),
+    ("service", "--seeds", "60"),
+    ("kill", "--rounds", "40"),
+    ("bitrot", "--sample"),
+    ("fuzz", "--inputs", "60000"),
+    ("flood", "--seconds", "4"),
+    ("load", "--seconds", "30"),
+)
+"""About ten minutes on two cores."""
+
+
+@chaos.command(cls=rich_click.RichCommand)
+@SEED
+def mix(seed: int) -> None:
+    """All of them, about ten minutes together."""
+    failed = []
+    for name, *arguments in MIX:
+        output().rule(name)
+        command = [sys.executable, __file__, name, *arguments, "--seed", str(seed)]
+        if subprocess.run(command, check=False).returncode:
+            failed.append(name)
+    output().rule()
+    text = f"Broken promises: {', '.join(failed)}." if failed else "Every promise was kept."
+    output().print(text)
+    if failed:
         sys.exit(1)
 
 

@@ -238,7 +238,8 @@ def replay_command(seed: int) -> str:
     return f"python -m scripts.simulation.service --seed {seed} --trace"
 
 
-def _run_seeds(seeds: Sequence[int], jobs: int) -> Iterator[Result]:
+def run_seeds(seeds: Sequence[int], jobs: int) -> Iterator[Result]:
+    """Play many worlds, on so many processes; results as they come."""
     if jobs == 1:
         yield from map(run, seeds)
         return
@@ -263,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1 if result.violations else 0
     began, bad, calls, lives = time.perf_counter(), 0, 0, 0
     seeds = range(given.seed, given.seed + given.seeds)
-    for result in _run_seeds(seeds, given.jobs):
+    for result in run_seeds(seeds, given.jobs):
         calls += result.calls
         lives += result.lives
         if result.violations:

@@ -23,7 +23,13 @@ from tests.engine.stores import SMALL, Clock, contents, open_small
 from treestore.engine.group import Group
 from treestore.engine.log import LogPosition
 from treestore.engine.transaction import ReadTransaction, WriteTransaction
-from treestore.errors import AlreadyExists, ResourceExhausted, TreeStoreError, Unavailable
+from treestore.errors import (
+    AlreadyExists,
+    CorruptionError,
+    ResourceExhausted,
+    TreeStoreError,
+    Unavailable,
+)
 from treestore.stores.deduplication import Deduplication, Sessions, session_prefix
 
 CREATED = "created"
@@ -308,6 +314,26 @@ async def test_check_after_a_failed_checkpoint_does_not_cry_damage() -> None:
     async with database(disk) as db:
         assert (await db.admin.check()).ok
         assert [key async for key, _ in db.kv.scan(limit=1)] == [b"0"]
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "match"),
+    [
+        (errno.EIO, CorruptionError, "page .* cannot be read"),
+        (errno.ESTALE, Unavailable, "Check the disk"),
+    ],
+)
+async def test_a_page_that_the_disk_does_not_give_is_a_typed_error(
+    number: int, error: type[TreeStoreError], match: str
+) -> None:
+    disk = SimDisk()
+    async with database(disk, attrs.evolve(SMALL, cache_size_bytes=1)) as db:
+        await db.kv.batch([(b"%d" % number, bytes(200)) for number in range(200)])
+        await db.admin.checkpoint()
+        disk.fail_next("read", number, "pages")
+        with pytest.raises(error, match=match):
+            [item async for item in db.kv.scan()]
+        assert len([item async for item in db.kv.scan()]) == 200
 
 
 async def test_an_actor_that_ends_the_program_does_not_hang_it() -> None:

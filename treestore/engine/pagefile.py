@@ -47,6 +47,7 @@ class PageFile:
 
         Raises:
             CorruptionError: the run is not what its reference promises.
+            Unavailable: the disk could not read it.
         """
         size = self.shape.page_size
         file = self.file
@@ -59,7 +60,7 @@ class PageFile:
             run = file.read_at(page * size, pages * size)
         except OSError as error:
             if error.errno != errno.EIO:
-                raise
+                raise Unavailable(f"Reading the store failed: {error}. Check the disk.") from error
             raise page_format.damaged(
                 file.path, page * size, page, f"it cannot be read ({error})"
             ) from error
