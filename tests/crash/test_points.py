@@ -14,6 +14,7 @@ from tests.crash.points import Tally, Violation, explore, explore_faults
 from tests.crash.simdisk import SimDisk, SimFile
 from tests.crash.workloads import WORKLOADS
 from tests.crash.world import World
+from treestore.engine.bulk import BulkTree
 from treestore.engine.engine import Engine
 from treestore.engine.freespace import FreeSpace
 from treestore.engine.pagefile import PageFile
@@ -55,6 +56,7 @@ def test_what_is_looked_at_is_what_a_crash_leaves() -> None:
     assert tally.outcomes["older"]
     assert tally.outcomes["newest"]
     assert tally.outcomes["cut short"]
+    assert tally.outcomes["checkpointed"]
 
 
 # --- bugs that must be found ---------------------------------------------------------------------
@@ -82,18 +84,34 @@ def reuse_at_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(FreeSpace, "reclaim", lambda self, pins: reclaim(self, []))
 
 
-def lose_a_transaction(patch: pytest.MonkeyPatch) -> None:
-    """Replay leaves the last transaction out."""
-    replay = Engine.replay
+def lose_a_change(patch: pytest.MonkeyPatch) -> None:
+    """Replay leaves a change out."""
+    merge = BulkTree.merge
 
-    def short(self: Engine, transactions: Any) -> int:
-        every = list(transactions)
-        return replay(self, every[:-1] if len(every) > 1 else every)
+    def short(self: BulkTree, keys: list[bytes], *rest: Any) -> int:
+        return merge(self, keys[:-1] if len(keys) > 1 else keys, *rest) + (len(keys) > 1)
 
-    patch.setattr(Engine, "replay", short)
+    patch.setattr(BulkTree, "merge", short)
 
 
-BUGS = [never_sync_the_log, never_sync_pages, never_sync_names, reuse_at_once, lose_a_transaction]
+def forget_the_batch(patch: pytest.MonkeyPatch) -> None:
+    """A slot that recovery writes in the middle of a batch says that the batch is in it."""
+    replayed = Engine.replayed
+
+    def wrong(self: Engine, working: Any, number: int, position: Any, replay_to_lsn: int) -> None:
+        replayed(self, working, number, self.log.position, replay_to_lsn)
+
+    patch.setattr(Engine, "replayed", wrong)
+
+
+BUGS = [
+    never_sync_the_log,
+    never_sync_pages,
+    never_sync_names,
+    reuse_at_once,
+    lose_a_change,
+    forget_the_batch,
+]
 
 
 @pytest.mark.parametrize("plant", BUGS, ids=lambda plant: plant.__name__)
