@@ -30,6 +30,9 @@ from treestore.errors import TreeStoreError
 RECOVERY_STEPS = 24
 """A recovery of a small store has about so many steps; a crash within it is drawn from them."""
 
+TIGHT = attrs.evolve(OPTIONS, recovery_batch_bytes=2000, recovery_dirty_bytes=2048)
+"""Recovery with next to no memory: many batches, and checkpoints in the middle of them."""
+
 WORK_EVERY = 8
 """One recovered store in so many is written to, checkpointed, closed and opened again."""
 
@@ -189,10 +192,11 @@ def _recover(image: SimDisk, allowed: list[State], random: Random, tally: Tally)
     """Recover, perhaps with crashes within; then once more; then perhaps go on working."""
     for _ in range(random.choice([0, 0, 1, 1, 2])):
         image = _recover_in_part(image, random, tally)
-    store = open_small(image, OPTIONS)
+    store = open_small(image, random.choice([OPTIONS, TIGHT]))
     tally.recoveries += 1
     found = verify_contents(store, allowed)
     tally.outcomes[store.report.outcome] += 1
+    tally.outcomes["checkpointed"] += store.engine.checkpoints > 0
     tally.outcomes["newest" if found == allowed[-1] else "older"] += 1
     image = image.crash(random) if random.random() < 0.5 else image.killed()
     store = open_small(image, OPTIONS)
@@ -212,7 +216,8 @@ def _recover(image: SimDisk, allowed: list[State], random: Random, tally: Tally)
 
 def _recover_in_part(image: SimDisk, random: Random, tally: Tally) -> SimDisk:
     """A recovery that a crash cuts short (or not, where it is short itself); what is left."""
-    stop_at = random.randint(1, RECOVERY_STEPS)
+    options = random.choice([OPTIONS, TIGHT])
+    stop_at = random.randint(1, RECOVERY_STEPS * (1 + (options is TIGHT)))
 
     def stop(step: int, _op: str, _path: str) -> None:
         if step == stop_at:
@@ -221,7 +226,7 @@ def _recover_in_part(image: SimDisk, random: Random, tally: Tally) -> SimDisk:
     image.steps = 0
     image.on_step = stop
     try:
-        open_small(image, OPTIONS)
+        open_small(image, options)
     except Crash:
         tally.outcomes["cut short"] += 1
     tally.recoveries += 1

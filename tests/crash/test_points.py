@@ -58,6 +58,7 @@ def test_what_is_looked_at_is_what_a_crash_leaves() -> None:
     assert tally.outcomes["older"]
     assert tally.outcomes["newest"]
     assert tally.outcomes["cut short"]
+    assert tally.outcomes["checkpointed"]
 
 
 # --- bugs that must be found ---------------------------------------------------------------------
@@ -112,6 +113,16 @@ def cut_too_soon(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(compaction, "_tail", soon)
 
 
+def forget_the_batch(patch: pytest.MonkeyPatch) -> None:
+    """A slot that recovery writes in the middle of a batch says that the batch is in it."""
+    replayed = Engine.replayed
+
+    def wrong(self: Engine, working: Any, number: int, position: Any, replay_to_lsn: int) -> None:
+        replayed(self, working, number, self.log.position, replay_to_lsn)
+
+    patch.setattr(Engine, "replayed", wrong)
+
+
 BUGS = [
     never_sync_the_log,
     never_sync_pages,
@@ -119,6 +130,7 @@ BUGS = [
     reuse_at_once,
     lose_a_change,
     cut_too_soon,
+    forget_the_batch,
 ]
 
 

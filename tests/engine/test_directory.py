@@ -17,6 +17,7 @@ from tests.engine.stores import (
 )
 from treestore.engine.check import check_engine
 from treestore.engine.directory import open_engine
+from treestore.engine.freespace import FreeSpace
 from treestore.engine.meta import FORMAT_VERSION, SLOT_OFFSETS, SLOT_SIZE, read_slots
 from treestore.errors import (
     CorruptionError,
@@ -291,3 +292,28 @@ def test_a_run_beyond_the_file_is_refused_before_memory_is_taken() -> None:
         with pytest.raises(CorruptionError, match="are not in the file"):
             store.engine.pages.read_run(page, pages, 0, (1,))
     close_checked(store)
+
+
+@pytest.mark.parametrize(
+    ("starts", "counts"),
+    [
+        ([5], []),
+        ([5], [0]),
+        ([5, 4], [1, 1]),
+        ([5, 6], [1, 1]),
+        ([5, 6], [2, 1]),
+        ([9], [2]),
+        ([-1], [1]),
+    ],
+)
+def test_a_list_of_free_space_that_makes_no_sense_is_not_taken(
+    starts: list[int], counts: list[int]
+) -> None:
+    with pytest.raises(ValueError, match="no sense"):
+        FreeSpace.restore(10, starts, counts)
+
+
+@pytest.mark.parametrize(("starts", "counts"), [([], []), ([3, 5, 8], [1, 2, 2])])
+def test_free_space_is_restored_as_it_was(starts: list[int], counts: list[int]) -> None:
+    restored = FreeSpace.restore(10, starts, counts)
+    assert restored.extents() == FreeSpace(10, zip(starts, counts, strict=True)).extents()

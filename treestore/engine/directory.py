@@ -402,8 +402,8 @@ def _free_space(pages: PageFile, slots: list[Meta]) -> tuple[FreeSpace, bool]:
         starts, counts, retired = msgspec.msgpack.decode(
             b"".join(parts), type=tuple[list[int], list[int], list[tuple[int, int, int, int]]]
         )
-        free_space = FreeSpace(newest.page_count, zip(starts, counts, strict=True))
+        free_space = FreeSpace.restore(newest.page_count, starts, counts)
         free_space.retired = retired
-    except (CorruptionError, ValueError, AssertionError):
+    except (CorruptionError, ValueError):
         return rebuild_free_space(pages, slots), True
     return free_space, False

@@ -37,7 +37,7 @@ class EngineOptions:
     recovery_batch_bytes: int = 1024 * MEBIBYTE
     """Memory for changes that recovery has read from the log and not yet put into the tree. Less
     means more passes over the tree ..."""
-    recovery_dirty_bytes: int = 128 * MEBIBYTE
+    recovery_dirty_bytes: int = 256 * MEBIBYTE
     """... and pages that it changed and not yet written; past it, it makes a checkpoint. Opening
     takes at most about the first, three times the second and the cache's budget."""
     headroom_pages: int = 256
