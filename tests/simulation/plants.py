@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import msgspec
 import pytest
 
@@ -24,8 +25,10 @@ from treestore.engine.checkpoint import Checkpoint
 from treestore.engine.engine import Engine
 from treestore.engine.group import Group
 from treestore.engine.log import Log, LogPosition, recovery
+from treestore.engine.log.group import Piece
 from treestore.engine.log.segment import Segment
 from treestore.engine.pagefile import PageFile
+from treestore.engine.replay import Replay
 from treestore.engine.snapshot import Snapshot, State
 from treestore.errors import TreeStoreError
 from treestore.stores.deduplication import Deduplication, Sessions
@@ -62,12 +65,12 @@ def acknowledge_before_sync(patch: pytest.MonkeyPatch) -> None:
 
 
 def forget_an_answer(patch: pytest.MonkeyPatch) -> None:
-    """Every third answer is not remembered, so that a retry is applied again."""
+    """Every second answer is not remembered, so that a retry is applied again."""
     run = Sessions.run
 
     def runs(self: Sessions, txn: Any, request: Deduplication, *rest: Any) -> bytes:
         answer = run(self, txn, request, *rest)
-        if request.sequence % 3 == 0:
+        if request.sequence % 2 == 0:
             txn.delete(request.session + b"\x01" + request.sequence.to_bytes(8, "big"))
         return answer
 
@@ -110,6 +113,23 @@ def lose_a_change_in_replay(patch: pytest.MonkeyPatch) -> None:
         return merge(self, keys[:-1] if len(keys) > 1 else keys, *rest) + (len(keys) > 1)
 
     patch.setattr(BulkTree, "merge", merges)
+
+
+def drop_the_last_command_in_replay(patch: pytest.MonkeyPatch) -> None:
+    """Recovery replays all of a group but the last command."""
+    take = Replay._take
+
+    def takes(self: Replay, piece: Piece) -> None:
+        count = len(piece.ids) - 1
+        if piece.is_marker or count < 0:
+            take(self, piece)
+        elif count:
+            head = b"\xdd" + (count + 1).to_bytes(4, "big")
+            notes = msgspec.msgpack.decode(head + bytes(piece.payloads))[:-1]
+            payloads = b"".join(map(msgspec.msgpack.encode, notes))
+            take(self, attrs.evolve(piece, ids=piece.ids[:-1], payloads=memoryview(payloads)))
+
+    patch.setattr(Replay, "_take", takes)
 
 
 def apply_a_batch_in_halves(patch: pytest.MonkeyPatch) -> None:
@@ -207,6 +227,7 @@ PLANTS: tuple[Plant, ...] = (
     skip_the_fence,
     read_what_is_not_published,
     lose_a_change_in_replay,
+    drop_the_last_command_in_replay,
     apply_a_batch_in_halves,
     serve_a_stale_root,
     flip_before_the_pages_are_synced,

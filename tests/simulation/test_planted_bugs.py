@@ -9,8 +9,8 @@ from tests.simulation import plants
 from tests.simulation.plants import PLANTS, Plant
 
 SEEDS_MAX = 60
-"""Each is found in one of two to one of five worlds; that none of so many shows it has a chance
-below one in a hundred thousand."""
+"""Each is found in one of two to one of eight worlds; that none of so many shows it is less likely
+than one in a thousand."""
 
 LOSS = Plan(
     duration_s=6,
@@ -18,8 +18,10 @@ LOSS = Plan(
     faults=frozenset(("power_fails", "process_is_killed", "disk_is_slow", "checkpoint_is_hit")),
 )
 RETRIES = Plan(
+    4,
+    3,
     duration_s=6,
-    fault_pause_s=0.4,
+    fault_pause_s=0.15,
     faults=frozenset(
         ("connections_are_reset", "connections_are_cut", "network_is_slow", "process_is_killed")
     ),
@@ -30,11 +32,16 @@ LOSS_AMONG_MANY = Plan(
 CROWD = Plan(4, 3, duration_s=4, fault_pause_s=0.3, faults=frozenset(("disk_is_slow",)))
 LONG = Plan(4, 3, duration_s=12, fault_pause_s=1.0, faults=frozenset(("disk_is_slow",)))
 
+CHECKPOINTS = Plan(
+    duration_s=6, fault_pause_s=0.3, faults=frozenset(("checkpoint_is_hit", "disk_is_slow"))
+)
+
 WORLDS: dict[Plant, Plan] = {
     plants.publish_before_sync: LOSS_AMONG_MANY,
     plants.forget_an_answer: RETRIES,
     plants.read_what_is_not_published: LOSS_AMONG_MANY,
     plants.apply_a_batch_in_halves: CROWD,
+    plants.flip_before_the_pages_are_synced: CHECKPOINTS,
     plants.reuse_pinned_pages: LONG,
 }
 """The worlds in which a bug shows soonest; `LOSS` for all others."""
