@@ -84,7 +84,7 @@ class Log:
         self._groups = 0
         self._rotations = 0
         self._sync_ns_last = 0
-        self._live_bytes = self._measure_live()
+        self._live_bytes = live_size_bytes(self._segments, self._trimmed)
         self._content_lsn = segments[-1].tip.lsn
         """The last record that is no marker, or a marker behind it."""
 
@@ -339,7 +339,7 @@ class Log:
         """
         with self._lock:
             self._archived = position
-            self._live_bytes = self._measure_live()
+            self._live_bytes = live_size_bytes(self._segments, self._trimmed)
 
     def stretches(self, after: LogPosition) -> list[Stretch]:
         """What is on the medium behind ``after``, segment by segment. Any thread.
@@ -395,15 +395,12 @@ class Log:
             publish(self._disk, self._directory, fresh)
         except ResourceExhausted:
             raise
-        except OSError as error:
-            self._failed = error
-            if spare is not None:
-                spare.file.close()
-            raise LogFailed(error) from error
         except BaseException as error:
             self._failed = error
             if spare is not None:
                 spare.file.close()
+            if isinstance(error, OSError):
+                raise LogFailed(error) from error
             raise
         with self._lock:
             self._segments.append(fresh)
@@ -481,7 +478,7 @@ class Log:
                 and not segments[0].readers
             ):
                 retired.append(segments.pop(0))
-            self._live_bytes = self._measure_live()
+            self._live_bytes = live_size_bytes(self._segments, self._trimmed)
         try:
             self._pool.recycle(
                 [(segment.path, segment.file, segment.header.size_bytes) for segment in retired]
@@ -489,9 +486,6 @@ class Log:
         except OSError as error:
             self._failed = error
             raise LogFailed(error) from error
-
-    def _measure_live(self) -> int:
-        return live_size_bytes(self._segments, self._trimmed)
 
     # -- reading --------------------------------------------------------------------------------
 
