@@ -11,6 +11,7 @@ import trio
 
 from actors.host import Host
 from actors.memory import MemoryBudget
+from actors.pacing import Pace, PacedListener
 from actors.session import Session
 from actors.wire import Authenticate, Counters, Methods, Shared, WireSettings, WireStatistics
 from protocol import codes
@@ -117,6 +118,8 @@ async def serve_on(
         methods=Methods(),
     )
     sessions: set[Session] = set()
+    pace = Pace(settings.connection_rate_max, settings.connections_max)
+    paced = [PacedListener(listener, pace) for listener in listeners]
     async with trio.open_nursery() as nursery:
         with trio.CancelScope() as accepting:
             handle = Listener(addresses, shared, sessions, accepting)
@@ -127,7 +130,7 @@ async def serve_on(
             # The sockets are bound and listen already: who connects from now on is served.
             started(handle)
             # The sessions run in the outer nursery, which outlives accepting.
-            await trio.serve_listeners(accepted, [*listeners], handler_nursery=nursery)
+            await trio.serve_listeners(accepted, paced, handler_nursery=nursery)
         # Stopped: what is in flight may finish.
         nursery.cancel_scope.deadline = trio.current_time() + settings.grace_s
         for session in list(sessions):

@@ -299,6 +299,7 @@ def _wire_settings(settings: ServerSettings) -> WireSettings:
     return WireSettings(
         limits=limits,
         connections_max=settings.max_connections,
+        connection_rate_max=settings.connection_rate,
         memory_size_bytes_max=settings.wire_memory_mb * MIB,
         grace_s=settings.grace,
         server_name=f"TreeStore {__version__}",

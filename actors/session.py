@@ -243,7 +243,9 @@ class Session:
         holding = False
         while True:
             try:
-                data = await duplex.receive(connection.missing_size_bytes)
+                # Without saying how much is still to come: one read a turn, so that a peer that
+                # sends megabytes gets no larger share of the loop than the others.
+                data = await duplex.receive()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
             if not data:

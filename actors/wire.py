@@ -26,6 +26,8 @@ class WireSettings:
     """What a client may send; stated to it in the welcome."""
     connections_max: int = 1024
     """One more is refused with ``resource_exhausted``."""
+    connection_rate_max: float = 1000.0
+    """New connections a second, once as many as ``connections_max`` came in quick succession."""
     hello_timeout_s: float = 10.0
     """A connection whose hello is not here by then is closed."""
     keep_alive_interval_s: float = 20.0

@@ -61,6 +61,9 @@ class ServerSettings:
     metrics_port: int = _setting(9090, "Port for health and metrics; 0 picks a free one.")
     cache_size_mb: int = _setting(256, "Memory for decoded tree nodes, in MiB.", low=1)
     max_connections: int = _setting(1024, "TCP connections at a time; more are refused.", low=1)
+    connection_rate: float = _setting(
+        1000.0, "New connections a second, after a burst of --max-connections; others wait.", low=1
+    )
     max_message_mb: int = _setting(128, "Largest request, in MiB.", low=1)
     max_frame_kb: int = _setting(1024, "Largest frame of the protocol, in KiB.", low=64)
     wire_memory_mb: int = _setting(

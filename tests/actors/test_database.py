@@ -180,7 +180,7 @@ async def test_a_cancelled_caller_is_not_applied_while_queued_but_is_once_begun(
         assert await db.kv.get(b"never sent") is None
 
 
-async def test_a_failed_sync_is_terminal_for_writes_and_reads_go_on() -> None:
+async def test_requirement_5_a_failed_sync_is_terminal_for_writes_and_reads_go_on() -> None:
     disk = SimDisk()
     async with database(disk) as db:
         await db.kv.put(b"acknowledged", b"1")
@@ -219,7 +219,7 @@ async def test_a_full_disk_is_a_clean_refusal_and_writing_resumes() -> None:
         assert (await db.admin.health()).status in ("ok", "degraded")
 
 
-async def test_log_limit_makes_writers_wait_for_checkpoints() -> None:
+async def test_requirement_9_log_limit_makes_writers_wait_for_checkpoints() -> None:
     async with database(SimDisk(), SMALL_LOG) as db:
         with trio.fail_after(30):
             for n in range(60):

@@ -43,7 +43,7 @@ class Time:
         await self._keeper.check()
 
 
-async def test_old_snapshots_are_warned_of_then_evicted() -> None:
+async def test_requirement_10_old_snapshots_are_warned_of_then_evicted() -> None:
     async with database(SimDisk(1)) as db:
         await fill(db)
         time = Time(db)

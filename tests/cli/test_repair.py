@@ -75,7 +75,7 @@ def test_repair_of_a_whole_store(treestore, copy: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "new"]
 
 
-def test_repair_names_what_is_lost(treestore, copy: Path, tmp_path: Path) -> None:
+def test_requirement_14_repair_names_what_is_lost(treestore, copy: Path, tmp_path: Path) -> None:
     """A leaf of documents is gone: its keys are told, and which document lacks something."""
     file = RealDisk().open(str(copy / "pages"), read_only=True)
     leaf = [run for run in scan_runs(file, PAGE_SIZE) if run.kind == LEAF][-3]

@@ -61,7 +61,7 @@ def numbered(count: int, size: int) -> Model:
 
 @pytest.mark.parametrize("pattern", ["random", "front", "back", "middle"])
 @pytest.mark.parametrize(("count", "size"), [(30_000, 100), (10_000, 400)])
-def test_nine_tenths_deleted_the_file_is_within_half_more_of_what_lives(
+def test_requirement_12_nine_tenths_deleted_the_file_is_within_half_more_of_what_lives(
     pattern: str, count: int, size: int
 ) -> None:
     model = numbered(count, size)

@@ -24,7 +24,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "recovery.md"
 
 
 @pytest.mark.parametrize("table", TABLES, ids=["directory", "log"])
-def test_every_combination_matches_exactly_one_row(table: Table) -> None:
+def test_requirement_4_every_combination_matches_exactly_one_row(table: Table) -> None:
     met = dict.fromkeys((row.name for row in table.rows), 0)
     for answers in table.combinations():
         rows = [row for row in table.rows if row.matches(answers)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from random import Random
 
 import pytest
 
@@ -317,3 +318,25 @@ def test_a_list_of_free_space_that_makes_no_sense_is_not_taken(
 def test_free_space_is_restored_as_it_was(starts: list[int], counts: list[int]) -> None:
     restored = FreeSpace.restore(10, starts, counts)
     assert restored.extents() == FreeSpace(10, zip(starts, counts, strict=True)).extents()
+
+
+@pytest.mark.parametrize("made_before", [(), ("/a",), ("/a", "/a/b")])
+def test_requirement_6_names_are_durable_up_to_the_last_new_ancestor(
+    made_before: tuple[str, ...],
+) -> None:
+    """Also of directories that a process made which died before it came to the sync."""
+    disk = SimDisk()
+    for path in made_before[:-1]:
+        disk.make_directory(path)
+        disk.sync_directory(path.rsplit("/", 1)[0] or "/")
+    for path in made_before[-1:]:
+        disk.make_directory(path)
+    store = open_engine("/a/b/db", SMALL, environment(disk))
+    txn = store.engine.begin()
+    txn.put(b"key", b"value")
+    store.engine.write_now(txn)
+    for seed in range(30):
+        image = disk.crash(Random(seed))
+        again = open_engine("/a/b/db", SMALL, environment(image), create=False)
+        assert contents(again) == {b"key": b"value"}
+        assert_clean(again)

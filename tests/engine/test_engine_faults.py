@@ -87,7 +87,7 @@ def test_replay_of_puts_can_be_checkpointed() -> None:
 # -- a checkpoint that dies half-way ----------------------------------------------------------
 
 
-def test_a_checkpoint_that_dies_half_way_is_terminal_or_harmless(
+def test_requirement_8_a_checkpoint_that_dies_half_way_is_terminal_or_harmless(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No later checkpoint refers to a page that the dead one never wrote."""

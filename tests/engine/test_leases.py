@@ -127,7 +127,7 @@ def test_who_must_go_so_that_the_others_pin_little() -> None:
     close_checked(store)
 
 
-def test_one_idle_reader_does_not_make_anything_grow() -> None:
+def test_requirement_10_one_idle_reader_does_not_make_anything_grow() -> None:
     store = open_small(SimDisk(1))
     engine = store.engine
     model = {b"%03d" % n: bytes(200) for n in range(300)}

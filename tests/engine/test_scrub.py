@@ -67,7 +67,7 @@ def test_a_whole_store_is_verified_page_by_page(slice_bytes: int) -> None:
     store.close()
 
 
-def test_damage_of_every_used_page_is_found_although_all_is_cached() -> None:
+def test_requirement_2_damage_of_every_used_page_is_found_although_all_is_cached() -> None:
     disk, store = opened()
     store.engine.pages.cache.budget_bytes = 1 << 30
     dict(store.engine.read().scan(b"", None))

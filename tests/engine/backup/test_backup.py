@@ -45,7 +45,7 @@ def churn(store: OpenStore, random: Random) -> None:
         store.engine.checkpoint_now()
 
 
-def test_a_backup_is_of_one_state_whatever_is_written_meanwhile() -> None:
+def test_requirement_13_a_backup_is_of_one_state_whatever_is_written_meanwhile() -> None:
     disk, random = SimDisk(1), Random(1)
     store = filled(disk)
     expected = contents(store)

@@ -67,7 +67,7 @@ def test_walk_reads_what_was_encoded():
     assert next(walk(file, header, 4096, TIP)).tip == tip
 
 
-def test_records_of_another_activation_are_never_valid():
+def test_requirement_3_records_of_another_activation_are_never_valid():
     """Same place, salt, LSN, group and chain: only the epoch in the header is another."""
     old, new = segment_header(epoch=5), segment_header(epoch=6)
     raw, _ = group_of(old, transaction(1))

@@ -346,7 +346,7 @@ def test_torn_tail_is_told() -> None:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_random_damage(seed: int) -> None:
+def test_requirement_14_random_damage(seed: int) -> None:
     """Whatever is damaged: nothing wrong is in the new store, and nothing is missing untold."""
     random = Random(seed)
     history = make_history(random.randrange(1000), clean=random.random() < 0.5)
