@@ -151,7 +151,7 @@ class Scrubber:
             # checkpoint failed half way, and then nothing is written any more anyway.
             if engine.pages.failed is not None:
                 return Slice()
-            snapshot = engine.snapshot("scrub")
+            snapshot = engine.snapshot("scrub", evictable=False)
             try:
                 found = await self._in_thread(lambda: verify(engine))
             finally:
