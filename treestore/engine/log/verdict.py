@@ -33,8 +33,7 @@ FACTS: Final = {
     "remains": "Is there, behind g, a block that is not zeros, or a header of this activation?",
 }
 
-_OURS = {"found": True, "readable": True, "known": True}
-_OURS |= {"same_database": True, "same_timeline": True}
+_OURS = dict.fromkeys(("found", "readable", "known", "same_database", "same_timeline"), True)
 _DENSE = {**_OURS, "reaches_back": True, "reaches_segment": True}
 _WHOLE = {**_DENSE, "chained": True, "later_group": False}
 
