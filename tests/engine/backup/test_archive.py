@@ -340,3 +340,24 @@ def test_a_restore_never_ends_within_a_transaction(disk: SimDisk, store: OpenSto
         assert set(contents_at(disk, f"/to{lsn}")) == {b"before"}
     restore_to(disk, "/base", archive="/archive", lsn=last)
     assert contents_at(disk, "/new") == contents(store)
+
+
+def test_segments_that_crashes_left_empty_are_no_gap(disk: SimDisk, store: OpenStore) -> None:
+    """They hold nothing and are not archived; the chain of records tells that nothing is missing."""
+    archive = archive_of(store)
+    back_up(store, "/base")
+    group(store, b"before")
+    archive.advance(store.engine.log, active=True)
+    for _ in range(3):
+        disk = disk.killed()
+        store = open_archived(disk)
+    group(store, b"after")
+    archive = archive_of(store)
+    archive.advance(store.engine.log, active=True)
+    numbers = {
+        int(name.split("-")[1], 16) for name in disk.list(archive.directory) if "piece" in name
+    }
+    assert len(numbers) < max(numbers) - min(numbers) + 1
+    close_checked(store)
+    restore_to(disk, "/base", archive="/archive")
+    assert set(contents_at(disk, "/new")) == {b"before", b"after"}

@@ -91,9 +91,9 @@ class History:
     def legs(self, timeline: Timeline, lsn: int) -> list[Leg] | None:
         """The way from a point on ``timeline`` to the end of this history; None where that point
         does not lie on it."""
-        if timeline.id not in [one.id for one in self.timelines]:
+        if timeline not in self.timelines:
             return None
-        index = [one.id for one in self.timelines].index(timeline.id)
+        index = self.timelines.index(timeline)
         following = self.timelines[index + 1 :]
         if following and lsn > following[0].fork_lsn:
             return None
