@@ -38,8 +38,8 @@ class EngineOptions:
     """Memory for changes that recovery has read from the log and not yet put into the tree. Less
     means more passes over the tree ..."""
     recovery_dirty_bytes: int = 256 * MEBIBYTE
-    """... and pages that it changed and not yet written; past it, it makes a checkpoint. Opening
-    takes at most about the first, three times the second and the cache's budget."""
+    """... and memory for pages that it changed and not yet wrote, beyond what leaves the batch;
+    past it, it makes a checkpoint. Opening takes at most about the two and the cache's budget."""
     headroom_pages: int = 256
     """Pages kept in reserve so that deletes and checkpoints work on a full disk."""
     snapshot_age_s_soft: float = 300.0

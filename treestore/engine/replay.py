@@ -8,11 +8,12 @@ replay is physical. Three things make it quick and keep its memory bounded:
   the spot, after what was collected before it.
 * When the collected changes take `EngineOptions.recovery_batch_bytes`, they go into the tree. In
   the middle of a transaction, too: nobody sees the tree before the end.
-* When the pages that this changed take ``recovery_dirty_bytes``, a checkpoint is made, in the
-  middle of a batch, too. That is right because replay may be repeated: what a key has in the end
-  is said by the last change of it in the log, whatever it had before, and a key that the log does
-  not change is not touched. So a slot that is written in the middle of a batch names the position
-  where the batch began, and how far the log must still reach (``replay_to_lsn``).
+* When the pages that this changed take ``recovery_dirty_bytes`` more than what the batch no longer
+  takes, a checkpoint is made, in the middle of a batch, too. That is right because replay may be
+  repeated: what a key has in the end is said by the last change of it in the log, whatever it had
+  before, and a key that the log does not change is not touched. So a slot that is written in the
+  middle of a batch names the position where the batch began, and how far the log must still reach
+  (``replay_to_lsn``).
 
 So memory is bounded, each page is written once a batch, and recovery that is interrupted begins
 again at the batch it was in.
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 CHANGE_MEMORY_BYTES = 200
 """What a change takes beside its bytes: two objects and a place in a dict."""
 
+PAGE_MEMORY = 2
+"""How many times its size a page takes when decoded, with entries of about a hundred bytes."""
+
 PROGRESS_BYTES = 1 << 20
 """How often somebody hears of progress."""
 
@@ -54,8 +58,8 @@ class Replay:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._batch_bytes = engine.options.recovery_batch_bytes
-        page_size = engine.pages.shape.page_size
-        self._dirty_pages_max = max(1, engine.options.recovery_dirty_bytes // page_size)
+        self._dirty_bytes = engine.options.recovery_dirty_bytes
+        self._page_memory_bytes = PAGE_MEMORY * engine.pages.shape.page_size
         self._tree: BulkTree | None = None
         self._changes: dict[bytes, bytes | None] = {}
         self._noted = self._noted_bytes = 0
@@ -92,7 +96,7 @@ class Replay:
             for group, position in groups:
                 for piece in group.pieces():
                     self._take(piece)
-                    if self._noted_bytes + CHANGE_MEMORY_BYTES * self._noted > self._batch_bytes:
+                    if self._memory_bytes() > self._batch_bytes:
                         self._merge()
                 self.bytes += group.end - group.offset
                 if self.bytes - told >= PROGRESS_BYTES:
@@ -152,7 +156,7 @@ class Replay:
                 raise ValueError("a range in the log that is no range")
             self._merge()
             self._working().delete_range(start, end)
-            self._relieve()
+            self._relieve(0)
 
     def _working(self) -> BulkTree:
         """The tree under change. One for everything between two checkpoints: nobody can see a
@@ -164,17 +168,32 @@ class Replay:
 
     def _merge(self) -> None:
         """Put what was collected into the tree."""
-        keys = sorted(self._changes)
+        changes = self._changes
+        keys = sorted(changes)
+        each = self._memory_bytes() / max(1, len(keys))
         done = 0
         while done < len(keys):
-            done = self._working().merge(keys, self._changes, done, self._dirty_pages_max)
-            self._relieve()
+            # What goes into the tree is no longer in the batch.
+            spare = int(each * done)
+            done = self._working().merge(keys, changes, done, self._pages_max(spare))
+            self._relieve(int(each * done))
         self._noted = self._noted_bytes = 0
 
-    def _relieve(self) -> None:
-        """Write what is dirty, if that is too much for the memory."""
+    def _memory_bytes(self) -> int:
+        """About how much memory the collected changes take."""
+        return self._noted_bytes + CHANGE_MEMORY_BYTES * self._noted
+
+    def _pages_max(self, spare_bytes: int) -> int:
+        return (self._dirty_bytes + spare_bytes) // self._page_memory_bytes
+
+    def _relieve(self, spare_bytes: int) -> None:
+        """Write what is dirty, if that is too much for the memory.
+
+        Args:
+            spare_bytes: memory that the batch no longer takes.
+        """
         tree, engine = self._tree, self._engine
-        if tree is None or tree.created <= self._dirty_pages_max:
+        if tree is None or tree.created <= self._pages_max(spare_bytes):
             return
         self._hand_over()
         try:
@@ -182,7 +201,7 @@ class Replay:
             self._checkpointed = self._since
         except ResourceExhausted:
             # A full disk: it goes on in memory, as long as that lasts.
-            self._dirty_pages_max *= 2
+            self._dirty_bytes *= 2
 
     def _hand_over(self) -> None:
         """Make the tree as it is the engine's state."""

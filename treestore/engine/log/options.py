@@ -9,7 +9,7 @@ from treestore.engine.log.format import BLOCK_BYTES, padded
 MEBIBYTE = 1 << 20
 
 
-RECORD_BYTES_MIN = 176
+RECORD_BYTES_MIN = 192
 """The log's limit in bytes is also one in records: as many as records of this size would fill it.
 Recovery takes its time by the record, so that a log full of tiny ones would take it for ever."""
 
