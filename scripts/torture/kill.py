@@ -257,7 +257,7 @@ async def _run(
     await trio.to_thread.run_sync(server.start)
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
         proxy = Proxy(random, server.tcp)
-        await nursery.start(proxy.run)
+        await nursery.start(proxy.run_proxy)
         address = f"127.0.0.1:{proxy.port}"
         databases = [
             await stack.enter_async_context(treestore.connect(address, timeout=CALL_TIMEOUT_S))

@@ -179,7 +179,7 @@ async def load(
         # All are connected before the first call.
         for number in range(connections):
             random = Random(f"{seed} {number}")
-            await nursery.start(_use, address, number, random, result, known, writers, end)
+            await nursery.start(use_server, address, number, random, result, known, writers, end)
         until = trio.current_time() + duration_s
         while trio.current_time() < until:
             progress(int(duration_s - (until - trio.current_time())))
@@ -190,7 +190,7 @@ async def load(
     return result
 
 
-async def _use(
+async def use_server(
     address: str,
     number: int,
     random: Random,

@@ -7,7 +7,6 @@ from random import Random
 
 import attrs
 import trio
-from trio import socket
 
 CHUNK_SIZE_BYTES = 64 << 10
 
@@ -31,7 +30,9 @@ class Proxy:
     _pairs: set[Pair] = attrs.Factory(set)
     _go: trio.Event = attrs.Factory(trio.Event)
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run_proxy(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Serve until cancelled."""
         self._go.set()
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -113,7 +114,7 @@ class Pair:
 def _abort(stream: trio.SocketStream) -> None:
     """Close with a reset (RST) in place of an orderly end."""
     try:
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, struct.pack("ii", 1, 0))
     except OSError:
         pass
     stream.socket.close()

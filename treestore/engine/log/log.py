@@ -400,7 +400,7 @@ class Log:
             if spare is not None:
                 spare.file.close()
             if isinstance(error, OSError):
-                raise LogFailed(error) from error
+                raise LogFailed(error) from error  # noqa: ASYNC104 (no cancellation is an OSError)
             raise
         with self._lock:
             self._segments.append(fresh)
