@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import re
 import textwrap
 from pathlib import Path
 
@@ -96,9 +97,16 @@ def page() -> str:
     return "\n".join(parts)
 
 
+def _type_name(annotation: object) -> str:
+    """As the source has it, also where somebody resolved the class's annotations meanwhile."""
+    if isinstance(annotation, type) and not hasattr(annotation, "__args__"):
+        return annotation.__name__
+    return re.sub(r"\b(typing|datetime)\.|~", "", str(annotation))
+
+
 def result_of(cls: type) -> str:
     """A class of results: its fields and what it says of itself."""
-    fields = [f"{field.name}: {field.type}" for field in attrs.fields(cls)]
+    fields = [f"{field.name}: {_type_name(field.type)}" for field in attrs.fields(cls)]
     text = inspect.cleandoc(cls.__doc__ or "")
     listed = "\n".join(fields)
     return f"### `{cls.__name__}`\n\n```\n{listed}\n```\n\n```text\n{text}\n```\n"
