@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-import re
 import textwrap
 from pathlib import Path
 
