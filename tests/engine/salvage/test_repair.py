@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from random import Random
 
+import attrs
 import pytest
 
 from tests.crash.simdisk import SimDisk
@@ -21,6 +22,7 @@ from tests.engine.salvage.damaged import (
     segments,
 )
 from tests.engine.stores import environment, open_small
+from tests.engine.test_replay import TINY, grown
 from treestore.engine.page import BRANCH, FREE_SPACE, LARGE, LEAF
 from treestore.engine.salvage.rebuild import RepairOptions, repair
 from treestore.engine.salvage.report import RepairReport
@@ -398,3 +400,19 @@ def test_refusals(history: History) -> None:
     assert try_repair(disk).complete
     with pytest.raises(InvalidArgument, match="not empty"):
         try_repair(disk)
+
+
+def test_a_tree_from_the_middle_of_a_recovery_is_told() -> None:
+    """Its last transactions may be there in part, where the log does not reach them any more."""
+    disk = SimDisk()
+    grown(disk, 60)
+    one_page = attrs.evolve(TINY, recovery_batch_bytes=1 << 20, recovery_dirty_bytes=1)
+    end = open_small(disk, one_page).engine.durable.position
+    disk.restart()
+    whole, _ = repaired(disk.clone())
+    assert whole.complete
+    disk.poke(f"/db/log/{end.sequence:016x}.log", end.offset - 4096, bytes(4096))
+    report, _ = repaired(disk)
+    assert not report.complete
+    (told,) = [skipped for skipped in report.skipped if "in part" in skipped.why]
+    assert (told.kind, told.lsn_first, told.lsn_last) == ("log", 60, 60)

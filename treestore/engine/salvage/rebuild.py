@@ -202,6 +202,7 @@ class _Repair:
             log = map_log(source.disk, source.log_directory, identity)
         try:
             index = self._first_run(log)
+            self._note_unfinished(log, index)
             self._choose_older(log, index)
             if source.pages is not None:
                 self._copy(source.pages)
@@ -233,6 +234,23 @@ class _Repair:
         if self.newest is None:
             return 0 if log.runs else None
         return log.run_of(self.newest.log_position[0])
+
+    def _note_unfinished(self, log: LogMap, index: int | None) -> None:
+        """A slot that recovery wrote in the middle of its work needs the log up to a record."""
+        newest = self.newest
+        if newest is None or newest.replay_to_lsn <= newest.log_position[0]:
+            return
+        reached = newest.log_position[0] if index is None else log.runs[index][-1].tip.lsn
+        if reached < newest.replay_to_lsn:
+            why = (
+                "An interrupted recovery wrote the tree, and the log does not reach as far as "
+                "that recovery did: transactions after the last record may be there in part."
+            )
+            file = f"{self.source.directory}/pages"
+            lsns = (reached + 1, newest.replay_to_lsn)
+            self.report.skipped.append(
+                Skipped("log", file, 0, why, lsn_first=lsns[0], lsn_last=lsns[1])
+            )
 
     def _choose_older(self, log: LogMap, index: int | None) -> None:
         """The older tree is of use only if the log leads from it to the newer one."""
