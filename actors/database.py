@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -34,7 +33,7 @@ from actors.threads import WORKER_THREADS, Threads
 from actors.writer import Writer
 from treestore.engine.directory import OpenReport, OpenStore, open_engine
 from treestore.engine.options import MEBIBYTE, EngineOptions, Environment, OpenProgress
-from treestore.engine.realdisk import RealDisk
+from treestore.engine.realdisk import real_environment
 from treestore.errors import InvalidArgument, TreeStoreError, Unavailable
 from treestore.services import Services
 from treestore.stores.deduplication import Sessions
@@ -253,8 +252,8 @@ async def open_database(
         calls then raise `Unavailable`.
     """
     options = options or _options(cache_size_mb, archive_dir, archive_interval_s)
-    environment = environment or Environment(
-        RealDisk(), time.time_ns, random.SystemRandom(), lambda: time.sleep(BACKGROUND_PAUSE_S)
+    environment = environment or attrs.evolve(
+        real_environment(), pause=lambda: time.sleep(BACKGROUND_PAUSE_S)
     )
     if progress is not None:
         environment = attrs.evolve(environment, progress=progress)

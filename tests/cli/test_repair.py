@@ -111,18 +111,32 @@ def test_requirement_14_repair_names_what_is_lost(treestore, copy: Path, tmp_pat
 def test_refusals(treestore, copy: Path, tmp_path: Path) -> None:
     done = treestore("repair", "--data", copy, "--output", copy)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "not empty" in done.stderr
-    (tmp_path / "new.partial").mkdir()
+    assert "is not an empty directory" in done.stderr
+    (tmp_path / "new.unfinished").mkdir()
+    (tmp_path / "new.unfinished" / "letters").mkdir()
     done = treestore("repair", "--data", copy, "--output", tmp_path / "new")
     assert done.returncode == 1
-    assert "interrupted" in done.stderr
+    assert "stands in the way" in done.stderr
+    assert (tmp_path / "new.unfinished" / "letters").is_dir()
     for command in (("repair", "--output", tmp_path / "other"), ("dump",)):
         done = treestore(*command, "--data", tmp_path / "nothing")
         assert done.returncode == 1
         assert "no store" in done.stderr
         done = treestore(*command, "--data", tmp_path)
         assert "no TreeStore data directory" in done.stderr
-    assert not (tmp_path / "other.partial").exists()
+    assert not (tmp_path / "other.unfinished").exists()
+
+
+def test_what_an_interrupted_repair_left_is_cleared_away(
+    treestore, copy: Path, tmp_path: Path
+) -> None:
+    left = tmp_path / "new.unfinished"
+    (left / "log").mkdir(parents=True)
+    (left / "log" / "0000000000000001.log").write_bytes(b"half")
+    (left / "CREATING").write_bytes(b"")
+    assert treestore("repair", "--data", copy, "--output", tmp_path / "new").returncode == 0
+    assert not left.exists()
+    assert (tmp_path / "new" / "pages").exists()
 
 
 def test_a_store_in_use_is_left_alone(treestore, serve, copy: Path, tmp_path: Path) -> None:

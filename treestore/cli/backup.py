@@ -10,9 +10,10 @@ from typing import Any
 import click
 import rich_click
 import trio
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
-from treestore.cli.console import clean, errors, output, plural, print_json, size
+from treestore.cli.console import clean, output, plural, print_json, size
+from treestore.cli.progress import bar
 from treestore.cli.target import Target, run, target_options
 from treestore.errors import TreeStoreError
 from treestore.model.admin import BackupResult
@@ -96,18 +97,9 @@ def backup(
 
 async def _watched(db: Any, work: Any) -> BackupResult:
     """Await ``work`` beside a progress bar, where there is a terminal for one."""
-    console = errors()
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
+    with bar() as progress:
         async with trio.open_nursery() as nursery:
-            if console.is_terminal:
+            if not progress.disable:
                 nursery.start_soon(_poll, db, progress)
             made: BackupResult = await work()
             nursery.cancel_scope.cancel()
@@ -115,7 +107,7 @@ async def _watched(db: Any, work: Any) -> BackupResult:
 
 
 async def _poll(db: Any, progress: Progress) -> None:
-    bar = progress.add_task("starting", total=None)
+    task = progress.add_task("starting", total=None)
     while True:
         await trio.sleep(POLL_S)
         try:
@@ -124,7 +116,7 @@ async def _poll(db: Any, progress: Progress) -> None:
             continue  # whoever awaits the backup itself hears of it
         if found is not None:
             progress.update(
-                bar,
+                task,
                 description=found.phase,
                 completed=found.pages,
                 total=found.pages_total or None,

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import random
-import time
 from pathlib import Path
 from typing import Any
 
 import attrs
 import click
 import rich_click
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from treestore.cli import logs
-from treestore.cli.console import clean, errors, output, plural, print_json, size
+from treestore.cli.console import clean, output, plural, print_json, size
+from treestore.cli.progress import bar
 from treestore.cli.recovering import recovering
 from treestore.engine.check import CheckReport, check_engine
 from treestore.engine.directory import open_engine
-from treestore.engine.options import EngineOptions, Environment
-from treestore.engine.realdisk import RealDisk
+from treestore.engine.options import EngineOptions
+from treestore.engine.realdisk import real_environment
 
 SHOWN_MAX = 20
 """Errors shown to people; ``--json`` gives all."""
@@ -54,15 +52,13 @@ def _check(data: Path) -> tuple[CheckReport, int]:
     from treestore.stores.documents import check_documents
 
     with recovering() as progress:
-        environment = Environment(
-            RealDisk(), time.time_ns, random.SystemRandom(), progress=progress
-        )
+        environment = attrs.evolve(real_environment(), progress=progress)
         store = open_engine(str(data), EngineOptions(), environment, create=False)
     try:
         engine = store.engine
         free = engine.free_space
         total = max(1, free.page_count - free.free_pages() - free.retired_pages())
-        with _progress() as progress:
+        with bar("checking {task.description}") as progress:
             pages = progress.add_task("pages", total=total)
             report = check_engine(
                 engine, lambda done: progress.update(pages, completed=min(done, total))
@@ -75,19 +71,6 @@ def _check(data: Path) -> tuple[CheckReport, int]:
         return report, engine.pages.shape.page_size
     finally:
         store.close()
-
-
-def _progress() -> Progress:
-    console = errors()
-    return Progress(
-        TextColumn("checking {task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def _print(data: Path, report: CheckReport, page_size_bytes: int) -> None:

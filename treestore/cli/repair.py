@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import os
-import random
-import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 import attrs
 import click
 import rich_click
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from treestore.cli import logs
-from treestore.cli.console import clean, errors, output, plural, print_json
+from treestore.cli.console import clean, output, plural, print_json
 from treestore.cli.keynames import key_json, key_name
+from treestore.cli.progress import steps
+from treestore.engine.directory import NAMES
 from treestore.engine.engine import Engine
-from treestore.engine.options import EngineOptions, Environment
-from treestore.engine.realdisk import RealDisk
+from treestore.engine.options import EngineOptions
+from treestore.engine.realdisk import real_environment
 from treestore.engine.salvage.rebuild import RepairOptions
 from treestore.engine.salvage.rebuild import repair as repair_store
 from treestore.engine.salvage.report import RepairReport, Skipped
-from treestore.errors import InvalidArgument
-
-PARTIAL_SUFFIX = ".partial"
-"""The new store has this behind its name until it is whole."""
+from treestore.engine.unfinished import new_directory
 
 SHOWN_MAX = 50
 """Skipped parts shown to people; ``--json`` gives all."""
@@ -75,24 +70,22 @@ def repair(
     a new store was made.
     """
     logs.configure("warning")
-    partial = _prepare(target)
     options = RepairOptions(include_unreferenced=include_unreferenced, past_damage=past_damage)
-    environment = Environment(RealDisk(), time.time_ns, random.SystemRandom())
-    try:
-        with _Steps() as steps:
-            report = repair_store(
-                str(data),
-                str(partial),
-                options,
-                EngineOptions(),
-                environment,
-                check_documents=_check_documents,
-                progress=steps.tell,
-            )
-        _move(partial, target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    environment = real_environment()
+    path = os.path.abspath(target)
+    with (
+        new_directory(environment.disk, path, NAMES.__contains__) as unfinished,
+        steps() as progress,
+    ):
+        report = repair_store(
+            str(data),
+            unfinished,
+            options,
+            EngineOptions(),
+            environment,
+            check_documents=_check_documents,
+            progress=progress,
+        )
     report.target = str(target)
     if as_json:
         print_json(as_document(report))
@@ -101,62 +94,10 @@ def repair(
     return 0 if report.complete else 1
 
 
-def _prepare(target: Path) -> Path:
-    """Where the new store is made; it gets its own name once it is whole."""
-    target = Path(os.path.abspath(target))
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InvalidArgument(f"{target} exists and is not empty; name a new directory.")
-    partial = target.with_name(target.name + PARTIAL_SUFFIX)
-    if partial.exists():
-        raise InvalidArgument(
-            f"{partial} is left from a repair that was interrupted; remove it and try again."
-        )
-    return partial
-
-
-def _move(partial: Path, target: Path) -> None:
-    os.rename(partial, target)
-    RealDisk().sync_directory(str(Path(os.path.abspath(target)).parent))
-
-
 def _check_documents(engine: Engine) -> list[str]:
     from treestore.stores.documents import check_documents
 
     return check_documents(engine.read())
-
-
-class _Steps:
-    """A progress bar on a terminal, one task for each step."""
-
-    def __init__(self) -> None:
-        console = errors()
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._what = ""
-
-    def __enter__(self) -> _Steps:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._progress.stop()
-
-    def tell(self, what: str, done: int, total: int) -> None:
-        """See `treestore.engine.salvage.rebuild.Progress`."""
-        if what != self._what:
-            self._what = what
-            for task in self._progress.task_ids:
-                self._progress.remove_task(task)
-            self._progress.add_task(what, total=total or None)
-        elif self._progress.task_ids:
-            self._progress.update(self._progress.task_ids[-1], completed=min(done, total or done))
 
 
 def as_document(report: RepairReport) -> dict[str, Any]:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import os
-import random
-import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import click
 import rich_click
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from treestore.cli import logs
-from treestore.cli.console import clean, errors, output, plural, print_json
+from treestore.cli.console import clean, output, plural, print_json
+from treestore.cli.progress import steps
 from treestore.engine.backup.restore import RestoreReport, Target
 from treestore.engine.backup.restore import restore as restore_here
-from treestore.engine.options import Environment
-from treestore.engine.realdisk import RealDisk
+from treestore.engine.realdisk import real_environment
 
 
 class _Time(click.ParamType[int]):
@@ -86,10 +81,9 @@ def restore(
     Neither is changed. The directory appears under its name when it is whole and checked.
     """
     logs.configure("warning")
-    environment = Environment(RealDisk(), time.time_ns, random.SystemRandom())
-    with _bar() as progress:
+    with steps() as progress:
         report = restore_here(
-            environment,
+            real_environment(),
             os.path.abspath(source),
             os.path.abspath(data),
             archive=None if archive is None else os.path.abspath(archive),
@@ -100,26 +94,6 @@ def restore(
         print_json(report)
     else:
         _print(report)
-
-
-@contextmanager
-def _bar() -> Generator[Callable[[str, int, int], None]]:
-    console = errors()
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bars:
-        task = bars.add_task("reading", total=None)
-
-        def progress(what: str, done: int, total: int) -> None:
-            bars.update(task, description=what, completed=done, total=total or None)
-
-        yield progress
 
 
 def _print(report: RestoreReport) -> None:

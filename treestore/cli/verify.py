@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
-import time
 from pathlib import Path
 
 import click
@@ -14,8 +12,7 @@ from treestore.cli import logs
 from treestore.cli.console import clean, output, plural, print_json
 from treestore.engine.backup.manifest import iso_time
 from treestore.engine.backup.verify import verify_backup
-from treestore.engine.options import Environment
-from treestore.engine.realdisk import RealDisk
+from treestore.engine.realdisk import real_environment
 
 
 @click.command(cls=rich_click.RichCommand)
@@ -27,8 +24,7 @@ def verify(backup: Path, as_json: bool) -> None:
     Exit code 1 where anything is wrong.
     """
     logs.configure("warning")
-    environment = Environment(RealDisk(), time.time_ns, random.SystemRandom())
-    chain, report = verify_backup(environment, os.path.abspath(backup))
+    chain, report = verify_backup(real_environment(), os.path.abspath(backup))
     manifest = chain[0].manifest
     if as_json:
         print_json(

@@ -55,6 +55,8 @@ PAGES = "pages"
 PAGES_NEW = "pages.new"
 LOG = "log"
 CREATING = "CREATING"
+NAMES = frozenset({LOCK, PAGES, PAGES_NEW, LOG, CREATING})
+"""All that creating a store puts into its directory."""
 
 _OURS = {LOCK, LOG, "lost+found"}
 """What may be in a directory without a store in it."""

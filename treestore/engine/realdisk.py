@@ -11,12 +11,15 @@ import contextlib
 import errno
 import fcntl
 import os
+import random
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from typing import Final
 
 from treestore.engine.disk import Buffer, File, Lock
+from treestore.engine.options import Environment
 
 _BUFFERS_PER_CALL: Final = min(os.sysconf("SC_IOV_MAX"), 1024)
 """More buffers than this in one pwritev are refused with EINVAL."""
@@ -225,3 +228,8 @@ else:
     def _sync_data(fd: int) -> None:
         # Writes the size too wherever reading the data back needs it.
         os.fdatasync(fd)
+
+
+def real_environment() -> Environment:
+    """The outside world as it is; `attrs.evolve` adds a pause or somebody to tell of progress."""
+    return Environment(RealDisk(), time.time_ns, random.SystemRandom())

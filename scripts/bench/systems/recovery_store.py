@@ -19,8 +19,8 @@ import msgspec
 
 from treestore.engine.directory import open_engine
 from treestore.engine.log import Transaction
-from treestore.engine.options import MEBIBYTE, EngineOptions, Environment
-from treestore.engine.realdisk import RealDisk
+from treestore.engine.options import MEBIBYTE, EngineOptions
+from treestore.engine.realdisk import real_environment
 from treestore.errors import ResourceExhausted
 
 GROUP = 1000
@@ -54,7 +54,7 @@ def fill(directory: str, shape: str, size_mib: int) -> None:
         log_size_bytes_max=size_mib * MEBIBYTE,
         transaction_size_bytes_max=size_mib * MEBIBYTE // 4,
     )
-    log = open_engine(directory, options, _environment()).engine.log
+    log = open_engine(directory, options, real_environment()).engine.log
     transactions = _transactions(shape)
     size = 1 if shape == "single" else GROUP
     try:
@@ -68,7 +68,7 @@ def open_again(directory: str) -> None:
     """Open it, as a server would."""
     gc.collect()
     wall, cpu = time.perf_counter(), time.process_time()
-    opened = open_engine(directory, EngineOptions(), _environment(), create=False)
+    opened = open_engine(directory, EngineOptions(), real_environment(), create=False)
     took = {
         "opened in": time.perf_counter() - wall,
         "processor time": time.process_time() - cpu,
@@ -79,10 +79,6 @@ def open_again(directory: str) -> None:
     }
     print(json.dumps(took), flush=True)
     os._exit(0)
-
-
-def _environment() -> Environment:
-    return Environment(RealDisk(), time.time_ns, random.SystemRandom())
 
 
 if __name__ == "__main__":

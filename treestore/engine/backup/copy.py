@@ -7,11 +7,6 @@ import os.path
 import attrs
 
 from treestore.engine import page as page_format
-from treestore.engine.backup.files import (
-    begin_directory,
-    finish_directory,
-    remove_tree,
-)
 from treestore.engine.backup.index import Index, Run
 from treestore.engine.backup.manifest import (
     INDEX,
@@ -32,6 +27,7 @@ from treestore.engine.node import Large, Ref, decode_node
 from treestore.engine.options import Environment
 from treestore.engine.pagefile import PageFile
 from treestore.engine.snapshot import Snapshot, State
+from treestore.engine.unfinished import begin_directory, finish_directory, remove_tree
 from treestore.errors import InvalidArgument, Unavailable
 
 SLICE_SIZE_BYTES = 1 << 20

@@ -7,7 +7,6 @@ from typing import cast
 
 import attrs
 
-from treestore.engine.backup.files import remove_tree
 from treestore.engine.backup.index import Index
 from treestore.engine.backup.manifest import Manifest
 from treestore.engine.backup.replay import Entry
@@ -25,6 +24,7 @@ from treestore.engine.options import EngineOptions, Environment
 from treestore.engine.pagefile import PageFile
 from treestore.engine.replay import Replay
 from treestore.engine.snapshot import State
+from treestore.engine.unfinished import remove_tree
 from treestore.errors import CorruptionError
 
 SCRATCH = "log.replay"

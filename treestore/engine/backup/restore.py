@@ -7,12 +7,7 @@ from uuid import UUID
 
 import attrs
 
-from treestore.engine.backup.files import (
-    begin_directory,
-    disk_errors,
-    finish_directory,
-    remove_tree,
-)
+from treestore.engine.backup.files import disk_errors
 from treestore.engine.backup.founding import SCRATCH, Founding, open_and_check, successor
 from treestore.engine.backup.index import Index
 from treestore.engine.backup.manifest import PAGES, Backup, iso_time, open_chain
@@ -26,6 +21,7 @@ from treestore.engine.log import LogIdentity
 from treestore.engine.log.position import Tip
 from treestore.engine.options import EngineOptions, Environment
 from treestore.engine.page import is_intact, peek
+from treestore.engine.unfinished import new_directory
 from treestore.errors import CorruptionError, InvalidArgument, RestoreIncomplete
 
 BATCH_SIZE_BYTES = 32 << 20
@@ -182,8 +178,7 @@ class Restore:
         """Make the directory."""
         environment, disk = self._environment, self._environment.disk
         index = self._chain[0].index(len(self._chain))
-        unfinished = begin_directory(disk, data, _OURS.__contains__)
-        try:
+        with new_directory(disk, data, _OURS.__contains__) as unfinished:
             self._lay_out(unfinished, index)
             history = self._found(unfinished, index)
             total = self._manifest.page_count
@@ -193,11 +188,6 @@ class Restore:
                 self._options,
                 lambda done: self._progress("checking", done, total),
             )
-            finish_directory(disk, unfinished)
-        except Exception:
-            if disk.exists(unfinished):
-                remove_tree(disk, unfinished)
-            raise
         return self._report(data, history, report)
 
     def _lay_out(self, directory: str, index: Index) -> None:
