@@ -25,8 +25,10 @@ from actors.database_admin import AdminPart
 from actors.database_host import HostPart
 from actors.embedded import EmbeddedCaller, InlineReader
 from actors.housekeeper import Housekeeper
+from actors.indexer import Indexer
 from actors.lease_keeper import LeaseKeeper
 from actors.mail import WriterLimits
+from actors.reader import Reader
 from actors.scrubber import Scrubber, ScrubOptions
 from actors.supervisor import Supervisor
 from actors.threads import WORKER_THREADS, Threads
@@ -34,6 +36,7 @@ from actors.writer import Writer
 from treestore.engine.directory import OpenReport, OpenStore, open_engine
 from treestore.engine.options import MEBIBYTE, EngineOptions, Environment, OpenProgress
 from treestore.engine.realdisk import real_environment
+from treestore.engine.snapshot import Snapshot
 from treestore.errors import InvalidArgument, TreeStoreError, Unavailable
 from treestore.services import Services
 from treestore.stores.deduplication import Sessions
@@ -63,6 +66,7 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
         limits: WriterLimits | None = None,
         threads: Threads = WORKER_THREADS,
         scrub: ScrubOptions | None = None,
+        search_directory: str | None = None,
     ) -> None:
         Services.__init__(self, EmbeddedCaller(self))
         self.inline_readers: list[InlineReader] = []
@@ -98,6 +102,9 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
             lambda: store.engine.now().timestamp(),
             threads,
         )
+        self.indexer = (
+            None if search_directory is None else Indexer(store.engine, search_directory, threads)
+        )
         self.opened_at = trio.current_time()
         self.supervisor: Supervisor | None = None
         self._actors = trio.CancelScope()
@@ -119,6 +126,10 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
         """Raise `Unavailable` once the database was closed."""
         if self._closed:
             raise Unavailable("The store is closed.")
+
+    def reader(self, snapshot: Snapshot | None, *, raw: bool) -> Reader:
+        """What an operation that waits reads with: a snapshot, or (None) the newest state."""
+        return Reader(self, snapshot, raw=raw)
 
     def snapshot(self) -> AbstractAsyncContextManager[Services[Async, ReadOnly]]:
         """The newest durable state, pinned for the length of the ``async with``.
@@ -164,6 +175,8 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
                     self.supervisor.start("compactor", self.compactor.run)
                     if self.archiver is not None:
                         self.supervisor.start("archiver", self.archiver.run)
+                    if self.indexer is not None:
+                        self.supervisor.start("indexer", self.indexer.run)
                     if self.scrubber.options.rate_bytes_per_s:
                         self.supervisor.start("scrubber", self.scrubber.run)
                     task_status.started()
@@ -191,6 +204,8 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
             await self._actors_ended.wait()
             if self.archiver is not None:
                 await self.archiver.finish()
+            if self.indexer is not None:
+                await self.indexer.finish()
             for _ in range(READ_THREADS):
                 # Reads that are still in threads use the file.
                 await self.read_limiter.acquire_on_behalf_of(object())
@@ -226,6 +241,7 @@ async def open_database(
     threads: Threads = WORKER_THREADS,
     progress: Callable[[OpenProgress], None] | None = None,
     scrub: ScrubOptions | None = None,
+    search_index: bool | None = None,
 ) -> AsyncGenerator[Database]:
     """Open (or create) the store in ``directory`` and run its actors for the ``async with``.
 
@@ -241,6 +257,8 @@ async def open_database(
         progress: told, on a worker thread, how far the recovery of a long log has come.
         scrub: how eagerly stored data are verified in the background; by default 4 MiB a second,
             once an hour, from a minute after opening on.
+        search_index: keep the index that ``documents.search`` needs, in the directory's folder
+            ``search``. None: yes, unless ``environment`` is given, whose disk it could not use.
 
     Resource handling:
         Owns the directory's lock, the files and the actors. Leaving the block waits for what was
@@ -251,6 +269,7 @@ async def open_database(
         Raises what `open_engine` does. A background actor that fails never cancels the body:
         calls then raise `Unavailable`.
     """
+    indexed = environment is None if search_index is None else search_index
     options = options or _options(cache_size_mb, archive_dir, archive_interval_s)
     environment = environment or attrs.evolve(
         real_environment(), pause=lambda: time.sleep(BACKGROUND_PAUSE_S)
@@ -265,7 +284,8 @@ async def open_database(
     raised: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            database = Database(store, limits, threads, scrub)
+            search_directory = os.fspath(directory) if indexed else None
+            database = Database(store, limits, threads, scrub, search_directory)
             with trio.CancelScope(shield=True):
                 await nursery.start(database.run_actors)
             try:

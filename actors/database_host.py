@@ -87,6 +87,17 @@ class HostPart:
         )
         return result
 
+    async def awaited(
+        self,
+        operation: Operation,
+        parameters: msgspec.Struct,
+        snapshot: HostSnapshot | None = None,
+    ) -> bytes:
+        """See `Host.awaited`."""
+        given = None if snapshot is None else _pinned(snapshot)
+        reader = self._database.reader(given, raw=True)
+        return _encode(await operation.function(reader, **operation.arguments(parameters)))
+
     @asynccontextmanager
     async def stream(
         self,

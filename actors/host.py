@@ -78,6 +78,15 @@ class Host(Protocol):
         """Answer a query in a worker thread, on a snapshot pinned meanwhile."""
         ...
 
+    async def awaited(
+        self,
+        operation: Operation,
+        parameters: msgspec.Struct,
+        snapshot: HostSnapshot | None = None,
+    ) -> bytes:
+        """Answer a read that may have to wait (``Awaited``); cancelling it is harmless."""
+        ...
+
     def submit(
         self,
         operation: Operation,

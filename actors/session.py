@@ -349,7 +349,7 @@ class Session:
     ) -> None:
         """Set a request going that cannot be answered at once."""
         kind = method.kind
-        if snapshot is not None and kind not in ("query", "stream"):
+        if snapshot is not None and kind not in ("query", "awaited", "stream"):
             text = f"{request.method} cannot be done on a snapshot, which is only read."
             return self._fail(request.id, InvalidArgument(text))
         if kind == "stream" and self._streams >= self._limits.streams_max:
@@ -395,6 +395,8 @@ class Session:
         work: Callable[[], Awaitable[bytes | memoryview]]
         if kind == "query":
             work = partial(self._query, operation, parameters, snapshot)
+        elif kind == "awaited":
+            work = partial(host.awaited, operation, parameters, snapshot)
         elif kind == "prepared":
             task.writes = True
             work = partial(

@@ -18,7 +18,7 @@ from treestore.client.connection import Connection, Target
 from treestore.client.pool import Pool
 from treestore.client.stream import RemoteStream
 from treestore.errors import InvalidArgument, SnapshotExpired
-from treestore.stores.operation import Async, Operation, ReadOnly, ReadWrite
+from treestore.stores.operation import READS, Async, Operation, ReadOnly, ReadWrite
 
 if TYPE_CHECKING:
     from treestore.stores.admin import Admin
@@ -87,7 +87,7 @@ class RemoteCaller:
 
             return stream
 
-        if operation.kind == "query":
+        if operation.kind in READS:
 
             async def query(*args: Any, **kwargs: Any) -> Any:
                 return decode(await pool.query(name, _encoded(operation, args, kwargs)))
@@ -131,7 +131,7 @@ class SnapshotCaller:
             return stream
 
         async def query(*args: Any, **kwargs: Any) -> Any:
-            if operation.kind != "query":
+            if operation.kind not in READS:
                 raise InvalidArgument(f"{name} cannot be done on a snapshot, which is only read.")
             params = _encoded(operation, args, kwargs)
             connection = await self._here()

@@ -11,6 +11,7 @@ import msgspec
 
 from treestore.errors import InvalidArgument
 from treestore.model.documents import Document
+from treestore.search.names import check_language
 from treestore.stores.access import Write
 from treestore.stores.documents.build import Builder, Item, Top, let_go
 from treestore.stores.documents.forest import link
@@ -60,20 +61,20 @@ def store(
             bytes, a tree at most 200 levels.
         pageindex_doc_id: by default the structure's own ``doc_id``, where it has one.
         metadata: JSON-like facts about the document.
-        language: of the text, for full-text search.
+        language: of the text, for full-text search: a name such as "english" or "chinese", or
+            "none" for any other language (``docs/search.md`` lists them).
         effective_from: first day the version is in effect; None: undated, or since ever.
         effective_to: last day it is in effect (inclusive). Where both are None and
             ``versions.create`` dated the version, those days stay.
 
     Raises:
         InvalidArgument: the structure is no tree, an id occurs twice, a parent is unknown, …; the
-            message names the node.
+            message names the node. Or there is no such language; the message lists them.
     """
     place = Place(policy_id, version_id)
     if pageindex_doc_id is not None and not isinstance(pageindex_doc_id, str):
         raise InvalidArgument("pageindex_doc_id is a string or None.")
-    if not isinstance(language, str) or not language:
-        raise InvalidArgument('language is the name of a language, such as "english".')
+    check_language(language)
     metadata = check_metadata(metadata)
     period = to_period(effective_from, effective_to)
     heading, entries = opened(structure)

@@ -1,0 +1,170 @@
+"""What operations that wait (``Awaited``) read with: a snapshot, or the newest state."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from actors.embedded import pin
+from treestore.engine.snapshot import Snapshot
+from treestore.engine.transaction import ReadTransaction
+from treestore.errors import Unavailable
+from treestore.model.search import Hit
+from treestore.search.folder import IndexFailed
+from treestore.stores.documents.changes import Changes
+from treestore.stores.documents.searching import (
+    Basis,
+    Request,
+    TooMuchChanged,
+    policies_to_ask,
+    search,
+)
+from treestore.stores.documents.text_index import View, day_of
+
+if TYPE_CHECKING:
+    from actors.database import Database
+    from actors.indexer import Indexer
+
+WAIT_S = 30.0
+"""A search waits at most this long for the index, and less where its caller's deadline is near."""
+
+DEADLINE_SHARE = 0.9
+"""Of the time that the caller has left: it is to hear why it did not work."""
+
+CHANGES_MAX = 1000
+"""Nodes that a search of the newest state looks at one by one, rather than wait for the index."""
+
+SNAPSHOT_CHANGES_MAX = 20_000
+"""Likewise of a snapshot that the index has left behind."""
+
+
+class _Wait(Exception):
+    """The index does not go as far as is needed."""
+
+
+class Reader:
+    """Bound to a snapshot, or (None) to the newest state of each moment."""
+
+    def __init__(self, database: Database, snapshot: Snapshot | None, *, raw: bool) -> None:
+        database.ensure_open()
+        self._database = database
+        self._snapshot = snapshot
+        self._raw = raw
+
+    async def search_documents(self, request: Request, *, strong: bool) -> list[Hit]:
+        """See ``documents.search``.
+
+        Cancellation: waits for a search that is running on a thread, some milliseconds.
+        """
+        indexer = self._database.indexer
+        if indexer is None:
+            raise Unavailable("This store was opened without a search index.")
+        lease = pin(self._database, self._snapshot, "documents.search")
+        deadline = _deadline()
+        waited = False
+        try:
+            while True:
+                try:
+                    attempt = partial(self._attempt, indexer, lease, request, strong, waited)
+                    return await self._in_thread(lease, attempt)
+                except _Wait:
+                    lease = await self._wait(indexer, lease, deadline, waited=waited)
+                    waited = True
+        finally:
+            lease.close()
+
+    async def _in_thread(self, lease: Snapshot, attempt: partial[list[Hit]]) -> list[Hit]:
+        database = self._database
+        lease.begin_read()
+        try:
+            return await database.threads.run(attempt, limiter=database.read_limiter)
+        finally:
+            lease.end_read()
+
+    async def _wait(
+        self, indexer: Indexer, lease: Snapshot, deadline: float, *, waited: bool
+    ) -> Snapshot:
+        """Wait for the index; the lease to go on with.
+
+        Of the newest state, the one that the index shows then: it is no older. However much is
+        being written, nothing is to be looked at one by one then.
+        """
+        lsn = lease.state.position.lsn
+        try:
+            await indexer.wait(lsn, deadline)
+            if self._snapshot is None:
+                shown = indexer.shown
+                if shown is not None and not shown.closed and shown.state.position.lsn >= lsn:
+                    newer = self._database.engine.pin(shown.state, "documents.search")
+                    lease.close()
+                    return newer
+                if not waited:
+                    return lease
+                lease.close()
+                return self._database.engine.snapshot("documents.search")
+            if waited:
+                raise Unavailable(
+                    "More was changed since this snapshot was opened than a search can make up "
+                    "for; open a new one."
+                )
+            return lease
+        finally:
+            indexer.let_go()
+
+    def _attempt(
+        self, indexer: Indexer, lease: Snapshot, request: Request, strong: bool, waited: bool
+    ) -> list[Hit]:
+        """Search, on a thread."""
+        txn = lease.read(raw=self._raw)
+        basis = self._basis(indexer, lease, txn, strong=strong, waited=waited)
+        try:
+            return search(txn, request, basis)
+        except TooMuchChanged:
+            raise _Wait from None
+        except IndexFailed as error:
+            indexer.damaged(error)
+            if strong:
+                raise _Wait from None
+            raise Unavailable(
+                "The search index is damaged and will be rebuilt; try again later."
+            ) from error
+
+    def _basis(
+        self,
+        indexer: Indexer,
+        lease: Snapshot,
+        txn: ReadTransaction,
+        *,
+        strong: bool,
+        waited: bool,
+    ) -> Basis:
+        position = lease.state.position
+        changes: Changes | None = None
+
+        def ask(view: View) -> frozenset[bytes]:
+            nonlocal changes
+            if strong:
+                if view.lsn is None or view.day != day_of(txn):
+                    raise _Wait
+                changes = indexer.history.between(view.lsn, position.lsn)
+                if changes is None or changes.everything:
+                    raise _Wait
+            return policies_to_ask(changes, view)
+
+        if strong:
+            try:
+                indexer.history.advance(position)
+            except Exception as error:
+                # The log was trimmed, or cannot be read: the indexer meets the same.
+                raise _Wait from error
+        view, marks = indexer.index.basis(ask)
+        most = CHANGES_MAX if self._snapshot is None or not waited else SNAPSHOT_CHANGES_MAX
+        return Basis(view, indexer.index.schema, marks, changes, most)
+
+
+def _deadline() -> float:
+    now = trio.current_time()
+    left = trio.current_effective_deadline() - now
+    return now + min(WAIT_S, DEADLINE_SHARE * left)
