@@ -257,8 +257,8 @@ async def open_database(
         progress: told, on a worker thread, how far the recovery of a long log has come.
         scrub: how eagerly stored data are verified in the background; by default 4 MiB a second,
             once an hour, from a minute after opening on.
-        search_index: keep the index that ``documents.search`` needs, in the directory's folder
-            ``search``. None: yes, unless ``environment`` is given, whose disk it could not use.
+        search_index: keep the index for ``documents.search``, in the directory's folder ``search``;
+            by default unless ``environment`` is given, whose disk it could not use.
 
     Resource handling:
         Owns the directory's lock, the files and the actors. Leaving the block waits for what was
@@ -269,22 +269,20 @@ async def open_database(
         Raises what `open_engine` does. A background actor that fails never cancels the body:
         calls then raise `Unavailable`.
     """
-    indexed = environment is None if search_index is None else search_index
+    indexed = search_index or (search_index is None and environment is None)
+    search_directory = os.fspath(directory) if indexed else None
     options = options or _options(cache_size_mb, archive_dir, archive_interval_s)
     environment = environment or attrs.evolve(
         real_environment(), pause=lambda: time.sleep(BACKGROUND_PAUSE_S)
     )
     if progress is not None:
         environment = attrs.evolve(environment, progress=progress)
-    opening: Callable[[], OpenStore] = partial(
-        open_engine, os.fspath(directory), options, environment, create=create
-    )
+    opening = partial(open_engine, os.fspath(directory), options, environment, create=create)
     # Not interruptible: a thread that cannot be abandoned either opens the store or raises.
     store = await threads.run(opening)
     raised: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            search_directory = os.fspath(directory) if indexed else None
             database = Database(store, limits, threads, scrub, search_directory)
             with trio.CancelScope(shield=True):
                 await nursery.start(database.run_actors)

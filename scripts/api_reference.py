@@ -24,6 +24,7 @@ from treestore.model.admin import (
 )
 from treestore.model.documents import Document, Node
 from treestore.model.page import Page
+from treestore.model.search import Hit
 from treestore.stores.operation import OPERATIONS, Operation
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
@@ -43,6 +44,7 @@ name is as below, parameters are a msgpack map by name, and what has a default m
 
 KINDS = {
     "query": "Reads one snapshot.",
+    "awaited": "Reads one snapshot; may wait for an index.",
     "command": "Writes; durable when it returns.",
     "prepared": "Writes; durable when it returns.",
     "stream": "A stream: all its items are of one snapshot.",
@@ -50,7 +52,7 @@ KINDS = {
 }
 
 RESULTS = (
-    *(Node, Document, Page, Health, Stats, CheckResult, SnapshotInfo, CompactResult),
+    *(Node, Document, Hit, Page, Health, Stats, CheckResult, SnapshotInfo, CompactResult),
     *(BackupResult, BackupProgress),
 )
 

@@ -39,7 +39,7 @@ class IndexStatistics:
     def mean_length(self, field: str) -> float:
         """See `Statistics.mean_length`."""
         if field not in self._means:
-            total = sum(row.stems[field].length for row in self._rows)
+            total = float(sum(row.stems[field].length for row in self._rows))
             with faults("reading the index"):
                 total += self._indexed * _mean_length(self._searcher, self._schema, field)
             self._means[field] = total / max(1, self._indexed + len(self._rows))

@@ -245,8 +245,8 @@ class _Search:
         """Rows of the document asked for, or of the versions in effect at the snapshot."""
         schema = self._basis.schema
         if self._place is not None:
-            place = Query.term_query(schema, "place", checksum(self._place))
-            return filter_query([(Occur.Must, place)])
+            its = Query.term_query(schema, "place", checksum(self._place))
+            return filter_query([(Occur.Must, its)])
         more: list[int] = []
         less: list[int] = []
         for policy, marked in self._basis.marks.items():
@@ -334,8 +334,10 @@ class _Search:
             left -= count if its.whole else len(self._ids_of(place))
             if left < 0:
                 raise TooMuchChanged
-            for node in self._nodes(place, language, whole=its.whole):
-                rows.append((node, cut(language, TEXT_FIELDS, node.texts)))
+            rows += [
+                (node, cut(language, TEXT_FIELDS, node.texts))
+                for node in self._nodes(place, language, whole=its.whole)
+            ]
         view = self._basis.view
         statistics = IndexStatistics(view.searcher, self._basis.schema, [row for _, row in rows])
         for node, row in rows:

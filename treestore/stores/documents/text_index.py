@@ -419,7 +419,7 @@ class TextIndex:
     def basis(
         self, policies: Callable[[View], frozenset[bytes]]
     ) -> tuple[View, Mapping[bytes, frozenset[bytes]]]:
-        """The view, and which places of some policies (that may depend on it) its rows call live."""
+        """The view, and of some policies (that may depend on it) what its rows call live."""
         with self._lock:
             view = self.view
             wanted = policies(view)
