@@ -77,7 +77,7 @@ class IndexFolder:
     # -- opening ------------------------------------------------------------------------------
 
     def open(self) -> bytes | None:
-        """Open what is there; the marker of its last commit, or None where there is no index.
+        """Open what is there; the marker of its last commit, or None where there was none yet.
 
         Raises:
             IndexFailed: it is damaged.
@@ -88,7 +88,7 @@ class IndexFolder:
             _verify(self.path)
             self._take(tantivy.Index.open(str(self.path)))
             found = self._marker()
-            if found is None:
+            if found is None and self.searcher().num_docs:
                 raise ValueError("it has no marker")
             return found
 
