@@ -270,8 +270,19 @@ class SearchMachine(RuleBasedStateMachine):
         version: str | None,
         fields: list[str] | None,
     ) -> None:
-        lease = self.engine.snapshot("search") if snapshot is None else snapshot
         version = None if scope is None else version
+        self.search_in(snapshot, query, mode, scope, version, fields)
+
+    def search_in(
+        self,
+        snapshot: Any,
+        query: list[str],
+        mode: Any,
+        scope: str | None,
+        version: str | None,
+        fields: list[str] | None,
+    ) -> None:
+        lease = self.engine.snapshot("search") if snapshot is None else snapshot
         txn, lsn = lease.read(), lease.state.position.lsn
         request = make_request(
             " ".join(query), policy_id=scope, version_id=version, fields=fields, top_k=1000,
@@ -330,6 +341,15 @@ class SearchMachine(RuleBasedStateMachine):
                 if holds(document.language, texts, query, mode):
                     found.add((policy, document.version_id, node.node_id))
         return found
+
+    @invariant()
+    def everything_is_found(self) -> None:
+        """After every step, in every state that is open."""
+        if not hasattr(self, "engine"):
+            return
+        for snapshot in [None, *self.engine.snapshots()]:
+            for query, mode in ((["tax", "house"], "any"), (["house", "owner"], "all")):
+                self.search_in(snapshot, query, mode, None, None, None)
 
     @invariant()
     def counts(self) -> None:
