@@ -5,18 +5,21 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+import attrs
 import trio
 
-from actors.embedded import pin
-from treestore.engine.snapshot import Snapshot
-from treestore.engine.transaction import ReadTransaction
+from actors.embedded import SLICE_BUDGET, pin
+from treestore.engine.snapshot import Snapshot, State
+from treestore.engine.transaction import OverBudget, ReadTransaction
 from treestore.errors import Unavailable
 from treestore.model.search import Hit
 from treestore.search.folder import IndexFailed
 from treestore.stores.documents.changes import Changes
 from treestore.stores.documents.searching import (
+    BRIEF_TOP_K_MAX,
     Basis,
     Request,
+    TooLong,
     TooMuchChanged,
     policies_to_ask,
     search,
@@ -35,6 +38,9 @@ DEADLINE_SHARE = 0.9
 
 CHANGES_MAX = 1000
 """Nodes that a search of the newest state looks at one by one, rather than wait for the index."""
+
+BRIEF_CHANGES_MAX = 10
+"""Likewise of a search on the event loop."""
 
 SNAPSHOT_CHANGES_MAX = 20_000
 """Likewise of a snapshot that the index has left behind."""
@@ -61,6 +67,10 @@ class Reader:
         indexer = self._database.indexer
         if indexer is None:
             raise Unavailable("This store was opened without a search index.")
+        found = self._at_once(indexer, request, strong=strong)
+        if found is not None:
+            await trio.lowlevel.checkpoint()
+            return found
         lease = pin(self._database, self._snapshot, "documents.search")
         deadline = _deadline()
         waited = False
@@ -74,6 +84,24 @@ class Reader:
                     waited = True
         finally:
             lease.close()
+
+    def _at_once(self, indexer: Indexer, request: Request, *, strong: bool) -> list[Hit] | None:
+        """Most searches take less time than the way to a thread; None for one that does not.
+
+        Like any query on the event loop it has a small budget of look-ups.
+        """
+        engine = self._database.engine
+        state = engine.durable if self._snapshot is None else self._snapshot.state
+        if indexer.history.lsn < state.position.lsn or request.top_k > BRIEF_TOP_K_MAX:
+            return None
+        txn = engine.read(budget=SLICE_BUDGET, raw=self._raw)
+        if self._snapshot is not None:
+            txn.renew(self._snapshot.usable_root())
+        try:
+            basis = self._basis(indexer, state, txn, strong=strong, changes_max=BRIEF_CHANGES_MAX)
+            return search(txn, request, attrs.evolve(basis, is_brief=True))
+        except (OverBudget, TooLong, TooMuchChanged, _Wait, IndexFailed):
+            return None
 
     async def _in_thread(self, lease: Snapshot, attempt: partial[list[Hit]]) -> list[Hit]:
         database = self._database
@@ -118,7 +146,14 @@ class Reader:
     ) -> list[Hit]:
         """Search, on a thread."""
         txn = lease.read(raw=self._raw)
-        basis = self._basis(indexer, lease, txn, strong=strong, waited=waited)
+        most = CHANGES_MAX if self._snapshot is None or not waited else SNAPSHOT_CHANGES_MAX
+        if strong:
+            try:
+                indexer.history.advance(lease.state.position)
+            except Exception as error:
+                # The log was trimmed, or cannot be read: the indexer meets the same.
+                raise _Wait from error
+        basis = self._basis(indexer, lease.state, txn, strong=strong, changes_max=most)
         try:
             return search(txn, request, basis)
         except TooMuchChanged:
@@ -134,13 +169,13 @@ class Reader:
     def _basis(
         self,
         indexer: Indexer,
-        lease: Snapshot,
+        state: State,
         txn: ReadTransaction,
         *,
         strong: bool,
-        waited: bool,
+        changes_max: int,
     ) -> Basis:
-        position = lease.state.position
+        """The index, and what differs between it and the state that is read."""
         changes: Changes | None = None
 
         def ask(view: View) -> frozenset[bytes]:
@@ -148,20 +183,13 @@ class Reader:
             if strong:
                 if view.lsn is None or view.day != day_of(txn):
                     raise _Wait
-                changes = indexer.history.between(view.lsn, position.lsn)
+                changes = indexer.history.between(view.lsn, state.position.lsn)
                 if changes is None or changes.everything:
                     raise _Wait
             return policies_to_ask(changes, view)
 
-        if strong:
-            try:
-                indexer.history.advance(position)
-            except Exception as error:
-                # The log was trimmed, or cannot be read: the indexer meets the same.
-                raise _Wait from error
         view, marks = indexer.index.basis(ask)
-        most = CHANGES_MAX if self._snapshot is None or not waited else SNAPSHOT_CHANGES_MAX
-        return Basis(view, indexer.index.schema, marks, changes, most)
+        return Basis(view, indexer.index.schema, marks, changes, changes_max)
 
 
 def _deadline() -> float:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import attrs
-from tantivy import Occur, Query, Schema
+from tantivy import Occur, Query, Schema, Searcher
 
 from treestore.search.query import Wanted
 
@@ -44,55 +44,83 @@ def surface_field(name: str) -> str:
     return f"{name}_words"
 
 
-def text_query(schema: Schema, wanted: Sequence[Wanted], fields: Fields) -> Query | None:
-    """What the rows must match; None where nothing can: all its words are stop words."""
-    if all(one.clause.occur == "not" for one in wanted):
-        return None
-    parts: list[Part] = []
-    for one in wanted:
-        if one.clause.occur == "should":
-            parts += [(Occur.Should, query) for query in _alternatives(schema, one, fields)]
-        else:
-            occur = Occur.Must if one.clause.occur == "must" else Occur.MustNot
-            parts.append((occur, _required(schema, one, fields)))
-    return Query.boolean_query(parts)
+class Compiler:
+    """Makes queries for one commit of an index.
+
+    Words that it does not hold are left out: most words are in no title, and a query that looks for
+    less is quicker.
+    """
+
+    def __init__(self, schema: Schema, searcher: Searcher, fields: Fields) -> None:
+        self._schema = schema
+        self._searcher = searcher
+        self._fields = fields
+        self.postings = 0
+        """Rows that hold one of the words looked for, counted for each word."""
+        self.is_costly = False
+        """Whether there is more to do than to go through those."""
+
+    def text_query(self, wanted: Sequence[Wanted]) -> Query | None:
+        """What the rows must match; None where nothing can."""
+        if all(one.clause.occur == "not" for one in wanted):
+            return None
+        parts: list[Part] = []
+        wants = False
+        for one in wanted:
+            found = self._alternatives(one)
+            if one.clause.occur == "should":
+                parts += [(Occur.Should, query) for query in found]
+                wants = wants or bool(found)
+            elif found:
+                must = one.clause.occur == "must"
+                parts.append((Occur.Must if must else Occur.MustNot, _any_of(found)))
+                wants = wants or must
+            elif one.clause.occur == "must":
+                return None
+        return Query.boolean_query(parts) if wants else None
+
+    def _alternatives(self, one: Wanted) -> list[Query]:
+        """Queries any of which is enough."""
+        targets = self._fields.targets(one)
+        found: list[Query] = []
+        if one.surfaces:
+            self.is_costly = True
+            found.append(_surfaces(self._schema, one, targets or self._fields.names))
+        for name in (CONTENT,) if targets is None else targets:
+            found += self._stems(name, one)
+        if targets is None and found:
+            for name, weight in self._fields.bonus.items():
+                found += [Query.boost_query(query, weight) for query in self._stems(name, one)]
+        return found
+
+    def _stems(self, name: str, one: Wanted) -> list[Query]:
+        schema = self._schema
+        counts = [self._searcher.doc_freq(name, stem) for _, stem in one.words]
+        self.postings += sum(counts)
+        terms = [
+            Query.term_query(schema, name, stem)
+            for (_, stem), count in zip(one.words, counts, strict=True)
+            if count
+        ]
+        if len(one.words) < 2:
+            return terms
+        phrases: list[Query] = []
+        if all(counts):
+            self.is_costly = True
+            phrases.append(Query.phrase_query(schema, name, list(one.words)))
+        # Any of the parts of "self-employed" will do, where not all are wanted; all is better.
+        return phrases if one.strict else [*terms, *phrases]
+
+
+def _any_of(queries: list[Query]) -> Query:
+    if len(queries) == 1:
+        return queries[0]
+    return Query.boolean_query([(Occur.Should, query) for query in queries])
 
 
 def filter_query(parts: Iterable[Part]) -> Query:
     """A query that chooses rows and adds nothing to their scores."""
     return Query.const_score_query(Query.boolean_query(list(parts)), 0.0)
-
-
-def _alternatives(schema: Schema, one: Wanted, fields: Fields) -> list[Query]:
-    """Queries any of which is enough."""
-    targets = fields.targets(one)
-    found: list[Query] = []
-    if one.surfaces:
-        found.append(_surfaces(schema, one, targets or fields.names))
-    for name in (CONTENT,) if targets is None else targets:
-        found += _stems(schema, name, one)
-    if targets is None:
-        for name, weight in fields.bonus.items():
-            found += [Query.boost_query(query, weight) for query in _stems(schema, name, one)]
-    return found
-
-
-def _required(schema: Schema, one: Wanted, fields: Fields) -> Query:
-    """One query that says whether the clause is met, and how well."""
-    found = _alternatives(schema, one, fields)
-    return found[0] if len(found) == 1 else Query.boolean_query([(Occur.Should, q) for q in found])
-
-
-def _stems(schema: Schema, name: str, one: Wanted) -> list[Query]:
-    if not one.words:
-        return []
-    if len(one.words) == 1:
-        return [Query.term_query(schema, name, one.words[0][1])]
-    phrase = Query.phrase_query(schema, name, list(one.words))
-    if one.strict:
-        return [phrase]
-    # Any of the parts of "self-employed" will do; all of it is better.
-    return [*(Query.term_query(schema, name, stem) for _, stem in one.words), phrase]
 
 
 def _surfaces(schema: Schema, one: Wanted, names: Sequence[str]) -> Query:

@@ -28,6 +28,9 @@ ANALYSIS_VERSION: Final = 1
 WORD_CHARACTERS_MAX: Final = 100
 """Longer words are not indexed: no word of a language, and a hash still fits."""
 
+STEMS_KEPT: Final = 50_000
+"""Words whose stems are remembered, for highlights."""
+
 SURFACE: Final = "surface"
 """Name of the tokenizer that leaves words as they are written, but for their case."""
 
@@ -74,6 +77,18 @@ class Analyzer:
     def __init__(self, language: str) -> None:
         self.language = language
         self.chain = _simple(language) if language in STEMMED else surface_analyzer()
+        self.keeps_initials = language == "english"
+        """Whether a word begins with the letter that its stem begins with."""
+        self._stems: dict[str, str] = {}
+
+    def stem(self, word: str) -> str:
+        """What a single word is compared as; "" for a stop word."""
+        found = self._stems.get(word)
+        if found is None:
+            if len(self._stems) >= STEMS_KEPT:
+                self._stems.clear()
+            found = self._stems[word] = "".join(self.chain.analyze(word))
+        return found
 
     def words(self, text: str) -> list[Word]:
         """The words of a normalised text, in order."""

@@ -15,13 +15,23 @@ from treestore.search.matching import Row, rarity
 class IndexStatistics:
     """Implements `matching.Statistics`."""
 
-    def __init__(self, searcher: Searcher | None, schema: Schema, rows: Sequence[Row]) -> None:
+    def __init__(
+        self,
+        searcher: Searcher | None,
+        schema: Schema,
+        rows: Sequence[Row],
+        means: dict[str, float],
+    ) -> None:
+        """``means`` keeps what was found out about the searcher's index."""
         self._searcher = searcher
         self._schema = schema
         self._rows = rows
         self._indexed = 0 if searcher is None else searcher.num_docs
+        self._means = means
         self._rarities: dict[tuple[str, str], float] = {}
-        self._means: dict[str, float] = {}
+        self._known: dict[str, str] = {}
+        """For each field a word that the index has."""
+        self._lengths: dict[str, float] = {}
 
     def rarity(self, field: str, word: str) -> float:
         """See `Statistics.rarity`."""
@@ -30,7 +40,10 @@ class IndexStatistics:
             holding = sum(word in row.stems[field].positions for row in self._rows)
             if self._searcher is not None:
                 with faults("reading the index"):
-                    holding += self._searcher.doc_freq(field, word)
+                    indexed = self._searcher.doc_freq(field, word)
+                if indexed:
+                    self._known[field] = word
+                holding += indexed
             # Deleted rows count until they are merged away.
             rows = max(self._indexed + len(self._rows), holding)
             self._rarities[key] = rarity(rows, holding)
@@ -38,25 +51,29 @@ class IndexStatistics:
 
     def mean_length(self, field: str) -> float:
         """See `Statistics.mean_length`."""
-        if field not in self._means:
-            total = float(sum(row.stems[field].length for row in self._rows))
+        if field not in self._lengths:
+            own = float(sum(row.stems[field].length for row in self._rows))
+            own /= max(1, len(self._rows))
+            indexed = self._indexed_mean(field)
+            # A word that the index has not says nothing of it.
+            self._lengths[field] = own if indexed is None else indexed
+        return self._lengths[field]
+
+    def _indexed_mean(self, field: str) -> float | None:
+        if field not in self._means and field in self._known and self._searcher is not None:
             with faults("reading the index"):
-                total += self._indexed * _mean_length(self._searcher, self._schema, field)
-            self._means[field] = total / max(1, self._indexed + len(self._rows))
-        return self._means[field]
-
-
-def _mean_length(searcher: Searcher | None, schema: Schema, field: str) -> float:
-    """What the index says of itself: it tells it with the explanation of a score."""
-    if searcher is None:
-        return 0.0
-    for term, _ in searcher.terms_with_prefix(field, "", limit=1):
-        query = Query.term_query(schema, field, term)
-        for _, address in searcher.search(query, 1, count=False).hits:
-            found = _named(json.loads(query.explain(searcher, address).to_json()), "avgdl")
+                found = _mean_length(self._searcher, self._schema, field, self._known[field])
             if found is not None:
-                return found
-    return 0.0
+                self._means[field] = found
+        return self._means.get(field)
+
+
+def _mean_length(searcher: Searcher, schema: Schema, field: str, word: str) -> float | None:
+    """What the index says of itself: it tells it with the explanation of a score."""
+    query = Query.term_query(schema, field, word)
+    for _, address in searcher.search(query, 1, count=False).hits:
+        return _named(json.loads(query.explain(searcher, address).to_json()), "avgdl")
+    return None
 
 
 def _named(explanation: dict[str, Any], name: str) -> float | None:

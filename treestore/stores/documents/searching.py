@@ -16,7 +16,7 @@ from tantivy import Occur, Query, Schema, Searcher
 from treestore.errors import InvalidArgument
 from treestore.model.documents import Node
 from treestore.model.search import Hit
-from treestore.search.compiling import Fields, Part, filter_query, text_query
+from treestore.search.compiling import Compiler, Fields, Part, filter_query
 from treestore.search.folder import IndexFailed, faults
 from treestore.search.languages import analyzer
 from treestore.search.matching import Row, cut, score
@@ -38,8 +38,9 @@ from treestore.stores.documents.text_rows import (
     language_code,
     node_texts,
     record_of,
+    row_of,
     search_fields,
-    texts_in,
+    texts_of,
 )
 
 Consistency = Literal["strong", "eventual"]
@@ -50,6 +51,17 @@ TIES_MAX: Final = 32
 
 FETCH_FACTOR: Final = 4
 """How many more hits are asked for when too many of those before did not count."""
+
+
+BRIEF_POSTINGS_MAX: Final = 20_000
+"""Rows that hold one of the words, for a search that is done at once: about half a millisecond."""
+
+BRIEF_TOP_K_MAX: Final = 20
+"""Likewise, hits."""
+
+
+class TooLong(Exception):
+    """The search is none that is done at once. Never leaves the package."""
 
 
 class TooMuchChanged(Exception):
@@ -124,6 +136,7 @@ class Basis:
         changes: what may differ between the view's state and the snapshot; None where that does
             not matter (``eventual``): what differs is then just left out.
         changes_max: nodes that may be looked at one by one.
+        is_brief: others wait meanwhile: raise `TooLong` rather than work for long.
     """
 
     view: View
@@ -131,6 +144,7 @@ class Basis:
     marks: Mapping[bytes, frozenset[bytes]]
     changes: Changes | None
     changes_max: int
+    is_brief: bool = False
 
 
 def policies_to_ask(changes: Changes | None, view: View) -> frozenset[bytes]:
@@ -145,12 +159,13 @@ class _Found:
     """A node that fits."""
 
     score: float
-    node: NodeTexts
+    key: bytes
+    language: str
     record: bytes
 
     @property
     def order(self) -> tuple[float, bytes]:
-        return -self.score, self.node.key
+        return -self.score, self.key
 
 
 def search(txn: Read, request: Request, basis: Basis) -> list[Hit]:
@@ -216,8 +231,9 @@ class _Search:
 
     # -- the index ----------------------------------------------------------------------------
 
-    def _query(self) -> Query | None:
+    def _query(self, searcher: Searcher) -> Query | None:
         schema, view = self._basis.schema, self._basis.view
+        compiler = Compiler(schema, searcher, self._request.fields)
         if self._place is not None:
             languages = [self._language_of(self._place) or ""]
         elif self._request.language is not None:
@@ -226,23 +242,26 @@ class _Search:
             languages = sorted(view.languages)
         alternatives: list[Part] = []
         for language in languages:
-            query = text_query(schema, self._wanted_in(language), self._request.fields)
+            query = compiler.text_query(self._wanted_in(language))
             if query is None:
                 continue
             if self._place is None and len(view.languages) > 1:
                 code = Query.term_query(schema, "language", language_code(language))
-                query = Query.boolean_query(
-                    [(Occur.Must, query), (Occur.Must, filter_query([(Occur.Must, code)]))]
-                )
+                parts = [(Occur.Must, query), (Occur.Must, filter_query([(Occur.Must, code)]))]
+                query = Query.boolean_query(parts)
             alternatives.append((Occur.Should, query))
-        if not alternatives:
-            return None
-        return Query.boolean_query(
-            [(Occur.Must, Query.boolean_query(alternatives)), (Occur.Must, self._scope())]
-        )
+        if self._basis.is_brief and (compiler.is_costly or compiler.postings > BRIEF_POSTINGS_MAX):
+            raise TooLong
+        scope = self._scope()
+        if len(alternatives) > 1:
+            alternatives = [(Occur.Must, Query.boolean_query(alternatives))]
+        if not alternatives or scope is None:
+            return alternatives[0][1] if alternatives else None
+        return Query.boolean_query([(Occur.Must, alternatives[0][1]), (Occur.Must, scope)])
 
-    def _scope(self) -> Query:
-        """Rows of the document asked for, or of the versions in effect at the snapshot."""
+    def _scope(self) -> Query | None:
+        """Rows of the document asked for, or of the versions in effect at the snapshot; None
+        where those are all."""
         schema = self._basis.schema
         if self._place is not None:
             its = Query.term_query(schema, "place", checksum(self._place))
@@ -255,6 +274,8 @@ class _Search:
             less += [checksum(other) for other in marked if other != place]
             if place is not None and place not in marked:
                 more.append(checksum(place))
+        if not (more or less or self._basis.view.is_mixed):
+            return None
         parts: list[Part] = [(Occur.Should, Query.term_query(schema, "live", 1))]
         if more:
             parts.append((Occur.Should, Query.term_set_query(schema, "place", more)))
@@ -267,7 +288,7 @@ class _Search:
         if searcher is None:
             return []
         with faults("searching"):
-            query = self._query()
+            query = self._query(searcher)
         if query is None:
             return []
         wanted = self._request.top_k
@@ -276,8 +297,9 @@ class _Search:
         while True:
             with faults("searching"):
                 hits = searcher.search(query, limit, count=False, offset=offset).hits
-            for value, address in hits:
-                its = self._checked(searcher, value, address)
+                rows = searcher.fast_field_values("row", [address for _, address in hits])
+            for (value, address), row in zip(hits, rows, strict=True):
+                its = self._checked(searcher, value, address, row)
                 if its is not None:
                     found.append(its)
                 if len(found) > wanted and (
@@ -289,7 +311,7 @@ class _Search:
             offset += limit
             limit *= FETCH_FACTOR
 
-    def _checked(self, searcher: Searcher, value: float, address: Any) -> _Found | None:
+    def _checked(self, searcher: Searcher, value: float, address: Any, row: Any) -> _Found | None:
         """The node of a hit, where the snapshot has it as it was found."""
         with faults("reading the index"):
             key = searcher.doc(address).get_first("key")
@@ -304,12 +326,9 @@ class _Search:
             return None
         language = self._language_of(place)
         record = record_of(self._txn, place, packed)
-        if record is None or language is None:
+        if record is None or language is None or row_of(key, language, record) != row:
             return None
-        node = texts_in(place, packed, language, record)
-        with faults("reading the index"):
-            (row,) = searcher.fast_field_values("row", [address])
-        return _Found(value, node, record) if node.row() == row else None
+        return _Found(value, key, language, record)
 
     # -- what is not in the index -----------------------------------------------------------------
 
@@ -339,14 +358,16 @@ class _Search:
                 for node in self._nodes(place, language, whole=its.whole)
             ]
         view = self._basis.view
-        statistics = IndexStatistics(view.searcher, self._basis.schema, [row for _, row in rows])
+        statistics = IndexStatistics(
+            view.searcher, self._basis.schema, [row for _, row in rows], view.means
+        )
         for node, row in rows:
             wanted = self._wanted_in(node.language)
             value = score(row, wanted, self._request.fields, statistics)
             if value is not None:
                 record = record_of(self._txn, node.place, node.packed_id)
                 assert record is not None
-                yield _Found(value, node, record)
+                yield _Found(value, node.key, node.language, record)
 
     def _nodes(self, place: bytes, language: str, *, whole: bool) -> Iterator[NodeTexts]:
         if whole:
@@ -360,12 +381,12 @@ class _Search:
     # -- the answer -------------------------------------------------------------------------------
 
     def _hit(self, its: _Found, highlighters: dict[str, Highlighter]) -> Hit:
-        language = its.node.language
+        language = its.language
         highlighter = highlighters.get(language)
         if highlighter is None:
             highlighter = Highlighter(self._wanted_in(language), analyzer(language))
             highlighters[language] = highlighter
-        title, summary, text = its.node.texts
+        title, summary, text = texts_of(its.record)
         snippet, ranges = highlighter.snippet((text, summary, title))
         record = its.record if self._request.include_text else bare(its.record)
         return Hit(

@@ -91,6 +91,7 @@ class View:
         day: for which it is known what is stale.
         languages: that rows may have.
         stale: policies whose rows do not say rightly which version is in effect.
+        means: words in a field of a row, on average, as far as somebody asked.
     """
 
     searcher: Searcher | None
@@ -98,6 +99,12 @@ class View:
     day: date
     languages: frozenset[str]
     stale: frozenset[bytes]
+    means: dict[str, float] = attrs.field(factory=dict)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether it has rows of versions that are not in effect."""
+        return self.searcher is not None and self.searcher.doc_freq("live", 0) > 0
 
 
 @attrs.define

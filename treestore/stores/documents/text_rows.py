@@ -2,8 +2,8 @@
 
 ::
 
-    row        checksum of everything below that is searched: equal rows are the same node
-               with the same texts
+    row        checksum of the node's record, its place, id and language: equal rows are the
+               same node as it was written
     node       checksum of place and node id: deleting by it removes the node's row
     place      checksum of the place: likewise for a document, and the filter for one
     live       1 where the version was the one in effect (see ``text_index.py``)
@@ -25,6 +25,7 @@ from typing import Final
 import attrs
 import msgspec
 import tantivy
+from crc32c import crc32c
 from tantivy import Schema, SchemaBuilder, TextAnalyzer
 
 from treestore.search.compiling import CONTENT, Fields, surface_field
@@ -79,6 +80,12 @@ def checksum(data: bytes) -> int:
     return int.from_bytes(blake2b(data, digest_size=8).digest(), "big", signed=True)
 
 
+def row_of(key: bytes, language: str, record: bytes) -> int:
+    """The checksum of a node as it is stored: whatever is written of it is noted as a change, so
+    what does not differ was not written since."""
+    return crc32c(record) << 31 | crc32c(key, crc32c(language.encode())) >> 1
+
+
 def language_code(language: str) -> int:
     """The number of a language in a row; the same whatever languages are added."""
     return checksum(language.encode())
@@ -95,27 +102,20 @@ class NodeTexts:
         place: packed, of its document.
         packed_id: its id, packed.
         language: of its document, one of `LANGUAGES`.
+        row: checksum of its record and all that.
         texts: title, summary and text.
     """
 
     place: bytes
     packed_id: bytes
     language: str
+    row: int
     texts: tuple[str, str, str]
 
     @property
     def key(self) -> bytes:
         """Where it is looked up."""
         return self.place + self.packed_id
-
-    def row(self) -> int:
-        """The checksum of all of it."""
-        digest = blake2b(self.key, digest_size=8)
-        for text in (self.language, *self.texts):
-            data = text.encode()
-            digest.update(len(data).to_bytes(8, "big"))
-            digest.update(data)
-        return int.from_bytes(digest.digest(), "big", signed=True)
 
 
 # --- reading ---------------------------------------------------------------------------------
@@ -142,10 +142,17 @@ def record_of(txn: Read, place: bytes, packed_id: bytes) -> bytes | None:
     return record + (txn.get(key + TEXT) or b"")
 
 
+def texts_of(record: bytes) -> tuple[str, str, str]:
+    """Title, summary and text of a node's whole record."""
+    its = _decode_texts(record)
+    return its.title, its.summary, its.text
+
+
 def texts_in(place: bytes, packed_id: bytes, language: str, record: bytes) -> NodeTexts:
     """What is searched of a node's whole record."""
     its = _decode_texts(record)
-    return NodeTexts(place, packed_id, language, (its.title, its.summary, its.text))
+    row = row_of(place + packed_id, language, record)
+    return NodeTexts(place, packed_id, language, row, (its.title, its.summary, its.text))
 
 
 def node_texts(txn: Read, place: bytes, packed_id: bytes, language: str) -> NodeTexts | None:
@@ -173,7 +180,8 @@ def document_texts(txn: Read, place: bytes, language: str) -> Iterator[NodeTexts
 def _texts(place: bytes, language: str, record: bytes) -> NodeTexts:
     its = _decode_texts(record)
     packed = packed_node_id(its.node_id)
-    return NodeTexts(place, packed, language, (its.title, its.summary, its.text))
+    row = row_of(place + packed, language, record)
+    return NodeTexts(place, packed, language, row, (its.title, its.summary, its.text))
 
 
 # --- the index's side ------------------------------------------------------------------------
@@ -209,7 +217,7 @@ def search_fields(only: tuple[str, ...] | None) -> Fields:
 def make_row(node: NodeTexts, *, live: bool) -> tantivy.Document:
     """The row of a node."""
     row = tantivy.Document()
-    row.add_integer("row", node.row())
+    row.add_integer("row", node.row)
     row.add_integer("node", checksum(node.key))
     row.add_integer("place", checksum(node.place))
     row.add_integer("live", int(live))
