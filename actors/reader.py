@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from actors.database import Database
     from actors.indexer import Indexer
 
-WAIT_S = 30.0
+WAIT_S = 120.0
 """A search waits at most this long for the index, and less where its caller's deadline is near."""
 
 DEADLINE_SHARE = 0.9

@@ -22,6 +22,7 @@ import tantivy
 from tantivy import Filter, PreTokenizedString, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
 
 from treestore.search.names import CHINESE, STEMMED
+from treestore.search.stopwords import STOP_WORDS
 
 ANALYSIS_VERSION: Final = 1
 
@@ -61,7 +62,9 @@ def _simple(language: str | None) -> TextAnalyzer:
     # In bytes of UTF-8, so the limit is generous.
     builder = builder.filter(Filter.remove_long(4 * WORD_CHARACTERS_MAX)).filter(Filter.lowercase())
     if language is not None:
-        builder = builder.filter(Filter.stopword(language)).filter(Filter.stemmer(language))
+        own = STOP_WORDS.get(language)
+        stop = Filter.stopword(language) if own is None else Filter.custom_stopword(own.split())
+        builder = builder.filter(stop).filter(Filter.stemmer(language))
     return builder.build()
 
 
