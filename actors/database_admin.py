@@ -196,8 +196,16 @@ class AdminPart:
         """See ``admin.compact``."""
         return await self._db.compactor.compact()
 
-    async def admin_check(self) -> CheckResult:
-        """See ``admin.check``: of the newest durable state, while writers and readers go on."""
+    async def admin_check(self, *, search: bool = False) -> CheckResult:
+        """See ``admin.check``."""
+        result = await self._check_store()
+        if not search or self._db.indexer is None:
+            return result
+        warnings = await self._db.indexer.check()
+        return attrs.evolve(result, warnings=(*result.warnings, *warnings))
+
+    async def _check_store(self) -> CheckResult:
+        """Of the newest durable state, while writers and readers go on."""
         from treestore.stores.documents.check import check_documents
 
         db = self._db

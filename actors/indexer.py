@@ -49,6 +49,9 @@ STEP_S = 0.05
 WRITER_IDLE_S = 10.0
 """Then its threads and memory are given back."""
 
+CHECK_WAIT_S = 60.0
+"""How long a check waits for the index."""
+
 RETRY_S_MIN, RETRY_S_MAX = 1.0, 60.0
 """Between two attempts to make an index, while making it fails."""
 
@@ -91,6 +94,8 @@ class Indexer:
         self._wrote_at = 0.0
         self._retry_s = RETRY_S_MIN
         self._damaged: str | None = None
+        self._held = 0
+        """Checks that run."""
 
     def _read_log(self, after: LogPosition, until_lsn: int) -> Notes:
         return notes_of(self.engine.log.groups_after(after, until_lsn))
@@ -200,7 +205,7 @@ class Indexer:
         """Look what is to be done, and do it."""
         if self._damaged is not None:
             raise IndexFailed(self._damaged)
-        if self._rests():
+        if self._held or self._rests():
             return
         lease = self._lease()
         try:
@@ -349,6 +354,32 @@ class Indexer:
             progress=self.index.progress,
             problem=self.problem,
         )
+
+    async def check(self) -> list[str]:
+        """What is wrong with the index, in sentences; it is made anew then.
+
+        Raises:
+            Unavailable: it does not get up to date.
+        """
+        await self.wait(self.engine.durable.position.lsn, trio.current_time() + CHECK_WAIT_S)
+        lease = self.shown
+        state = None if lease is None or lease.closed else lease.state
+        self._held += 1  # The next turns leave the index alone.
+        try:
+            if state is None or state.position.lsn != self.index.view.lsn:
+                state = self.engine.durable
+            snapshot = self.engine.pin(state, "search index", evictable=False)
+            try:
+                work = partial(self.index.check, snapshot.read(), state.position.lsn)
+                errors = await self._threads.run(work)
+            finally:
+                snapshot.close()
+        finally:
+            self._held -= 1
+            self.let_go()
+        if errors:
+            self._damaged = errors[0]
+        return errors
 
     async def finish(self) -> None:
         """Close the index; the actor has ended."""

@@ -35,6 +35,7 @@ from treestore.stores.documents.changes import (
     Changes,
     PlaceChanges,
     all_places,
+    names_of,
     policy_of,
 )
 from treestore.stores.documents.policies import place_to_read
@@ -441,14 +442,35 @@ class TextIndex:
             marks = sum(map(len, self._marks.values()))
         return max(0, view.searcher.num_docs - 1 - marks)
 
-    def verify(self) -> None:
-        """Read all of its files.
+    def check(self, txn: Read, lsn: int) -> list[str]:
+        """What is wrong with its files, and with its rows where it shows just this state."""
+        searcher = self.view.searcher
+        try:
+            if self.folder.is_open:
+                verify(self.folder.path)
+            if searcher is None or self.view.lsn != lsn:
+                return []
+            with faults("reading the index"):
+                return list(self._miscounts(txn, searcher))
+        except IndexFailed as error:
+            return [f"The search index is damaged: {error}"]
 
-        Raises:
-            IndexFailed: one is damaged.
-        """
-        if self.folder.is_open:
-            verify(self.folder.path)
+    def _miscounts(self, txn: Read, searcher: Searcher) -> Iterator[str]:
+        total = 0
+        for place in all_places(txn):
+            facts = facts_of(txn, place)
+            assert facts is not None
+            query = Query.term_query(self.schema, "place", checksum(place))
+            rows = searcher.search(query, 1, count=True).count  # type: ignore[attr-defined]
+            total += facts[1]
+            if rows != facts[1]:
+                yield (
+                    f"The search index has {rows} rows for the {facts[1]} nodes of "
+                    f"version {names_of(place)[1]!r} of policy {names_of(place)[0]!r}."
+                )
+            self._breathe()
+        if self.rows() != total:
+            yield f"The search index has {self.rows()} rows for {total} nodes in all."
 
     def close(self) -> None:
         """Let go of the folder."""
