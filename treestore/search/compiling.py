@@ -97,19 +97,17 @@ class Compiler:
         schema = self._schema
         counts = [self._searcher.doc_freq(name, stem) for _, stem in one.words]
         self.postings += sum(counts)
-        terms = [
+        if one.strict:
+            if not all(counts):
+                return []
+            self.is_costly = True
+            return [Query.phrase_query(schema, name, list(one.words))]
+        # Of "self-employed" any of the parts will do, where not all of the query is wanted.
+        return [
             Query.term_query(schema, name, stem)
             for (_, stem), count in zip(one.words, counts, strict=True)
             if count
         ]
-        if len(one.words) < 2:
-            return terms
-        phrases: list[Query] = []
-        if all(counts):
-            self.is_costly = True
-            phrases.append(Query.phrase_query(schema, name, list(one.words)))
-        # Any of the parts of "self-employed" will do, where not all are wanted; all is better.
-        return phrases if one.strict else [*terms, *phrases]
 
 
 def _any_of(queries: list[Query]) -> Query:

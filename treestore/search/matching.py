@@ -126,13 +126,12 @@ def _stem_scores(text: Counted, field: str, one: Wanted, statistics: Statistics)
     scores: list[float] = []
     if not one.words:
         return scores
-    if len(one.words) > 1:
+    if one.strict:
         count = _phrases(text, one.words)
         if count:
             rarity = sum(statistics.rarity(field, stem) for _, stem in one.words)
             scores.append(_bm25(rarity, count, text.length, statistics.mean_length(field)))
-        if one.strict:
-            return scores
+        return scores
     for _, stem in one.words:
         count = len(text.positions.get(stem, ()))
         if count:
