@@ -23,6 +23,7 @@ from scripts.bench.loop import run_loop
 from scripts.bench.machine import describe_machine, file_system
 from scripts.bench.recovery import run_recovery
 from scripts.bench.report import Report, as_json, table, write_json, write_markdown
+from scripts.bench.search import run_search
 from scripts.bench.session import Session
 from scripts.bench.sizes import QUICK, Sizes
 from scripts.bench.tcp import run_tcp
@@ -100,6 +101,7 @@ def _measure(
         run_law(session)
         run_loop(session)
         run_recovery(session)
+        run_search(session)
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     return Report(date, quick, machine, session.environment, session.results, session.notes)
 

@@ -138,4 +138,15 @@ RECOVERY = Row(
     "transaction/s",
 )
 
-ALL = (*EMBEDDED, *TCP, LAW, LOOP, RECOVERY)
+SEARCH = Row(
+    "search",
+    "full-text search of the D.C. Code, three words, top 10",
+    (
+        Target(50, measure="median is less by"),
+        Target(10, unit="milliseconds", at_most=True, measure="p99"),
+        Target(50, unit="milliseconds", at_most=True, measure="strong search after a write p50"),
+    ),
+    "search/s",
+)
+
+ALL = (*EMBEDDED, *TCP, LAW, LOOP, RECOVERY, SEARCH)
