@@ -10,10 +10,11 @@ import trio
 
 from actors.embedded import SLICE_BUDGET, pin
 from treestore.engine.snapshot import Snapshot, State
-from treestore.engine.transaction import OverBudget, ReadTransaction
-from treestore.errors import Unavailable
+from treestore.engine.transaction import OverBudget
+from treestore.errors import InvalidArgument, Unavailable
 from treestore.model.search import Hit
 from treestore.search.folder import IndexFailed
+from treestore.stores.access import Read
 from treestore.stores.documents.changes import Changes
 from treestore.stores.documents.searching import (
     BRIEF_TOP_K_MAX,
@@ -50,14 +51,36 @@ class _Wait(Exception):
     """The index does not go as far as is needed."""
 
 
+@attrs.frozen
+class Overlay:
+    """A transaction under way over a snapshot: what it reads, its own writes included.
+
+    Attributes:
+        txn: used on a thread, while whoever owns it waits.
+        changes: `Changes.note` of each key that it wrote, `Changes.note_range` of removed ranges.
+    """
+
+    txn: Read
+    changes: Changes
+
+
 class Reader:
     """Bound to a snapshot, or (None) to the newest state of each moment."""
 
-    def __init__(self, database: Database, snapshot: Snapshot | None, *, raw: bool) -> None:
+    def __init__(
+        self,
+        database: Database,
+        snapshot: Snapshot | None,
+        *,
+        raw: bool,
+        overlay: Overlay | None = None,
+    ) -> None:
+        """``overlay`` is of a transaction whose snapshot is given."""
         database.ensure_open()
         self._database = database
         self._snapshot = snapshot
         self._raw = raw
+        self._overlay = overlay
 
     async def search_documents(self, request: Request, *, strong: bool) -> list[Hit]:
         """See ``documents.search``.
@@ -65,6 +88,8 @@ class Reader:
         Cancellation: waits for a search that is running on a thread, some milliseconds.
         """
         indexer = self._database.indexer
+        if self._overlay is not None and not strong:
+            raise InvalidArgument("In a transaction a search is strong.")
         if indexer is None:
             raise Unavailable("This store was opened without a search index.")
         found = self._at_once(indexer, request, strong=strong)
@@ -93,6 +118,8 @@ class Reader:
         engine = self._database.engine
         state = engine.durable if self._snapshot is None else self._snapshot.state
         if indexer.history.lsn < state.position.lsn or request.top_k > BRIEF_TOP_K_MAX:
+            return None
+        if self._overlay is not None:
             return None
         txn = engine.read(budget=SLICE_BUDGET, raw=self._raw)
         if self._snapshot is not None:
@@ -145,7 +172,7 @@ class Reader:
         self, indexer: Indexer, lease: Snapshot, request: Request, strong: bool, waited: bool
     ) -> list[Hit]:
         """Search, on a thread."""
-        txn = lease.read(raw=self._raw)
+        txn: Read = lease.read(raw=self._raw) if self._overlay is None else self._overlay.txn
         most = CHANGES_MAX if self._snapshot is None or not waited else SNAPSHOT_CHANGES_MAX
         if strong:
             try:
@@ -170,7 +197,7 @@ class Reader:
         self,
         indexer: Indexer,
         state: State,
-        txn: ReadTransaction,
+        txn: Read,
         *,
         strong: bool,
         changes_max: int,
@@ -186,6 +213,8 @@ class Reader:
                 changes = indexer.history.between(view.lsn, state.position.lsn)
                 if changes is None or changes.everything:
                     raise _Wait
+                if self._overlay is not None:
+                    changes.add(self._overlay.changes)
             return policies_to_ask(changes, view)
 
         view, marks = indexer.index.basis(ask)

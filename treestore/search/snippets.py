@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,6 +13,9 @@ from treestore.search.query import Wanted
 
 SNIPPET_CHARACTERS: Final = 200
 """About how long a snippet is."""
+
+HITS_MAX: Final = 100
+"""Words of a stretch that are looked at for a snippet."""
 
 STRETCH_CHARACTERS: Final = 10_000
 """A text is looked through in stretches of this length; of a hit in the first, the others are not
@@ -52,7 +56,7 @@ class Highlighter:
                 stretch = text[start : start + STRETCH_CHARACTERS]
                 hits = self._hits(stretch)
                 if hits:
-                    return _window(stretch, hits)
+                    return _window(stretch, hits[:HITS_MAX])
         return _cut(first, 0, SNIPPET_CHARACTERS), ()
 
     def _hits(self, text: str) -> list[Word]:
@@ -82,15 +86,21 @@ class Highlighter:
 def _window(text: str, hits: list[Word]) -> tuple[str, Ranges]:
     """The part with the most different words, then the most words."""
     best, best_score = 0, (0, 0)
+    inside: Counter[str] = Counter()
     last = 0
     for first, hit in enumerate(hits):
-        last = max(last, first)
-        while last < len(hits) and hits[last].end <= hit.start + SNIPPET_CHARACTERS:
+        end = hit.start + SNIPPET_CHARACTERS
+        while last < len(hits) and (last <= first or hits[last].end <= end):
+            inside[hits[last].text] += 1
             last += 1
-        inside = hits[first:last]
-        its_score = (len({word.text for word in inside}), len(inside))
+        its_score = len(inside), last - first
         if its_score > best_score:
             best, best_score = first, its_score
+        if last == len(hits):
+            break  # What begins later holds no more.
+        inside[hit.text] -= 1
+        if not inside[hit.text]:
+            del inside[hit.text]
     # A little of what stands before.
     start = max(0, hits[best].start - SNIPPET_CHARACTERS // 4)
     start = _word_start(text, start, hits[best].start)
