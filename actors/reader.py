@@ -125,8 +125,9 @@ class Reader:
         if self._snapshot is not None:
             txn.renew(self._snapshot.usable_root())
         try:
-            basis = self._basis(indexer, state, txn, strong=strong, changes_max=BRIEF_CHANGES_MAX)
-            return search(txn, request, attrs.evolve(basis, is_brief=True))
+            most = BRIEF_CHANGES_MAX
+            basis = self._basis(indexer, state, txn, strong=strong, changes_max=most, brief=True)
+            return search(txn, request, basis)
         except (OverBudget, TooLong, TooMuchChanged, _Wait, IndexFailed):
             return None
 
@@ -201,6 +202,7 @@ class Reader:
         *,
         strong: bool,
         changes_max: int,
+        brief: bool = False,
     ) -> Basis:
         """The index, and what differs between it and the state that is read."""
         changes: Changes | None = None
@@ -218,7 +220,7 @@ class Reader:
             return policies_to_ask(changes, view)
 
         view, marks = indexer.index.basis(ask)
-        return Basis(view, indexer.index.schema, marks, changes, changes_max)
+        return Basis(view, indexer.index.schema, marks, changes, changes_max, brief)
 
 
 def _deadline() -> float:

@@ -81,7 +81,7 @@ class Analyzer:
         self.language = language
         self.chain = _simple(language) if language in STEMMED else surface_analyzer()
         self.keeps_initials = language == "english"
-        """Whether a word begins with the letter that its stem begins with."""
+        """Whether a word nearly always begins as its stem does."""
         self._stems: dict[str, str] = {}
 
     def stem(self, word: str) -> str:

@@ -299,13 +299,13 @@ class _Search:
                 hits = searcher.search(query, limit, count=False, offset=offset).hits
                 rows = searcher.fast_field_values("row", [address for _, address in hits])
             for (value, address), row in zip(hits, rows, strict=True):
-                its = self._checked(searcher, value, address, row)
-                if its is not None:
-                    found.append(its)
-                if len(found) > wanted and (
+                if len(found) >= wanted and (
                     value < found[wanted - 1].score or len(found) > wanted + TIES_MAX
                 ):
                     return found
+                its = self._checked(searcher, value, address, row)
+                if its is not None:
+                    found.append(its)
             if len(hits) < limit:
                 return found
             offset += limit
