@@ -17,7 +17,9 @@ from treestore.client.calls import ConnectionLost, Deduplicate
 from treestore.client.connection import Connection, Target
 from treestore.client.pool import Pool
 from treestore.client.stream import RemoteStream
+from treestore.client.watch import Place, RemoteFeed
 from treestore.errors import InvalidArgument, SnapshotExpired
+from treestore.stores.changes.service import Watching
 from treestore.stores.operation import Async, Operation, ReadOnly, ReadWrite
 
 if TYPE_CHECKING:
@@ -45,7 +47,10 @@ _encode = msgspec.msgpack.Encoder(enc_hook=_as_list).encode
 
 def _encoded(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> msgspec.Raw:
     # A wrong call is a TypeError here, as it would be on a plain function.
-    parameters = operation.encode_parameters(args, kwargs)
+    return _packed(operation, operation.encode_parameters(args, kwargs))
+
+
+def _packed(operation: Operation, parameters: msgspec.Struct) -> msgspec.Raw:
     try:
         return msgspec.Raw(_encode(parameters))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -86,6 +91,15 @@ class RemoteCaller:
                 )
 
             return stream
+
+        if operation.kind == "feed":
+            item = operation.result
+
+            def feed(*args: Any, **kwargs: Any) -> RemoteFeed[Any]:
+                parameters = operation.encode_parameters(args, kwargs)
+                return RemoteFeed(pool, name, Place(parameters, partial(_packed, operation), item))
+
+            return feed
 
         if operation.kind == "query":
 
@@ -171,19 +185,32 @@ def _services(caller: RemoteCaller | SnapshotCaller) -> dict[str, Any]:
     return services
 
 
+class _Opened(msgspec.Struct):
+    """The answer of ``session.open_snapshot``."""
+
+    snapshot: int
+    number: int
+    lsn: int = 0
+    position: str = ""
+
+
 class RemoteSnapshot:
     """Read-only services that see one state of the database."""
 
     kv: KV[Async, ReadOnly]
     documents: Documents[Async, ReadOnly]
 
-    def __init__(self, caller: SnapshotCaller, number: int) -> None:
-        self.number = number
+    def __init__(self, caller: SnapshotCaller, opened: _Opened) -> None:
+        self.number = opened.number
         """Commit number of the state."""
+        self.lsn = opened.lsn
+        """Of the last transaction in it; what a feed gives behind it is not in it."""
+        self.position = opened.position
+        """The same for a feed's ``from_lsn``, with the history that it belongs to."""
         self.__dict__.update(_services(caller))
 
 
-class RemoteDatabase:
+class RemoteDatabase(Watching[Async, ReadWrite]):
     """A database on a server. Made by `connect`; belongs to one event loop."""
 
     kv: KV[Async, ReadWrite]
@@ -191,8 +218,10 @@ class RemoteDatabase:
     admin: Admin[Async, ReadWrite]
 
     def __init__(self, pool: Pool) -> None:
+        caller = RemoteCaller(pool)
+        super().__init__(caller)
         self._pool = pool
-        self.__dict__.update(_services(RemoteCaller(pool)))
+        self.__dict__.update(_services(caller))
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncGenerator[RemoteSnapshot, None]:
@@ -209,13 +238,13 @@ class RemoteDatabase:
                 break
             except ConnectionLost:
                 continue
-        opened = msgspec.msgpack.decode(raw, type=dict[str, int])
-        caller = SnapshotCaller(pool, connection, opened["snapshot"])
+        opened = msgspec.msgpack.decode(raw, type=_Opened)
+        caller = SnapshotCaller(pool, connection, opened.snapshot)
         try:
-            yield RemoteSnapshot(caller, opened["number"])
+            yield RemoteSnapshot(caller, opened)
         finally:
             caller.closed = True
-            params = msgspec.Raw(_encode({"snapshot": opened["snapshot"]}))
+            params = msgspec.Raw(_encode({"snapshot": opened.snapshot}))
             connection.post("session.close_snapshot", params)
 
 
