@@ -276,7 +276,9 @@ async def open_database(
         Raises what `open_engine` does. A background actor that fails never cancels the body:
         calls then raise `Unavailable`.
     """
-    options = options or _options(cache_size_mb, watch_retention_mb, archive_dir, archive_interval_s)
+    options = options or _options(
+        cache_size_mb, watch_retention_mb, archive_dir, archive_interval_s
+    )
     environment = environment or attrs.evolve(
         real_environment(), pause=lambda: time.sleep(BACKGROUND_PAUSE_S)
     )

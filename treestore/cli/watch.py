@@ -27,9 +27,7 @@ from treestore.model.changes import Change
 @click.option("--collection", metavar="C", help="Only changes of this collection or namespace.")
 @click.option("--prefix", metavar="TEXT", help="Only keys of kv that begin with this.")
 @click.option("--values", is_flag=True, help="Show the new values of kv, too.")
-@click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="End after so many changes."
-)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="End after so many changes.")
 @target_options
 @click.option(
     "--json",

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import (
     Annotated,
     Any,
@@ -384,7 +384,7 @@ class FeedSource(Protocol[Item]):
         """About how much there is to be read, in bytes."""
         ...
 
-    def read(self, until_lsn: int) -> list[Item]:
+    def read(self, until_lsn: int) -> Sequence[Item]:
         """Items of the next records, up to that one at most; perhaps none."""
         ...
 

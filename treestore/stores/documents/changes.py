@@ -30,7 +30,7 @@ from collections.abc import Iterator
 import msgspec
 
 from treestore.stores.changes.decoding import Fields
-from treestore.stores.documents.layout import AFTER, HEAD
+from treestore.stores.documents.layout import AFTER, HEAD, bare
 from treestore.stores.keys import Keyspace, unpack_one
 
 _NODES, _NODE_IDS = Keyspace.NODES[0], Keyspace.NODE_IDS[0]
@@ -108,7 +108,7 @@ class DocumentChanges:
         elif keyspace == _NODE_IDS:
             self._note_id(document, key, value)
         elif value is not None and key[-1:] == HEAD:
-            return self._node(document, "put", _decode_node_id(value).node_id)
+            return self._node(document, "put", _decode_node_id(bare(value)).node_id)
         return None
 
     def _note_id(self, document: _Touched, key: bytes, value: bytes | None) -> None:
