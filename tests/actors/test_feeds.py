@@ -54,10 +54,9 @@ async def test_closing_the_store_ends_a_feed_that_waits() -> None:
         ended.append(True)
 
     with trio.fail_after(30):
-        async with trio.open_nursery() as nursery:
-            async with database(SimDisk()) as db:
-                await nursery.start(watch, db)
-                await trio.testing.wait_all_tasks_blocked()
+        async with trio.open_nursery() as nursery, database(SimDisk()) as db:
+            await nursery.start(watch, db)
+            await trio.testing.wait_all_tasks_blocked()
         assert ended == [True]
         with pytest.raises(Unavailable):
             db.watch()

@@ -397,17 +397,21 @@ def test_ranges_of_keys_are_told_once_and_cut_to_what_was_asked() -> None:
 def test_keys_of_other_stores_become_ids() -> None:
     entities = Entities({b"\x16": ("version", ("policy_id", "version_id")), b"\x20": ("case", ())})
     assert entities.note(b"\x16" + pack("p", "v"), b"") == {
-        **{"entity": "version", "kind": "put"},
-        **{"policy_id": "p", "version_id": "v"},
+        "entity": "version",
+        "kind": "put",
+        "policy_id": "p",
+        "version_id": "v",
     }
     assert entities.note(b"\x20" + pack("c", 5, b"\x01"), None) == {
-        **{"entity": "case", "kind": "delete"},
+        "entity": "case",
+        "kind": "delete",
         "entity_id": '["c",5,"01"]',
     }
     assert shown_id(["one"]) == "one"
     # Whatever its store makes of it, a key that is no tuple is still told of.
     assert entities.note(b"\x20\xee", b"") == {
-        **{"entity": "case", "kind": "put"},
+        "entity": "case",
+        "kind": "put",
         "entity_id": "ee",
     }
     assert (
@@ -416,3 +420,14 @@ def test_keys_of_other_stores_become_ids() -> None:
         )
         is None
     )
+
+
+def test_a_position_moves_on_past_what_the_log_writes_for_itself() -> None:
+    """After a crash the log ends with a marker: a snapshot's position lies behind that."""
+    world = World(1)
+    world.run(lambda txn: kv.put(txn, b"a", b"1"))
+    world.reopen()
+    feed = world.feed(0)
+    drained(feed, world.lsn)
+    assert feed.position == world.feed(None).position
+    world.store.close()

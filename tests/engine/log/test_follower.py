@@ -152,10 +152,8 @@ def test_nothing_is_missed_or_repeated(steps):
             number += 1
             payloads = [bytes([number % 250]) * size for size in rest[0]]
             last = log.append([transaction(number, *payloads)]).lsn
-            for lsn, payload in zip(
-                range(last - len(payloads) + 1, last + 1), payloads, strict=True
-            ):
-                written[lsn] = payload
+            lsns = range(last - len(payloads) + 1, last + 1)
+            written.update(zip(lsns, payloads, strict=True))
         elif step == "mark":
             log.mark_synced()
         elif step == "trim":

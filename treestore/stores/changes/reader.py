@@ -52,7 +52,7 @@ class ChangeReader:
         """The newest change of the transaction at hand, and how many notes were done with it."""
         self._notes_done = 0
         self._passed_lsn = start.lsn if start.notes is None else start.lsn - 1
-        """The last transaction that was wholly read."""
+        """Everything up to this record was decoded, to the end of a transaction."""
         self._time_ns = -1
         self._time = _EPOCH
 
@@ -104,6 +104,8 @@ class ChangeReader:
                     raise CorruptionError(
                         f"Record {entry.lsn} of the log is not what a transaction wrote ({error})."
                     ) from error
+        # Groups end transactions, and behind the last one may be a marker of the log's own.
+        self._passed_lsn = max(self._passed_lsn, self._follower.lsn)
         return changes
 
     def _take(self, entry: Entry, changes: list[Change]) -> None:
