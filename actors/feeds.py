@@ -102,12 +102,11 @@ class Follower:
             CorruptionError: the log is damaged.
         """
         database, source = self._database, self._source
-        engine = database.engine
         while not self.ready:
             database.ensure_open()
             if self._failed is not None:
                 raise self._failed
-            until = engine.durable.position.lsn
+            until = self._shown_lsn()
             if source.lsn >= until:
                 await database.feeds.wait()
             elif source.backlog_bytes() > INLINE_SIZE_BYTES:
@@ -120,6 +119,10 @@ class Follower:
                     self._pace_until = time.perf_counter() + PACE_S
                     continue
                 self._read(until)
+
+    def _shown_lsn(self) -> int:
+        """The last record that may be shown: what is durable, and what readers see already."""
+        return self._database.engine.durable.position.lsn
 
     def _read(self, until_lsn: int) -> None:
         try:
