@@ -32,6 +32,9 @@ so they are in memory, and are decoded in a millisecond or two. More goes to a t
 PACE_S = 0.001
 """A feed gives way to the other tasks after about so much work."""
 
+PACE_ITEMS = 64
+"""How often it looks whether it was as much."""
+
 PROGRESS_S = 5.0
 """A client whose filter leaves nothing over is told this often how far its feed has come, so that
 it resumes from there."""
@@ -143,6 +146,8 @@ class EmbeddedFeed:
         self._start = self._follower.position
         self._last: Any = None
         self._closed = False
+        self._given = 0
+        self._pace_until = 0.0
 
     @property
     def position(self) -> str:
@@ -165,7 +170,16 @@ class EmbeddedFeed:
             with self._hub.one_more():
                 await self._follower.fill()
         self._last = ready.popleft()
+        self._given += 1
+        if self._given % PACE_ITEMS == 0:
+            await self._give_way()
         return self._last
+
+    async def _give_way(self) -> None:
+        """Let other tasks run, without being cancelled: the item at hand would be lost."""
+        if time.perf_counter() > self._pace_until:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            self._pace_until = time.perf_counter() + PACE_S
 
     async def __aenter__(self) -> EmbeddedFeed:
         return self
@@ -212,6 +226,6 @@ class EncodedFeed:
             encoded.append(_encode(item))
             size += len(encoded[-1])
             self._told = item.position
-            if len(encoded) % 64 == 0 and time.perf_counter() > until:
+            if len(encoded) % PACE_ITEMS == 0 and time.perf_counter() > until:
                 break
         return encoded

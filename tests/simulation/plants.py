@@ -235,8 +235,7 @@ def show_changes_before_sync(patch: pytest.MonkeyPatch) -> None:
 
     def writes(self: Log, segment: Segment, pieces: list[bytes], after: Tip, _: int) -> None:
         padded = segment.write(pieces, sum(map(len, pieces)))
-        segment.tip = after
-        segment.end += padded
+        segment.advance(after, padded)
         if self in wake:
             wake[self]()
         try:

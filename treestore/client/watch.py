@@ -6,6 +6,7 @@ whether an end is one to come back from. `RemoteFeed` does the waiting, on trio.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -19,6 +20,12 @@ from treestore.client.connection import Connection
 from treestore.client.pool import Pool
 
 T = TypeVar("T")
+
+PACE_S = 0.001
+"""One that takes changes which wait here already gives way to other tasks this often ..."""
+
+PACE_ITEMS = 64
+"""... and looks at the clock after so many."""
 
 WINDOW_SIZE_BYTES = 1 * MIB
 """Bytes of changes that may be under way or waiting here; one may exceed it. What is beyond that
@@ -118,6 +125,8 @@ class RemoteFeed(Generic[T]):
         self._came = trio.Event()
         self._inbox = Inbox(self._came.set)
         self._taken_bytes = 0
+        self._given = 0
+        self._pace_until = 0.0
         self._closed = False
         self._token: trio.lowlevel.TrioToken | None = None
 
@@ -135,12 +144,21 @@ class RemoteFeed(Generic[T]):
             if self._inbox.waiting:
                 item = self._take()
                 if item is not None:
+                    self._given += 1
+                    if self._given % PACE_ITEMS == 0:
+                        await self._give_way()
                     return item
             elif self._closed:
                 await trio.lowlevel.checkpoint()
                 raise StopAsyncIteration
             else:
                 await self._more()
+
+    async def _give_way(self) -> None:
+        """Let other tasks run, without being cancelled: the item at hand would be lost."""
+        if time.perf_counter() > self._pace_until:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            self._pace_until = time.perf_counter() + PACE_S
 
     def _take(self) -> T | None:
         """The first thing that waits."""

@@ -54,18 +54,18 @@ class Entry(msgspec.Struct, gc=False):
 class LogFollower:
     """Reads a log from a record on. Made by `Log.follow`."""
 
-    def __init__(self, segments: list[Segment], lock: threading.Lock, lsn: int) -> None:
+    def __init__(self, segments: list[Segment], lock: threading.Lock, after: LogPosition) -> None:
         """See `Log.follow`.
 
         Args:
             segments: of the log, guarded by ``lock``.
             lock: held for moments.
-            lsn: the record to begin after. Where it lies within a group, or a transaction, that is
-                read from its beginning.
+            after: the record to begin after. Where it lies within a group, that is read from its
+                beginning. With the place in the file it need not be looked for.
         """
         self._segments = segments
         self._lock = lock
-        self._position = LogPosition(lsn)
+        self._position = after
         self._long: tuple[LogGroup, LogPosition] | None = None
         """The long group that is under way, and the position behind it."""
         self._pieces: Iterator[Piece] = iter(())
@@ -123,6 +123,9 @@ class LogFollower:
             finally:
                 with self._lock:
                     segment.readers -= 1
+                    header, position = segment.header, self._position
+                    if (header.sequence, header.epoch) == (position.sequence, position.epoch):
+                        segment.remember(position)
         return entries
 
     def _enter(self) -> tuple[Segment, int, Tip, Tip | None, int]:
@@ -143,10 +146,13 @@ class LogFollower:
             place = locate(segments, position)
             segment = segments[place.index]
             following = segments[place.index + 1 : place.index + 2]
+            offset, tip = place.offset, place.tip
+            if offset == fmt.BLOCK_BYTES:
+                offset, tip = segment.place_before(position.lsn)
             segment.readers += 1
             end = segment.header.size_bytes if following else segment.end
             follows = following[0].header.follows if following else None
-            return segment, place.offset, place.tip, follows, end
+            return segment, offset, tip, follows, end
 
     def _read_groups(
         self,

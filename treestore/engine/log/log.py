@@ -292,8 +292,7 @@ class Log:
         self._appended_records += after.lsn - segment.tip.lsn
         self._groups += 1
         with self._lock:
-            segment.tip = after
-            segment.end += padded
+            segment.advance(after, padded)
             self._live_bytes += padded
 
     def _check_usable(self) -> None:
@@ -538,9 +537,9 @@ class Log:
                 for segment in segments:
                     segment.readers -= 1
 
-    def follow(self, lsn: int) -> LogFollower:
-        """Read on behind record ``lsn``, bit by bit; see `LogFollower`."""
-        return LogFollower(self._segments, self._lock, lsn)
+    def follow(self, after: LogPosition) -> LogFollower:
+        """Read on behind ``after``, of which the LSN will do, bit by bit; see `LogFollower`."""
+        return LogFollower(self._segments, self._lock, after)
 
     def verify_closed(
         self, start: LogPosition, size_bytes_max: int

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from treestore.engine.engine import Engine
+from treestore.engine.log import LogPosition
 from treestore.engine.log.follower import Entry, LogFollower
 from treestore.errors import CorruptionError, FeedExpired, InvalidArgument, NotFound
 from treestore.model.changes import Change
@@ -196,7 +197,10 @@ def begin(engine: Engine, from_lsn: int | str | None, selection: Selection) -> C
     start = FeedPosition.at(engine.identity, last_lsn)
     if from_lsn is not None:
         start = FeedPosition.parse(from_lsn, engine.identity)
-    follower = engine.log.follow(start.read_after_lsn)
+    after = engine.durable.position
+    if start.read_after_lsn != after.lsn:
+        after = LogPosition(start.read_after_lsn)  # It has to be looked for in its segment.
+    follower = engine.log.follow(after)
     here = FeedPosition.at(engine.identity, last_lsn)
     if start.prefix != here.prefix or (start.lsn > last_lsn and isinstance(from_lsn, str)):
         raise FeedExpired(
