@@ -255,8 +255,7 @@ async def open_database(
     Args:
         directory: the data directory; made where it does not exist, unless ``create`` is False.
         cache_size_mb: budget of the node cache in MiB, as decoded in memory.
-        watch_retention_mb: log to keep, in MiB, beyond what checkpoints need, for feeds that fell
-            behind (``docs/watch.md``). The last three segments stay anyway.
+        watch_retention_mb: log to keep for feeds that fell behind, in MiB (``docs/watch.md``).
         archive_dir: copy the log there, piece by piece (``docs/backup.md``). It must exist, and the
             store remembers it. None: as it was; "": from now on to nowhere.
         archive_interval_s: how often the log's segment in use is copied, in seconds.

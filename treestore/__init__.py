@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from actors.tuning import tune
     from treestore import errors
     from treestore.client import RemoteDatabase, connect
+    from treestore.model.changes import Change
     from treestore.model.documents import Document, Node
     from treestore.model.page import Page
 
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "UNSET",
+    "Change",
     "Database",
     "Document",
     "Node",
@@ -40,6 +42,7 @@ __all__ = [
 # engine's own modules can import ``treestore.errors`` without loading everything else.
 _LAZY = {
     "UNSET": ("msgspec", "UNSET"),
+    "Change": ("treestore.model.changes", "Change"),
     "Database": ("actors.database", "Database"),
     "Document": ("treestore.model.documents", "Document"),
     "Node": ("treestore.model.documents", "Node"),

@@ -121,22 +121,25 @@ async def measure_delay(db: Database, client: Any) -> None:
 
 async def measure_cost(db: Database, rounds: int) -> None:
     """What watchers cost writers."""
-    rates: dict[int, list[float]] = {count: [] for count in WATCHERS}
+    rates: dict[int, list[tuple[float, float]]] = {count: [] for count in WATCHERS}
     for _ in range(rounds):
         for count in WATCHERS:
             rates[count].append(await _window(db, count))
-    base = statistics.median(rates[0])
+    none = statistics.median(cpu for _, cpu in rates[0])
     for count, found in rates.items():
-        # Each beside the one without of its own round.
-        share = statistics.median(one / none for one, none in zip(found, rates[0], strict=True))
+        rate = statistics.median(rate for rate, _ in found)
+        cpu = statistics.median(cpu for _, cpu in found)
+        each = f", {(cpu - none) / count:5.1f} µs for each watcher" if count else ""
         print(
-            f"{WRITERS} writers beside {count:2} watchers: {statistics.median(found):8,.0f} puts/s "
-            f"(median of {rounds}), {share:6.1%} of none ({base:,.0f})"
+            f"{WRITERS} writers beside {count:2} watchers: {rate:8,.0f} puts/s, {cpu:6.1f} µs of "
+            f"CPU a put{each} (medians of {rounds})"
         )
 
 
-async def _window(db: Database, watchers: int) -> float:
+async def _window(db: Database, watchers: int) -> tuple[float, float]:
+    """Puts a second, and microseconds of CPU that each took, the watchers' work included."""
     done = 0
+    began = time.process_time()
 
     async def write(writer: int) -> None:
         nonlocal done
@@ -155,13 +158,13 @@ async def _window(db: Database, watchers: int) -> float:
                 nursery.start_soon(watch)
             for writer in range(WRITERS):
                 nursery.start_soon(write, writer)
-    return done / WINDOW_S
+    return done / WINDOW_S, (time.process_time() - began) / done * 1e6
 
 
 async def measure(directory: Path, count: int, rounds: int) -> None:
     """The whole benchmark, in ``directory``."""
     treestore.tune()
-    instrument = LongestStep()
+    instrument = LongestStep(time.thread_time)
     async with (
         open_database(directory, watch_retention_mb=1024) as db,
         served(db) as client,

@@ -11,7 +11,7 @@ Threads: one at a time uses a follower; the log may be written to and trimmed me
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -69,7 +69,7 @@ class LogFollower:
         self._long: tuple[LogGroup, LogPosition] | None = None
         """The long group that is under way, and the position behind it."""
         self._pieces: Iterator[Piece] = iter(())
-        self._commits: list[int] = []
+        self._commits: Sequence[int] = ()
         self._first_lsn = 0
 
     @property
@@ -173,9 +173,9 @@ class LogFollower:
             if group.body is None:
                 self._begin_long(group, behind)
                 return size + self._read_long(entries, size_bytes_max - size)
-            self._commits = commits_of(group)
-            self._first_lsn = group.lsn
-            for piece in group.pieces():
+            table = group.table()
+            self._commits, self._first_lsn = commits_in(group.lsn, table[2]), group.lsn
+            for piece in group.pieces(None, table):
                 self._add(piece, group.tip.time_ns, entries)
             self._position = behind
             size += group.size
@@ -186,9 +186,9 @@ class LogFollower:
         return size
 
     def _begin_long(self, group: LogGroup, behind: LogPosition) -> None:
-        self._commits = commits_of(group)
-        self._first_lsn = group.lsn
-        self._pieces = group.pieces(PIECE_BYTES)
+        table = group.table()
+        self._commits, self._first_lsn = commits_in(group.lsn, table[2]), group.lsn
+        self._pieces = group.pieces(PIECE_BYTES, table)
         self._long = group, behind
 
     def _read_long(self, entries: list[Entry], size_bytes_max: int) -> int:
@@ -216,14 +216,15 @@ class LogFollower:
             lsn += 1
 
 
-def commits_of(group: LogGroup) -> list[int]:
-    """For each record of a group, the last record of its transaction."""
-    kinds = group.table()[2]
+def commits_in(lsn: int, kinds: tuple[int, ...]) -> Sequence[int]:
+    """For each record of a group, from ``lsn`` on, the last record of its transaction."""
+    if fmt.KIND_DATA not in kinds:
+        return range(lsn, lsn + len(kinds))
     commits: list[int] = []
-    commit = group.lsn + len(kinds) - 1
+    commit = 0
     for index in range(len(kinds) - 1, -1, -1):
         if kinds[index] != fmt.KIND_DATA:
-            commit = group.lsn + index
+            commit = lsn + index
         commits.append(commit)
     commits.reverse()
     return commits

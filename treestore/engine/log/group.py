@@ -17,6 +17,9 @@ from treestore.engine.log.record import LogRecord
 PIECE_BYTES = 4 << 20
 """A group is handed on in pieces of about this size; only a record that is larger takes more."""
 
+Table = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""Transaction id, payload length and kind of each record of a group."""
+
 _LAST_KINDS = (fmt.KIND_COMMIT, fmt.KIND_SYNCED)
 
 
@@ -99,8 +102,8 @@ class LogGroup:
         for at in range(0, self.size, size):
             yield self.file.read_at(start + at, min(size, self.size - at))
 
-    def table(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-        """Transaction id, payload length and kind of each record.
+    def table(self) -> Table:
+        """What stands before its payloads.
 
         Raises:
             CorruptionError: it makes no sense.
@@ -116,7 +119,7 @@ class LogGroup:
             raise damaged(self.file.path, self.offset, "has a group whose table makes no sense")
         return ids, lengths, kinds
 
-    def pieces(self, size_bytes: int | None = None) -> Iterator[Piece]:
+    def pieces(self, size_bytes: int | None = None, table: Table | None = None) -> Iterator[Piece]:
         """What is in it, in pieces of about that size (`PIECE_BYTES`) where it is long.
 
         Raises:
@@ -125,7 +128,7 @@ class LogGroup:
         """
         count, body = self.records, self.body
         table_size = fmt.ENTRY_BYTES * count
-        ids, lengths, kinds = self.table()
+        ids, lengths, kinds = table or self.table()
         if body is not None:
             yield Piece(self.lsn, ids, lengths, kinds, body[table_size:], True)
             return

@@ -25,6 +25,8 @@ class Decoder(Protocol):
 
     keyspaces: bytes
     """First bytes of the keys that it is shown."""
+    remembers: bool
+    """Whether `finish` may tell of what it was shown."""
 
     def note(self, key: bytes, value: bytes | None) -> Fields | None:
         """A key was put (``value``) or deleted (None); the change that it is, if any."""
@@ -41,6 +43,8 @@ class Decoder(Protocol):
 
 class KeyValues:
     """The ``kv`` service: keys are the caller's own."""
+
+    remembers = False
 
     def __init__(self, keyspace: bytes, *, prefix: bytes | None, values: bool) -> None:
         """Made for one feed.
@@ -83,6 +87,8 @@ class KeyValues:
 
 class Entities:
     """Records whose key is a packed tuple: each of them is an entity, its key says which."""
+
+    remembers = False
 
     def __init__(
         self,

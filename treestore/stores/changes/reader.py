@@ -49,6 +49,8 @@ class ChangeReader:
         self._decoders = selection.decoders()
         self._services = list(self._decoders.items())
         self._readers = readers_by_keyspace(self._decoders)
+        self._has_endings = False
+        """Whether a decoder was shown something that it may tell of at the transaction's end."""
         self._held: tuple[Fields, int] | None = None
         """The newest change of the transaction at hand, and how many notes were done with it."""
         self._notes_done = 0
@@ -122,9 +124,12 @@ class ChangeReader:
                 found = readers.get(what[0])
                 if found is None:
                     continue
-                fields = found[1].note(what, value)
+                service, decoder, remembers = found
+                if remembers:
+                    self._has_endings = True
+                fields = decoder.note(what, value)
                 if fields is not None and done > skipped:
-                    fields["service"] = found[0]
+                    fields["service"] = service
                     self._hold(fields, done, entry, changes)
             else:
                 done = self._clear(what, done, skipped, entry, changes)
@@ -144,6 +149,7 @@ class ChangeReader:
         start, end = what
         for service, decoder in self._services:
             if touches(decoder, start, end):
+                self._has_endings = self._has_endings or decoder.remembers
                 fields = decoder.cleared(start, end)
                 if fields is not None and done > skipped:
                     fields["service"] = service
@@ -154,10 +160,12 @@ class ChangeReader:
     def _finish(self, entry: Entry, skipped: int, changes: list[Change]) -> None:
         """The transaction ends with this record."""
         done = self._notes_done
-        for fields in self._endings():
-            done += 1
-            if done > skipped:
-                self._hold(fields, done, entry, changes)
+        if self._has_endings:
+            self._has_endings = False
+            for fields in self._endings():
+                done += 1
+                if done > skipped:
+                    self._hold(fields, done, entry, changes)
         held, self._held = self._held, None
         self._notes_done = 0
         self._passed_lsn = entry.lsn
@@ -166,6 +174,8 @@ class ChangeReader:
 
     def _endings(self) -> Iterator[Fields]:
         for service, decoder in self._services:
+            if not decoder.remembers:
+                continue
             for fields in decoder.finish():
                 fields["service"] = service
                 yield fields

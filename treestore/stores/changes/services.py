@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -108,10 +108,10 @@ DECODERS: Final[dict[str, Callable[[Selection], Decoder]]] = {
 """Service → what makes its decoder. Services without one have no changes to watch."""
 
 
-def readers_by_keyspace(decoders: dict[str, Decoder]) -> dict[int, tuple[str, Any]]:
-    """First byte of a key → the service and its decoder."""
+def readers_by_keyspace(decoders: dict[str, Decoder]) -> dict[int, tuple[str, Decoder, bool]]:
+    """First byte of a key → the service, its decoder and whether that remembers anything."""
     return {
-        keyspace: (service, decoder)
+        keyspace: (service, decoder, decoder.remembers)
         for service, decoder in decoders.items()
         for keyspace in decoder.keyspaces
     }

@@ -66,6 +66,7 @@ class _Touched:
 class DocumentChanges:
     """Implements `treestore.stores.changes.decoding.Decoder`."""
 
+    remembers = True
     keyspaces = Keyspace.NODES + Keyspace.NODE_IDS + Keyspace.DOCUMENTS + Keyspace.SOURCES
 
     def __init__(self, *, policy_id: str | None = None) -> None:
