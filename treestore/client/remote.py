@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from treestore.stores.admin import Admin
     from treestore.stores.documents.service import Documents
     from treestore.stores.kv import KV
+    from treestore.stores.versions.service import Versions
 
 SERVICES = {
     "kv": ("treestore.stores.kv", "KV"),
     "documents": ("treestore.stores.documents.service", "Documents"),
+    "versions": ("treestore.stores.versions.service", "Versions"),
     "admin": ("treestore.stores.admin", "Admin"),
 }
 """Attribute of a database → module and class of the service."""
@@ -199,6 +201,7 @@ class RemoteSnapshot:
 
     kv: KV[Async, ReadOnly]
     documents: Documents[Async, ReadOnly]
+    versions: Versions[Async, ReadOnly]
 
     def __init__(self, caller: SnapshotCaller, opened: _Opened) -> None:
         self.number = opened.number
@@ -215,6 +218,7 @@ class RemoteDatabase(Watching[Async, ReadWrite]):
 
     kv: KV[Async, ReadWrite]
     documents: Documents[Async, ReadWrite]
+    versions: Versions[Async, ReadWrite]
     admin: Admin[Async, ReadWrite]
 
     def __init__(self, pool: Pool) -> None:
