@@ -70,10 +70,8 @@ def store(
         effective_to: last day it is in effect (inclusive). With either day the version is
             recorded in the same transaction, as ``versions.create`` does. Where both are None and
             ``versions`` dated the version, those days stay.
-        supersedes: as in ``versions.create``; needs ``effective_from``.
-        description: of the version, likewise; UNSET: as it is.
-        tags: of the version, likewise; UNSET: as they are.
-        created_by: likewise; UNSET: as it is.
+        supersedes, description, tags, created_by: as in ``versions.create``; what is UNSET stays
+            as it was. ``supersedes`` needs ``effective_from``.
 
     Raises:
         InvalidArgument: the structure is no tree, an id occurs twice, a parent is unknown, …; the

@@ -30,6 +30,7 @@ from treestore.stores.versions.layout import (
     microseconds,
     moment_of,
     packed_number,
+    packed_number_down,
 )
 from treestore.stores.versions.timeline import Timeline, ruler
 
@@ -175,11 +176,11 @@ class Book:
         head.recorded_us = microseconds(self.recorded_at)
         self.txn.put(self.shelf.head, encode(head))
         if self._recorded:
-            key = self.shelf.journal + packed_number(head.recorded_us)
+            key = self.shelf.journal + packed_number_down(head.recorded_us)
             self.txn.put(key, packed_number(self.revision))
 
     def _remember(self, record: Record) -> None:
-        key = self.shelf.history(record.state.version_id) + packed_number(self.revision)
+        key = self.shelf.history(record.state.version_id) + packed_number_down(self.revision)
         if self.txn.get(key) is None:
             self.head.states += 1
         self.txn.put(key, encode_record(record))

@@ -36,6 +36,7 @@ from treestore.stores.versions.layout import (
     microseconds,
     packed_day,
     packed_number,
+    packed_number_down,
 )
 from treestore.stores.versions.timeline import level_of
 
@@ -134,7 +135,7 @@ class _Check:
         self.records: dict[str, Record] = {}
         self.steps: list[tuple[int, Step]] = []
         self.states: dict[str, list[Record]] = {}
-        """The history of each version."""
+        """The history of each version, oldest first."""
 
     def run(self, documents: set[tuple[str, str]]) -> list[str]:
         """All of it."""
@@ -176,14 +177,16 @@ class _Check:
             version_id, at = unpack_one(key, len(prefix))
             record = decode_record(data)
             state = record.state
-            if state.version_id != version_id or key[at:] != packed_number(state.revision):
+            if state.version_id != version_id or key[at:] != packed_number_down(state.revision):
                 self._say(f"history entry {key.hex()} is of another version or revision")
             count += 1
             self.states.setdefault(state.version_id, []).append(record)
-            moment = packed_number(microseconds(state.recorded_at))
+            moment = packed_number_down(microseconds(state.recorded_at))
             journal[self.shelf.journal + moment] = packed_number(state.revision)
+        for states in self.states.values():
+            states.reverse()
         self._same("journal", self.shelf.journal, journal)
-        numbers = [journal[key] for key in sorted(journal)]
+        numbers = [journal[key] for key in sorted(journal, reverse=True)]
         if numbers != sorted(set(numbers)):
             self._say("recorded times do not grow with the revisions")
         for version_id in self.records.keys() | self.states.keys():

@@ -19,6 +19,7 @@ DAY_MAX: Final = date.max.toordinal()
 """An open end."""
 
 _DAY_COMPLEMENT: Final = (1 << 24) - 1
+_NUMBER_COMPLEMENT: Final = (1 << 64) - 1
 _EPOCH: Final = datetime(1, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -41,6 +42,11 @@ def day_down(data: bytes) -> int:
 def packed_number(number: int) -> bytes:
     """A revision or rank."""
     return number.to_bytes(8, "big")
+
+
+def packed_number_down(number: int) -> bytes:
+    """The same, descending."""
+    return (_NUMBER_COMPLEMENT - number).to_bytes(8, "big")
 
 
 def microseconds(moment: datetime) -> int:
@@ -81,7 +87,7 @@ class Shelf:
         return Keyspace.VERSIONS + self.packed + packed_name("version_id", version_id)
 
     def history(self, version_id: str) -> bytes:
-        """A version's states: then a revision."""
+        """A version's states: then the revision, descending."""
         return Keyspace.VERSION_HISTORY + self.packed + packed_name("version_id", version_id)
 
     @property
@@ -114,7 +120,7 @@ class Shelf:
 
     @property
     def journal(self) -> bytes:
-        """Revisions by their time: then microseconds."""
+        """Revisions by their time: then microseconds, descending."""
         return self.periods + b"\x04"
 
     @property

@@ -6,6 +6,7 @@ import base64
 import binascii
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time
+from functools import partial
 from typing import Annotated, Any
 
 from treestore.errors import InvalidArgument, NotFound
@@ -27,7 +28,7 @@ from treestore.stores.versions.layout import (
     after,
     microseconds,
     packed_day,
-    packed_number,
+    packed_number_down,
 )
 from treestore.stores.versions.timeline import neighbours, ruler, ruler_at
 
@@ -121,15 +122,13 @@ def _as_known(txn: Read, shelf: Shelf, day: date, moment: datetime) -> PolicyVer
     if head is None:
         raise no_policy(shelf.policy_id)
     journal = shelf.journal
-    end = journal + packed_number(microseconds(moment) + 1)
-    for _, number in txn.scan(journal, end, reverse=True):
-        revision = int.from_bytes(number, "big")
-        break
-    else:
+    found = txn.first(journal + packed_number_down(microseconds(moment)), after(journal))
+    if found is None:
         raise NotFound(
             f"Nothing was recorded of policy {shelf.policy_id!r} by {moment.isoformat()}.",
             policy_id=shelf.policy_id,
         )
+    revision = int.from_bytes(found[1], "big")
     version_id = ruler_at(txn, shelf, day.toordinal(), revision, head.revision)
     if version_id is None:
         raise NotFound(
@@ -138,9 +137,9 @@ def _as_known(txn: Read, shelf: Shelf, day: date, moment: datetime) -> PolicyVer
             policy_id=shelf.policy_id,
         )
     prefix = shelf.history(version_id)
-    end = prefix + packed_number(revision + 1)
-    _, data = next(iter(txn.scan(prefix, end, reverse=True)))
-    return txn.load(PolicyVersion, data)
+    found = txn.first(prefix + packed_number_down(revision), after(prefix))
+    assert found is not None
+    return txn.load(PolicyVersion, found[1])
 
 
 def _none_in_effect(txn: Read, shelf: Shelf, day: date) -> NotFound:
@@ -273,7 +272,11 @@ def history(
     """
     shelf = Shelf(policy_id)
     prefix = shelf.history(version_id)
-    page = _page(txn, prefix, limit, cursor, reverse, lambda data: txn.load(PolicyVersion, data))
+    if not isinstance(reverse, bool):
+        raise InvalidArgument(f"reverse is True or False, not {reverse!r:.40}.")
+    # Its keys descend.
+    load = partial(txn.load, PolicyVersion)
+    page = _page(txn, prefix, limit, cursor, not reverse, load)
     if not page.items and cursor is None and txn.get(shelf.record(version_id)) is None:
         raise no_version(txn, shelf, version_id)
     return page

@@ -11,11 +11,11 @@ class Versions(Service[M, A]):
 
     service_name = "versions"
 
-    create = Command(changing.create)
-    retire = Command(changing.retire)
-    update = Command(changing.update)
+    create = Command(changing.create, long=True)
+    retire = Command(changing.retire, long=True)
+    update = Command(changing.update, long=True)
     set_tags = Command(changing.set_tags)
-    delete = Command(changing.delete)
+    delete = Command(changing.delete, long=True)
     erase = Command(changing.erase, long=True)
     get = Query(reading.get)
     as_of = Query(reading.as_of)

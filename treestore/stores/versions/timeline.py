@@ -41,9 +41,10 @@ Run = tuple[int, int, Step]
 def step_on(txn: Read, shelf: Shelf, day: int) -> tuple[int, Step]:
     """The step that rules ``day``, and its first day."""
     prefix = shelf.steps
-    for key, cell in txn.cursor(prefix + packed_day_down(day), after(prefix)):
-        return day_down(key[-3:]), decode_step(txn.value(cell))
-    return DAY_MIN, NOBODY
+    found = txn.first(prefix + packed_day_down(day), after(prefix))
+    if found is None:
+        return DAY_MIN, NOBODY
+    return day_down(found[0][-3:]), decode_step(found[1])
 
 
 def next_step(txn: Read, shelf: Shelf, day: int) -> int | None:
@@ -71,11 +72,11 @@ def ruler_at(txn: Read, shelf: Shelf, day: int, revision: int, newest: int) -> s
     wanted = packed_day_down(day)
     for level in range(newest.bit_length()):
         prefix = rule_prefix(shelf, level, revision >> level)
-        for _, cell in txn.cursor(prefix + wanted, after(prefix)):
-            rule = decode_rule(txn.value(cell))
+        found = txn.first(prefix + wanted, after(prefix))
+        if found is not None:
+            rule = decode_rule(found[1])
             if day <= rule.last:
                 return rule.version_id
-            break
     return None
 
 
@@ -197,8 +198,7 @@ class Timeline:
         best: Period | None = None
         level = -1
         while True:
-            rest = txn.cursor(prefix + (level + 1).to_bytes(1, "big"), after(prefix))
-            found = next(iter(rest), None)
+            found = txn.first(prefix + (level + 1).to_bytes(1, "big"), after(prefix))
             if found is None:
                 return best
             level = found[0][at]
