@@ -88,7 +88,7 @@ def place_to_read(txn: Read, policy_id: str, version_id: str | None) -> Place:
     """
     if version_id is not None:
         return Place(policy_id, version_id)
-    today = txn.now.astimezone(UTC).date()
+    today = txn.now.date()
     found = version_on(txn, policy_id, today)
     if found is None:
         return _undated(txn, policy_id, today)

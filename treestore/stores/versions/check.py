@@ -223,6 +223,17 @@ class _Check:
         newest = max((r.state.revision for r in self._everything()), default=0)
         if head.revision < newest or head == Head():
             self._say(f"its head is at revision {head.revision}, a record at {newest}")
+        for start, end in (self.shelf.everything()[0], self.shelf.everything()[-1]):
+            for key, _ in self.txn.scan(start, end):
+                if not self._is_known(key):
+                    self._say(f"nothing explains key {key.hex()}")
+
+    def _is_known(self, key: bytes) -> bool:
+        """Whether a key of a keyspace with several kinds is of one of them."""
+        shelf = self.shelf
+        if key.startswith(Keyspace.POLICIES):
+            return key == shelf.head or key.startswith(shelf.stored)
+        return not key.startswith(shelf.periods) or key[: len(shelf.order)] <= shelf.rules
 
     def _everything(self) -> Iterator[Record]:
         yield from self.records.values()

@@ -23,4 +23,4 @@ class Versions(Service[M, A]):
     list = Query(reading.list_versions)
     by_tag = Query(reading.by_tag)
     history = Query(reading.history)
-    diff = Query(diff.diff)
+    diff = Query(diff.diff, long=True)
