@@ -28,10 +28,10 @@ VERSIONS = st.sampled_from(["a", "a\0", "b", "c", "ü", "f"])
 DAYS = st.integers(0, SPAN).map(lambda n: ORIGIN + timedelta(days=n))
 ENDS = st.none() | DAYS
 TAGS = st.sets(st.sampled_from(["draft", "final", "x\0"]), max_size=2)
-PERIODS = (
+PERIODS: st.SearchStrategy[Any] = (
     st.tuples(ENDS, ENDS)
     .filter(lambda pair: pair != (None, None))
-    .map(lambda pair: pair if None in pair else tuple(sorted(pair)))
+    .map(lambda pair: pair if None in pair else tuple(sorted(day for day in pair if day)))
 )
 ASKED = [date.min, *(ORIGIN + timedelta(days=n) for n in range(-1, SPAN + 2)), date.max]
 MICROSECOND = timedelta(microseconds=1)
@@ -118,7 +118,7 @@ class Versions(RuleBasedStateMachine):
         known = old is not None and (old.dated or old.declared)
         assert state.change == ("corrected" if known else "created")
         stored = old.stored if old else 0
-        fact = Fact(*period, self.next_rank(), True, stored, tuple(sorted(tags)))
+        fact = Fact(period[0], period[1], self.next_rank(), True, stored, tuple(sorted(tags)))
         self.facts[version] = fact
         self.recorded(version)
 
@@ -216,7 +216,7 @@ class Versions(RuleBasedStateMachine):
         tags = old.tags if old else ()
         if period != (None, None):
             declared = old is not None and old.declared
-            self.facts[version] = Fact(*period, rank, declared, rank, tags)
+            self.facts[version] = Fact(period[0], period[1], rank, declared, rank, tags)
             self.recorded(version)
         elif old is not None and old.declared:
             self.facts[version] = attrs.evolve(old, stored=rank)

@@ -55,7 +55,7 @@ def diff(
 
 def summary(changes: Sequence[NodeChange]) -> str:
     """``2 added, 1 changed``."""
-    counts = Counter(change.kind for change in changes)
+    counts: Counter[str] = Counter(change.kind for change in changes)
     words = [f"{counts[kind]:,} {kind}" for kind in MARKS if counts[kind]]
     return ", ".join(words) or "Nothing differs."
 

@@ -106,8 +106,8 @@ class _Check:
             self._say(f"node_count is {self.document.node_count}, nodes are {len(self.ids)}")
         self._compare("NODE_IDS", place.ids, self.ids)
         self._compare("PAGES", place.pages, self.pages)
-        record = read_record(txn, Shelf(place.policy_id), place.version_id)
-        if record is not None and (record.state.effective_from, record.state.effective_to) != (
+        version = read_record(txn, Shelf(place.policy_id), place.version_id)
+        if version is not None and (version.state.effective_from, version.state.effective_to) != (
             self.document.effective_from,
             self.document.effective_to,
         ):

@@ -195,7 +195,8 @@ class Book:
             self.txn.delete(key)
         for key in behind - before:
             self.txn.put(key, name)
-        old_period, new_period = old and old.period, new and new.period
+        old_period = None if old is None else old.period
+        new_period = None if new is None else new.period
         Timeline(self.txn, self.shelf, self.revision).replace(old_period, new_period)
         self.head.versions += (new is not None) - (old is not None)
         self.head.dated += (new_period is not None) - (old_period is not None)

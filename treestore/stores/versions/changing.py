@@ -304,7 +304,7 @@ def delete(txn: Write, policy_id: str, version_id: str) -> bool:
         return False
     if old.stored:
         withdrawn = book.undated(old)
-        facts = {"description": "", "tags": (), "created_by": "", "metadata": {}}
+        facts: dict[str, Any] = {"description": "", "tags": (), "created_by": "", "metadata": {}}
         state = attrs.evolve(withdrawn.state, supersedes=None, superseded_by=None, **facts)
         book.write(old, attrs.evolve(withdrawn, state=state), "withdrawn")
     else:
