@@ -229,11 +229,11 @@ class _Check:
                     self._say(f"nothing explains key {key.hex()}")
 
     def _is_known(self, key: bytes) -> bool:
-        """Whether a key of a keyspace with several kinds is of one of them."""
+        """Whether a key is the policy's head, or of a kind that there is."""
         shelf = self.shelf
         if key.startswith(Keyspace.POLICIES):
-            return key == shelf.head or key.startswith(shelf.stored)
-        return not key.startswith(shelf.periods) or key[: len(shelf.order)] <= shelf.rules
+            return key == shelf.head
+        return key[: len(shelf.stored)] <= shelf.stored
 
     def _everything(self) -> Iterator[Record]:
         yield from self.records.values()

@@ -74,11 +74,6 @@ class Shelf:
         return Keyspace.POLICIES + self.packed
 
     @property
-    def stored(self) -> bytes:
-        """Documents in the order of storing: then a revision."""
-        return Keyspace.POLICIES + self.packed + b"\x00"
-
-    @property
     def records(self) -> bytes:
         return Keyspace.VERSIONS + self.packed
 
@@ -127,6 +122,11 @@ class Shelf:
     def rules(self) -> bytes:
         """What was true for a block of revisions: then level, block, day descending."""
         return self.periods + b"\x05"
+
+    @property
+    def stored(self) -> bytes:
+        """Documents in the order of storing: then a revision."""
+        return self.periods + b"\x06"
 
     def everything(self) -> list[tuple[bytes, bytes]]:
         """The ranges of keys that hold all that is known of the policy's versions."""
