@@ -225,13 +225,13 @@ async def test_a_server_that_stops_gracefully_loses_nothing() -> None:
 
 
 async def test_a_failing_background_task_does_not_cancel_the_body(monkeypatch) -> None:
-    from treestore.client.connection import Connection
+    from treestore.client.trio_connection import TrioConnection
 
-    async def crash(self: Connection) -> str:
+    async def crash(self: TrioConnection) -> str:
         await trio.sleep(0.01)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Connection, "_read", crash)
+    monkeypatch.setattr(TrioConnection, "_read", crash)
     with trio.fail_after(10):
         async with (
             listening(FakeHost()) as listener,
