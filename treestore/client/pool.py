@@ -63,8 +63,8 @@ class Pool:
         self._connections: list[AnyConnection] = []
         self._serving = 0
         self._lost_one = False
-        self._changed = runtime.event()
-        self._short = runtime.event()
+        self._changed: Event = runtime.event()
+        self._short: Event = runtime.event()
         """Set where a connection should be opened."""
         self._closed: str | None = None
         self._last_error: TreeStoreError | None = None
@@ -167,7 +167,7 @@ class Pool:
 
     def _notify(self) -> None:
         self._changed.set()
-        self._changed: Event = self.runtime.event()
+        self._changed = self.runtime.event()
 
     def pick(self) -> AnyConnection | None:
         """The usable connection with the least to do, or None."""

@@ -237,6 +237,11 @@ class RemoteDatabase:
         self._pool = pool
         self.__dict__.update(services(RemoteCaller(pool)))
 
+    @property
+    def pool(self) -> Pool:
+        """The connections."""
+        return self._pool
+
     @asynccontextmanager
     async def snapshot(self) -> AsyncGenerator[RemoteSnapshot, None]:
         """Services that all see the state of this moment.
@@ -308,11 +313,9 @@ async def connect(
     Resource handling: the connections are closed at the exit; calls that are still under way in
     other tasks raise `Unavailable`.
     """
-    host, port = parse_address(address)
-    target = Target(host=host, port=port, api_key=api_key, tls=tls)
-    async with connect_to(
-        target, connections, timeout, deduplicate, Breaker(breaker_failures, breaker_pause)
-    ) as database:
+    target = target_of(address, api_key, tls)
+    breaker = Breaker(breaker_failures, breaker_pause)
+    async with connect_to(target, connections, timeout, deduplicate, breaker) as database:
         yield database
 
 
@@ -335,6 +338,16 @@ async def connect_to(
     )
     async with pool.serve():
         yield RemoteDatabase(pool)
+
+
+def target_of(address: str, api_key: str | None, tls: ssl.SSLContext | None) -> Target:
+    """Where ``host:port`` is.
+
+    Raises:
+        InvalidArgument: it is not of that form.
+    """
+    host, port = parse_address(address)
+    return Target(host=host, port=port, api_key=api_key, tls=tls)
 
 
 def parse_address(address: str) -> tuple[str, int]:

@@ -95,23 +95,43 @@ class RemoteStream(Generic[T]):
 
     async def __anext__(self) -> T:
         waiting = self._inbox.waiting
-        while not waiting:
+        if not waiting:
+            await self._some()
+            waiting = self._inbox.waiting
+            if not waiting:
+                raise StopAsyncIteration
+        raw = waiting.popleft()
+        self._took(raw, len(memoryview(raw)))
+        return self._decode(raw)
+
+    async def batch(self) -> list[msgspec.Raw]:
+        """Everything that is here, at least one item; empty at the end."""
+        await self._some()
+        waiting = self._inbox.waiting
+        items = list(waiting)
+        if items:
+            waiting.clear()
+            self._took(items[-1], sum(len(memoryview(raw)) for raw in items))
+        return items
+
+    async def _some(self) -> None:
+        """Return once an item waits, or it is certain that none will."""
+        while not self._inbox.waiting:
             if self._closed:
                 await self._runtime.checkpoint()
-                raise StopAsyncIteration
+                return
             if self._inbox.ended:
                 self._finish()
-                waiting = self._inbox.waiting
             else:
                 await self._more()
-        raw = waiting.popleft()
-        self._last = raw
-        self._taken_bytes += len(memoryview(raw))
+
+    def _took(self, last: msgspec.Raw, size_bytes: int) -> None:
+        self._last = last
+        self._taken_bytes += size_bytes
         if self._taken_bytes >= WINDOW_SIZE_BYTES // 2:
             assert self._connection is not None
             self._connection.grant(self._id, self._taken_bytes)
             self._taken_bytes = 0
-        return self._decode(raw)
 
     def _finish(self) -> None:
         """The stream ended: note it, raise why, or prepare to set out again."""
@@ -154,7 +174,7 @@ class RemoteStream(Generic[T]):
         runtime = self._runtime
         self._inbox.wake = wake = runtime.event()
         if not await runtime.wait(wake, runtime.now() + self._timeout_s):
-            await self.aclose()
+            self.close()
             raise DeadlineExceeded(f"No item came for {self._timeout_s:g} s.")
 
     async def __aenter__(self) -> RemoteStream[T]:
@@ -165,6 +185,10 @@ class RemoteStream(Generic[T]):
 
     async def aclose(self) -> None:
         """Let go of the stream; the server is told. Never waits; closing twice is harmless."""
+        self.close()
+
+    def close(self) -> None:
+        """What `aclose` does; on the event loop only."""
         self._drop()
         self._closed = True
         self._inbox.waiting.clear()
