@@ -209,8 +209,15 @@ class Portal(Generic[T]):
             raise
 
     @contextmanager
-    def hold(self, manager: AbstractAsyncContextManager[Any]) -> Generator[Any]:
-        """An async context manager of the loop, as one of the calling thread."""
+    def hold(
+        self, manager: AbstractAsyncContextManager[Any], *, commits: bool = False
+    ) -> Generator[Any]:
+        """An async context manager of the loop, as one of the calling thread.
+
+        Args:
+            commits: leaving it without an exception does something, which must not be left out
+                in silence where the client was closed meanwhile.
+        """
         held = _Held(manager)
         call = _Call(held.live, ())
         call.done = partial(held.entered.set, None, Unavailable(CLOSED))
@@ -223,17 +230,27 @@ class Portal(Generic[T]):
             raise
         try:
             yield value
+        except GeneratorExit:  # Nobody will ever leave the block.
+            self.post(call.abandon)
+            raise
         except BaseException as error:
             # An exit that is done with the exception says so; else it raised it, or another.
-            if not self._leave(held, call, error):
+            if not self._leave(held, call, error, quiet=True):
                 raise
         else:
-            self._leave(held, call, None)
+            self._leave(held, call, None, quiet=not commits)
 
-    def _leave(self, held: _Held[Any], call: _Call, error: BaseException | None) -> Any:
+    def _leave(
+        self, held: _Held[Any], call: _Call, error: BaseException | None, *, quiet: bool
+    ) -> bool:
         try:
             self._submit(held.leave, error)
-            return call.outcome.wait()
+        except Unavailable:  # The client was closed, and with it the block left.
+            if quiet:
+                return False
+            raise
+        try:
+            return bool(call.outcome.wait())
         except BaseException as raised:
             if not isinstance(raised, Exception) and raised is not error:
                 self.post(call.abandon)
