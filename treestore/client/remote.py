@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import abc
-import importlib
 import ssl
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -20,19 +19,8 @@ from treestore.client.pool import Pool
 from treestore.client.runtime import current_runtime
 from treestore.client.stream import RemoteStream
 from treestore.errors import InvalidArgument, SnapshotExpired
-from treestore.stores.operation import Async, Caller, Operation, ReadOnly, ReadWrite
-
-if TYPE_CHECKING:
-    from treestore.stores.admin import Admin
-    from treestore.stores.documents.service import Documents
-    from treestore.stores.kv import KV
-
-SERVICES = {
-    "kv": ("treestore.stores.kv", "KV"),
-    "documents": ("treestore.stores.documents.service", "Documents"),
-    "admin": ("treestore.stores.admin", "Admin"),
-}
-"""Attribute of a database → module and class of the service."""
+from treestore.services import Services
+from treestore.stores.operation import Async, Operation, ReadOnly, ReadWrite
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -200,42 +188,21 @@ def _gone(why: str) -> SnapshotExpired:
     return SnapshotExpired(f"The snapshot is gone with its connection; open a new one. {why}")
 
 
-def services(caller: Caller) -> dict[str, Any]:
-    """Every service that this build has, bound to ``caller``."""
-    services: dict[str, Any] = {}
-    for attribute, (module_name, class_name) in SERVICES.items():
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not module_name.startswith(error.name):
-                raise  # The service is there, and something that it needs is not.
-            continue
-        services[attribute] = getattr(module, class_name)(caller)
-    return services
-
-
-class RemoteSnapshot:
+class RemoteSnapshot(Services[Async, ReadOnly]):
     """Read-only services that see one state of the database."""
 
-    kv: KV[Async, ReadOnly]
-    documents: Documents[Async, ReadOnly]
-
     def __init__(self, caller: SnapshotCaller, number: int) -> None:
+        super().__init__(caller)
         self.number = number
         """Commit number of the state."""
-        self.__dict__.update(services(caller))
 
 
-class RemoteDatabase:
+class RemoteDatabase(Services[Async, ReadWrite]):
     """A database on a server. Made by `connect`; belongs to one event loop."""
 
-    kv: KV[Async, ReadWrite]
-    documents: Documents[Async, ReadWrite]
-    admin: Admin[Async, ReadWrite]
-
     def __init__(self, pool: Pool) -> None:
+        super().__init__(RemoteCaller(pool))
         self._pool = pool
-        self.__dict__.update(services(RemoteCaller(pool)))
 
     @property
     def pool(self) -> Pool:
