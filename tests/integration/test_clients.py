@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 import treestore
-from tests.client.served import PATIENCE_S
+from tests.client.served import PATIENCE_S, eventually
 from tests.integration.servers import Server
 from treestore.errors import OutcomeUnknown
 
-KILLS = 2
+KILLS = 1
 
 
 class Killed:
@@ -55,16 +55,16 @@ def test_asyncio(killed: Killed) -> None:
                     done[key] = False
                 number += 1
 
+        async def more(count: int) -> None:
+            enough = len(done) + count
+            await eventually(lambda: len(done) >= enough)
+
         async with asyncio.timeout(6 * PATIENCE_S), treestore.connect(killed.address) as db:
             tasks = [asyncio.create_task(write(db, name)) for name in range(8)]
             for _ in range(KILLS):
-                before = len(done)
-                while len(done) < before + 100:
-                    await asyncio.sleep(0.01)
+                await more(100)
                 await asyncio.to_thread(killed.restart)
-            before = len(done)
-            while len(done) < before + 100:
-                await asyncio.sleep(0.01)
+            await more(100)
             stop.set()
             await asyncio.gather(*tasks)
             stored = {key async for key, _ in db.kv.scan()}
