@@ -71,8 +71,13 @@ class Transactions:
         """How many are open."""
         return len(self._open)
 
-    def begin(self, owner: str, timeout_s: float) -> RunningTransaction:
+    def begin(
+        self, owner: str, timeout_s: float, on_end: Callable[[], None] = lambda: None
+    ) -> RunningTransaction:
         """Begin one on the newest durable state.
+
+        Args:
+            on_end: called once when it takes no more calls.
 
         Raises:
             ResourceExhausted: too many are open.
@@ -87,7 +92,7 @@ class Transactions:
                 "try again later."
             )
         deadline = trio.current_time() + timeout_s
-        transaction = RunningTransaction(database, self, owner, deadline, timeout_s)
+        transaction = RunningTransaction(database, owner, deadline, timeout_s, on_end)
         self._open[transaction] = None
         self.begun += 1
         if deadline < self._looks_at:
@@ -121,17 +126,18 @@ class RunningTransaction:
     def __init__(
         self,
         database: Database,
-        registry: Transactions,
         owner: str,
         deadline: float,
         timeout_s: float,
+        on_end: Callable[[], None],
     ) -> None:
         self.deadline = deadline
         """`trio.current_time` at which it is rolled back."""
         self.core: OptimisticTransaction = database.engine.optimistic(owner)
         self.owner = owner
         self._database = database
-        self._registry = registry
+        self._registry = database.transactions
+        self._on_end = on_end
         self._timeout_s = timeout_s
         self._turn = trio.Lock()
         """Held by a call that waits for a thread, and by the commit."""
@@ -156,6 +162,7 @@ class RunningTransaction:
     def _end(self, error: TreeStoreError) -> None:
         self._ended = error
         self._registry.ended(self)
+        self._on_end()
 
     def expire(self) -> None:
         """Its time is up."""
@@ -332,8 +339,11 @@ class RunningTransaction:
         elif isinstance(error, TransactionConflict):
             self._registry.conflicts += 1
 
-    async def commit(self) -> None:
+    async def commit(self, call: Callable[[], Call] | None = None) -> Any:
         """Commit; durable when this returns.
+
+        Args:
+            call: makes what is put into the writer's mailbox.
 
         Cancellation: as for a single command, see `Writer.execute`.
 
@@ -343,12 +353,12 @@ class RunningTransaction:
         """
         if not await self.begin_commit():
             await trio.lowlevel.checkpoint()
-            return
-        call = CommitCall(self)
+            return None
+        mail = CommitCall(self) if call is None else call()
         try:
-            await self._database.writer.execute(call)
+            return await self._database.writer.execute(mail)
         except BaseException:
-            call.cancel()  # The writer may not even have taken it.
+            mail.cancel()  # The writer may not even have taken it.
             raise
 
 
@@ -358,17 +368,24 @@ def as_it_is(result: T) -> T:
 
 
 class CommitCall(Call):
-    """The commit of an embedded caller's transaction, in the writer's mailbox."""
+    """A commit whose caller waits for it, in the writer's mailbox."""
 
     __slots__ = ("_transaction",)
 
-    def __init__(self, transaction: RunningTransaction) -> None:
+    def __init__(
+        self,
+        transaction: RunningTransaction,
+        run: Callable[[WriteTransaction], Any] | None = None,
+        *,
+        on_failure: Callable[[], None] | None = None,
+    ) -> None:
         core = transaction.core
         super().__init__(
-            core.apply,
+            run or core.apply,
             size=core.size_bytes,
             deadline=transaction.deadline,
             long=transaction.is_long,
+            on_failure=on_failure,
         )
         self._transaction = transaction
 
