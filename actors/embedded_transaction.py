@@ -13,7 +13,13 @@ import trio
 from actors.embedded import EmbeddedStream, has_long_list
 from actors.transactions import RunningTransaction, Transactions, as_it_is, refusal
 from treestore.engine.transaction import OverBudget
-from treestore.retrying import ATTEMPTS, TRANSACTION_TIMEOUT_S, checked_timeout, run_again
+from treestore.retrying import (
+    ATTEMPTS,
+    TRANSACTION_TIMEOUT_S,
+    Attempts,
+    checked_timeout,
+    run_again,
+)
 from treestore.services import Stores
 from treestore.stores.operation import Async, Operation, ReadWrite
 
@@ -91,13 +97,11 @@ class TransactionPart:
             TransactionConflict: the last attempt met one too.
             Exception: see `transaction`; what ``function`` raises is raised as it is.
         """
-        checked_timeout(timeout)
         return await run_again(
             lambda: self.transaction(timeout=timeout),
             function,
-            attempts,
+            Attempts(attempts, self._retry_random),
             trio.sleep,
-            self._retry_random,
         )
 
 

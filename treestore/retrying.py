@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from random import Random
 from typing import Any, TypeVar
 
@@ -43,28 +43,60 @@ def checked_timeout(timeout: Any) -> float:
     return float(timeout)
 
 
+class Attempts:
+    """What is left of the attempts, and how long to wait before the next one.
+
+    At random, up to a time that doubles: those who got into each other's way do not meet again.
+    """
+
+    def __init__(self, count: Any, random: Random) -> None:
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise InvalidArgument(f"attempts is a whole number, 1 or more, not {count!r:.40}.")
+        self._left = count
+        self._random = random
+        self._pause_s = PAUSE_S_FIRST
+
+    def failed(self) -> float:
+        """An attempt met a conflict: how long to wait. To be called where that is handled.
+
+        Raises:
+            TransactionConflict, SnapshotExpired: the one that is handled; it was the last attempt.
+        """
+        self._left -= 1
+        if not self._left:
+            raise
+        pause_s = self._pause_s * self._random.random()
+        self._pause_s = min(2 * self._pause_s, PAUSE_S_MAX)
+        return pause_s
+
+
 async def run_again(
     begin: Callable[[], AbstractAsyncContextManager[Txn]],
     function: Callable[[Txn], Awaitable[T]],
-    attempts: int,
+    attempts: Attempts,
     sleep: Callable[[float], Awaitable[object]],
-    random: Random,
 ) -> T:
-    """``await function(transaction)`` in a transaction, anew after each conflict.
-
-    Waits before each further attempt, at random up to a time that doubles, so that those who got
-    into each other's way do not meet again.
-    """
-    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
-        raise InvalidArgument(f"attempts is a whole number, 1 or more, not {attempts!r:.40}.")
-    pause = PAUSE_S_FIRST
+    """``await function(transaction)`` in a transaction, anew after each conflict."""
     while True:
-        attempts -= 1
         try:
             async with begin() as transaction:
                 return await function(transaction)
         except AGAIN:
-            if not attempts:
-                raise
-        await sleep(pause * random.random())
-        pause = min(2 * pause, PAUSE_S_MAX)
+            pause_s = attempts.failed()
+        await sleep(pause_s)
+
+
+def run_again_blocking(
+    begin: Callable[[], AbstractContextManager[Txn]],
+    function: Callable[[Txn], T],
+    attempts: Attempts,
+    sleep: Callable[[float], object],
+) -> T:
+    """The same without an event loop."""
+    while True:
+        try:
+            with begin() as transaction:
+                return function(transaction)
+        except AGAIN:
+            pause_s = attempts.failed()
+        sleep(pause_s)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import abc
 import importlib
 import ssl
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -20,12 +20,16 @@ from treestore.client.pool import Pool
 from treestore.client.runtime import current_runtime
 from treestore.client.stream import RemoteStream
 from treestore.errors import InvalidArgument, SnapshotExpired
+from treestore.retrying import ATTEMPTS, TRANSACTION_TIMEOUT_S, Attempts, run_again
 from treestore.stores.operation import Async, Caller, Operation, ReadOnly, ReadWrite
 
 if TYPE_CHECKING:
+    from treestore.client.transaction import RemoteTransaction
     from treestore.stores.admin import Admin
     from treestore.stores.documents.service import Documents
     from treestore.stores.kv import KV
+
+T = TypeVar("T")
 
 SERVICES = {
     "kv": ("treestore.stores.kv", "KV"),
@@ -214,6 +218,11 @@ def services(caller: Caller) -> dict[str, Any]:
     return services
 
 
+def stores(caller: Caller) -> dict[str, Any]:
+    """Those that a transaction has."""
+    return {name: service for name, service in services(caller).items() if name != "admin"}
+
+
 class RemoteSnapshot:
     """Read-only services that see one state of the database."""
 
@@ -250,6 +259,66 @@ class RemoteDatabase:
         """
         async with open_snapshot(self._pool) as (caller, number):
             yield RemoteSnapshot(caller, number)
+
+    @asynccontextmanager
+    async def transaction(
+        self, *, timeout: float = TRANSACTION_TIMEOUT_S
+    ) -> AsyncGenerator[RemoteTransaction, None]:
+        """The services, inside one transaction: ``async with db.transaction() as txn``.
+
+        Everything that ``txn`` reads is of one state, with its own writes. Leaving the block
+        commits, and what was written is then durable; an exception or cancellation rolls back.
+        Transactions are strictly serialisable. Calls of several tasks inside one are run one after
+        the other. Within ``txn``, ``admin`` is not to be had. It lives on one connection: if that
+        is lost, it is rolled back.
+
+        Args:
+            timeout: seconds after which it is rolled back, wherever it stands.
+
+        Raises:
+            TransactionConflict: at the exit: another transaction was committed meanwhile and
+                changed what this one read. Nothing was changed; run it again, or use
+                `run_transaction`, which does that.
+            DeadlineExceeded: its time was up; nothing was changed.
+            SnapshotExpired: its snapshot was evicted, or its connection lost; nothing was changed.
+            ResourceExhausted: too many transactions are open, or this one writes too much.
+            OutcomeUnknown: the connection was lost while the commit was on its way, and the server
+                could not be asked since; or writing its log failed.
+            Exception: what the body raised, as it is.
+        """
+        from treestore.client.transaction import RemoteTransaction, open_transaction
+
+        async with open_transaction(self._pool, timeout) as caller:
+            yield RemoteTransaction(caller)
+
+    async def run_transaction(
+        self,
+        function: Callable[[RemoteTransaction], Awaitable[T]],
+        *,
+        attempts: int = ATTEMPTS,
+        timeout: float = TRANSACTION_TIMEOUT_S,
+    ) -> T:
+        """``await function(txn)`` in a transaction; run again, from the start, after a conflict.
+
+        Args:
+            function: called once for each attempt; it should have no effects but on ``txn``.
+            attempts: how often it is called at most; there is a growing, random pause between.
+            timeout: of each attempt, see `transaction`.
+
+        Returns:
+            What ``function`` returned in the attempt that was committed.
+
+        Raises:
+            TransactionConflict: the last attempt met one too.
+            Exception: see `transaction`; what ``function`` raises is raised as it is.
+        """
+        pool = self._pool
+        return await run_again(
+            lambda: self.transaction(timeout=timeout),
+            function,
+            Attempts(attempts, pool.target.random),
+            pool.runtime.sleep,
+        )
 
 
 @asynccontextmanager
