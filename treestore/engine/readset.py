@@ -149,35 +149,31 @@ class WriteSet:
         number: commit number of the group; 0 while it is open.
         size_bytes: about what it takes in memory.
         count: transactions in it.
-        keys, ranges: what they changed, as far as they were indexed.
+        keys, ranges: what they changed; there once it was indexed.
     """
 
     __slots__ = (
-        "_ascending",
-        "_indexed",
-        "_transactions",
-        "count",
-        "keys",
-        "number",
-        "ranges",
-        "size_bytes",
+        *("_ascending", "_indexed", "_transactions", "count"),
+        *("keys", "number", "ranges", "size_bytes"),
     )
 
-    def __init__(self, transactions: list[Transaction]) -> None:
-        self.number = 0
-        self.size_bytes = 0
-        self.count = 0
-        self.keys: set[bytes] = set()
-        self.ranges: list[tuple[bytes, bytes | None]] = []
+    keys: set[bytes]
+    ranges: list[tuple[bytes, bytes | None]]
+    _ascending: list[bytes] | None
+
+    def __init__(self, transactions: list[Transaction], number: int, size_bytes: int) -> None:
+        # One of these is made for every group: what most never need is made by `index`.
+        self.number = number
+        self.count = count = len(transactions)
+        self.size_bytes = size_bytes + KEY_MEMORY_BYTES * count
         self._transactions = transactions
         self._indexed = 0
-        self._ascending: list[bytes] | None = None
 
     def seal(self, number: int, size_bytes: int) -> None:
         """Nothing is added to the group any more."""
+        self.count = count = len(self._transactions)
+        self.size_bytes = size_bytes + KEY_MEMORY_BYTES * count
         self.number = number
-        self.count = len(self._transactions)
-        self.size_bytes = size_bytes + KEY_MEMORY_BYTES * self.count
 
     @property
     def is_indexed(self) -> bool:
@@ -185,31 +181,25 @@ class WriteSet:
         return self._indexed == len(self._transactions)
 
     def index(self) -> None:
-        """Look at what came since the last call. On any thread, once the group is sealed."""
+        """Look at what came since the last call. On any thread, once the group is sealed.
+
+        Two threads may do it at the same time: both find the same, and nobody ever sees less than
+        what was there before.
+        """
         transactions = self._transactions
         first, end = self._indexed, len(transactions)
         if first == end:
             return
+        keys: set[bytes] = self.keys if first else set()
+        ranges: list[tuple[bytes, bytes | None]] = self.ranges if first else []
         for transaction in transactions[first:end]:
             for payload in transaction.payloads:
-                self._add(_decode(payload))
-        self._ascending = None
+                _add(_decode(payload), keys, ranges)
+        self.keys, self.ranges, self._ascending = keys, ranges, None
         if self.number:
             # Sealed: the values are not needed any more.
             self._transactions, end = [], 0
         self._indexed = end
-
-    def _add(self, notes: list[Any]) -> None:
-        whats = notes[0::2]
-        if None in notes[1::2]:
-            for what in whats:
-                if isinstance(what, list):
-                    start, end = what
-                    self.ranges.append((start, end))
-                else:
-                    self.keys.add(what)
-        else:
-            self.keys.update(whats)
 
     def ascending(self) -> list[bytes]:
         """The indexed keys, in order."""
@@ -217,6 +207,20 @@ class WriteSet:
         if found is None:
             found = self._ascending = sorted(self.keys)
         return found
+
+
+def _add(notes: list[Any], keys: set[bytes], ranges: list[tuple[bytes, bytes | None]]) -> None:
+    """What the notes change."""
+    whats = notes[0::2]
+    if None in notes[1::2]:
+        for what in whats:
+            if isinstance(what, list):
+                start, end = what
+                ranges.append((start, end))
+            else:
+                keys.add(what)
+    else:
+        keys.update(whats)
 
 
 def read_ranges(

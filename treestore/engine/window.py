@@ -77,7 +77,7 @@ class Window:
         found = []
         if executed:
             if self._open is None:
-                self._open = WriteSet(executed)
+                self._open = WriteSet(executed, 0, 0)
             found.append(self._open)
         for writes in reversed(self._sealed):
             if writes.number <= number:
@@ -93,12 +93,14 @@ class Window:
 
     def sealed(self, transactions: list[Transaction], number: int, size_bytes: int) -> None:
         """The open group was closed; ``transactions`` is the very list that it had."""
-        writes, self._open = self._open, None
-        if not transactions:
+        writes = self._open
+        if writes is not None:
+            self._open = None
+            writes.seal(number, size_bytes)
+        elif transactions:
+            writes = WriteSet(transactions, number, size_bytes)
+        else:
             return
-        if writes is None:
-            writes = WriteSet(transactions)
-        writes.seal(number, size_bytes)
         self.count += writes.count
         self.size_bytes += writes.size_bytes
         self._sealed.append(writes)
