@@ -56,6 +56,10 @@ class HostSnapshot(Protocol):
 class HostTransaction(Protocol):
     """An interactive transaction that belongs to a session."""
 
+    def ensure_open(self) -> None:
+        """Raise the sentence that says how it ended, once it has."""
+        ...
+
     def run_now(
         self, operation: Operation, parameters: msgspec.Struct, size_bytes: int
     ) -> bytes | memoryview | None:

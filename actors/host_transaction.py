@@ -34,6 +34,10 @@ class EncodedTransaction:
         self._database = database
         self._running = running
 
+    def ensure_open(self) -> None:
+        """See `HostTransaction.ensure_open`."""
+        self._running.ensure_open()
+
     # -- calls ----------------------------------------------------------------------------------
 
     def run_now(

@@ -49,24 +49,28 @@ class SessionTransactions:
         self._count_max = shared.settings.limits.transactions_max
         self._owner = owner
         self._open: dict[int, _Open] = {}
-        self._ended: dict[int, HostTransaction] = {}
-        """The latest; whoever uses one is told how it ended."""
+        self._ended: dict[int, TreeStoreError] = {}
+        """How the latest ended: what whoever uses one is told."""
 
     def find(self, request: Request) -> HostTransaction:
         """The transaction that a request names, begun where it asks for that.
 
         Raises:
+            InvalidArgument: it names a snapshot, too.
+            TreeStoreError: it has ended, and how.
             SnapshotExpired: there is no such transaction.
             ResourceExhausted: too many are open.
         """
         number = request.transaction
         assert number is not None
+        if request.snapshot is not None:
+            raise InvalidArgument("A request reads a snapshot or is in a transaction, not both.")
         found = self._open.get(number)
         if found is not None:
             return found.transaction
         ended = self._ended.get(number)
         if ended is not None:
-            return ended
+            raise type(ended)(ended.message)
         if request.begin_ms is None:
             raise SnapshotExpired(
                 f"This connection has no open transaction {number}: nothing of it was applied, "
@@ -115,7 +119,10 @@ class SessionTransactions:
         self._account.release(found.size_bytes)
         if len(self._ended) >= ENDED_MAX:
             del self._ended[next(iter(self._ended))]
-        self._ended[number] = found.transaction
+        try:
+            found.transaction.ensure_open()
+        except TreeStoreError as error:
+            self._ended[number] = error.with_traceback(None)
 
     def roll_back(self, number: int) -> bytes:
         """Drop it; returns the encoded answer: whether it was open."""
@@ -144,10 +151,10 @@ class TransactionRequests:
         number = request.transaction
         assert number is not None
         transactions, methods = session._transactions, session._shared.methods
+        if request.method == ROLLBACK:
+            return session._answer(request.id, transactions.roll_back(number))
         try:
             transaction = transactions.find(request)
-            if request.method == ROLLBACK:
-                return session._answer(request.id, transactions.roll_back(number))
             if request.method == SETTLE.name:
                 return self._commit(request, transaction)
             method = methods.find(request.method)

@@ -16,7 +16,6 @@ import pytest
 from actors.database_host import HostPart
 from actors.host import Done, Submission
 from actors.mail import Mail
-from actors.wire import SETTLE
 from actors.writer import Writer
 from treestore.client.pool import Pool
 from treestore.engine.bulk import BulkTree
@@ -274,22 +273,6 @@ def take_a_lost_commit_for_none(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Pool, "settled", settled)
 
 
-def ask_for_a_commit_without_a_fence(patch: pytest.MonkeyPatch) -> None:
-    """The server says that a commit did not arrive, and applies it when it does."""
-    run = Sessions.run
-
-    def runs(
-        self: Sessions, txn: Any, request: Deduplication, function: Any, arguments: Any
-    ) -> bytes:
-        answer = run(self, txn, request, function, arguments)
-        if answer == b"\xc2" and function is SETTLE.function:
-            txn.delete(request.session + b"\x01" + request.sequence.to_bytes(8, "big"))
-            self.forget(request.session)
-        return answer
-
-    patch.setattr(Sessions, "run", runs)
-
-
 PLANTS: tuple[Plant, ...] = (
     publish_before_sync,
     acknowledge_before_sync,
@@ -308,5 +291,4 @@ PLANTS: tuple[Plant, ...] = (
     validate_against_what_is_durable_only,
     take_no_notice_of_what_a_delete_found,
     take_a_lost_commit_for_none,
-    ask_for_a_commit_without_a_fence,
 )

@@ -48,7 +48,6 @@ WORLDS: dict[Plant, Plan] = {
     plants.validate_against_what_is_durable_only: CROWD,
     plants.take_no_notice_of_what_a_delete_found: CROWD,
     plants.take_a_lost_commit_for_none: RETRIES,
-    plants.ask_for_a_commit_without_a_fence: RETRIES,
 }
 """The worlds in which a bug shows soonest; `LOSS` for all others."""
 

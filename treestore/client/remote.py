@@ -7,7 +7,7 @@ import importlib
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -127,6 +127,7 @@ class ClientCaller(abc.ABC):
         )
 
 
+@cache
 def decoder_of(operation: Operation) -> Callable[[Any], Any]:
     """Decodes a result of the operation, or an item of the stream."""
     decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(operation.result)
