@@ -24,6 +24,7 @@ from actors.compactor import Compactor
 from actors.database_admin import AdminPart
 from actors.database_host import HostPart
 from actors.embedded import EmbeddedCaller, InlineReader
+from actors.embedded_transaction import TransactionPart
 from actors.housekeeper import Housekeeper
 from actors.lease_keeper import LeaseKeeper
 from actors.mail import WriterLimits
@@ -51,7 +52,7 @@ BACKGROUND_PAUSE_S = 0.0002
 which nobody notices, and readers beside it wait a tenth as long, which they would."""
 
 
-class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
+class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart, TransactionPart):
     """An open store in this process. Made by `open_database`.
 
     Belongs to the event loop that opened it.
@@ -103,6 +104,7 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
         self._actors = trio.CancelScope()
         self._actors_ended = trio.Event()
         HostPart.__init__(self)
+        TransactionPart.__init__(self)
         BackupPart.__init__(self)
 
     @property
@@ -162,6 +164,7 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
                     self.supervisor.start("housekeeper", self.housekeeper.run)
                     self.supervisor.start("lease keeper", self.lease_keeper.run)
                     self.supervisor.start("compactor", self.compactor.run)
+                    self.supervisor.start("transactions", self.transactions.run)
                     if self.archiver is not None:
                         self.supervisor.start("archiver", self.archiver.run)
                     if self.scrubber.options.rate_bytes_per_s:
@@ -181,6 +184,7 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
         with trio.CancelScope(shield=True):
             await self.writer.stop()
             self._closed = True
+            self.transactions.close()
             for reader in self.inline_readers:
                 reader.forbid()
             await self.stop_backup()

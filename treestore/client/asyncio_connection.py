@@ -226,6 +226,8 @@ class AsyncioConnection(Connection[_Waiter], asyncio.Protocol):
         sequence: int | None = None,
         watermark: int = 0,
         settle: bool = False,
+        transaction: int | None = None,
+        begin_ms: int | None = None,
     ) -> msgspec.Raw:
         """See `Connection.call`."""
         if self._lost is not None:
@@ -237,7 +239,19 @@ class AsyncioConnection(Connection[_Waiter], asyncio.Protocol):
         if settle and deadline != math.inf:
             # The server must not begin what nobody waits for.
             deadline_ms = max(0, int((deadline - self._loop.time()) * 1000))
-        self._send(Request(request, method, params, deadline_ms, snapshot, sequence, watermark))
+        self._send(
+            Request(
+                request,
+                method,
+                params,
+                deadline_ms,
+                snapshot,
+                sequence,
+                watermark,
+                transaction,
+                begin_ms,
+            )
+        )
         waiters = self._waiters
         waiter = waiters[request] = _Waiter(self._loop.create_future(), deadline, settle)
         if len(waiters) == 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator
@@ -26,7 +27,14 @@ from treestore.client.remote import (
     target_of,
 )
 from treestore.client.stream import RemoteStream
-from treestore.services import Services
+from treestore.client.transaction import open_transaction
+from treestore.retrying import (
+    ATTEMPTS,
+    TRANSACTION_TIMEOUT_S,
+    Attempts,
+    run_again_blocking,
+)
+from treestore.services import Services, Stores
 from treestore.stores.operation import Blocking, Operation, ReadOnly, ReadWrite
 
 T = TypeVar("T")
@@ -125,6 +133,10 @@ class BlockingSnapshot(Services[Blocking, ReadOnly]):
         """Commit number of the state."""
 
 
+class BlockingTransaction(Stores[Blocking, ReadWrite]):
+    """The services inside a transaction: those of a database but ``admin``."""
+
+
 class BlockingDatabase(Services[Blocking, ReadWrite]):
     """A database on a server. Made by `connect_sync`; any number of threads may share it."""
 
@@ -142,6 +154,37 @@ class BlockingDatabase(Services[Blocking, ReadWrite]):
         """
         with self._portal.hold(open_snapshot(self._pool)) as (caller, number):
             yield BlockingSnapshot(BlockingCaller(self._portal, caller, self), number)
+
+    @contextmanager
+    def transaction(
+        self, *, timeout: float = TRANSACTION_TIMEOUT_S
+    ) -> Generator[BlockingTransaction]:
+        """The services, inside one transaction: ``with db.transaction() as txn``.
+
+        See `RemoteDatabase.transaction`. It may be used from several threads, whose calls are run
+        one after the other.
+        """
+        opening = open_transaction(self._pool, timeout)
+        with self._portal.hold(opening, commits=True) as caller:
+            yield BlockingTransaction(BlockingCaller(self._portal, caller, self))
+
+    def run_transaction(
+        self,
+        function: Callable[[BlockingTransaction], T],
+        *,
+        attempts: int = ATTEMPTS,
+        timeout: float = TRANSACTION_TIMEOUT_S,
+    ) -> T:
+        """``function(txn)`` in a transaction; run again, from the start, after a conflict.
+
+        See `RemoteDatabase.run_transaction`.
+        """
+        return run_again_blocking(
+            lambda: self.transaction(timeout=timeout),
+            function,
+            Attempts(attempts, self._pool.target.random),
+            time.sleep,
+        )
 
     def close(self) -> None:
         """Close the connections. From any thread; calls under way in others raise `Unavailable`.

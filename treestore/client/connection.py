@@ -120,6 +120,7 @@ class Connection(abc.ABC, Generic[W]):
         self._waiters: dict[int, W] = {}
         self._streams: dict[int, Receiver] = {}
         self._last_id = 0
+        self._last_transaction = 0
         self._timer_at = math.inf
         self._received_bytes_before = 0
         self._received_at = 0.0
@@ -145,12 +146,16 @@ class Connection(abc.ABC, Generic[W]):
         sequence: int | None = None,
         watermark: int = 0,
         settle: bool = False,
+        transaction: int | None = None,
+        begin_ms: int | None = None,
     ) -> msgspec.Raw:
         """Send a request and wait for its result.
 
         Args:
             deadline: time of the loop's clock at which to give up.
             settle: it is a command; after the deadline wait a little for its outcome.
+            transaction: do it inside this one, of `new_transaction` ...
+            begin_ms: ... and begin that, for so long, unless it is open.
 
         Raises:
             ConnectionLost: no answer will come.
@@ -330,12 +335,23 @@ class Connection(abc.ABC, Generic[W]):
         *,
         snapshot: int | None,
         credit_bytes: int,
+        transaction: int | None = None,
+        begin_ms: int | None = None,
     ) -> int:
         """Ask for a stream; its items go to ``receiver``. Returns the request's number."""
         if self._lost is not None:
             raise ConnectionLost(str(self._lost), begun=False)
         self._last_id = request = self._last_id + 1
-        self._send(Request(request, method, params, None, snapshot))
+        self._send(
+            Request(
+                request,
+                method,
+                params,
+                snapshot=snapshot,
+                transaction=transaction,
+                begin_ms=begin_ms,
+            )
+        )
         self._streams[request] = receiver
         self.grant(request, credit_bytes)
         self._stream_opened()
@@ -352,12 +368,17 @@ class Connection(abc.ABC, Generic[W]):
         if self._streams.pop(stream, None) is not None:
             self._cancel(stream)
 
-    def post(self, method: str, params: msgspec.Raw) -> None:
+    def post(self, method: str, params: msgspec.Raw, *, transaction: int | None = None) -> None:
         """Send a request whose answer does not matter."""
         if self._lost is None:
             self._last_id += 1
-            self._send(Request(self._last_id, method, params))
+            self._send(Request(self._last_id, method, params, transaction=transaction))
             self._flush_soon()
+
+    def new_transaction(self) -> int:
+        """A number for a transaction on this connection."""
+        self._last_transaction += 1
+        return self._last_transaction
 
     # --- time ------------------------------------------------------------------------------
 

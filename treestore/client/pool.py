@@ -240,6 +240,10 @@ class Pool:
         finally:
             sequencer.release(sequence)
 
+    async def settled(self, method: str, params: msgspec.Raw, sequence: int) -> msgspec.Raw:
+        """The answer to a command that may have been sent before, under its number."""
+        return await self._command(method, params, sequence, begun=True)
+
     async def _once(self, method: str, params: msgspec.Raw) -> msgspec.Raw:
         """A request that takes as long as it takes, and is sent once."""
         connection = self.pick() or await self.connection(self.deadline())
@@ -251,9 +255,10 @@ class Pool:
                 "it when it notices. See what is there, then call it again."
             ) from lost
 
-    async def _command(self, method: str, params: msgspec.Raw, sequence: int) -> msgspec.Raw:
+    async def _command(
+        self, method: str, params: msgspec.Raw, sequence: int, *, begun: bool = False
+    ) -> msgspec.Raw:
         deadline = self.deadline()
-        begun = False
         while True:
             try:
                 connection = self.pick() or await self.connection(deadline, patient=begun)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import abc
 import ssl
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -19,8 +19,14 @@ from treestore.client.pool import Pool
 from treestore.client.runtime import current_runtime
 from treestore.client.stream import RemoteStream
 from treestore.errors import InvalidArgument, SnapshotExpired
+from treestore.retrying import ATTEMPTS, TRANSACTION_TIMEOUT_S, Attempts, run_again
 from treestore.services import Services
 from treestore.stores.operation import Async, Operation, ReadOnly, ReadWrite
+
+if TYPE_CHECKING:
+    from treestore.client.transaction import RemoteTransaction
+
+T = TypeVar("T")
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -111,6 +117,7 @@ class ClientCaller(abc.ABC):
         )
 
 
+@cache
 def decoder_of(operation: Operation) -> Callable[[Any], Any]:
     """Decodes a result of the operation, or an item of the stream."""
     decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(operation.result)
@@ -217,6 +224,66 @@ class RemoteDatabase(Services[Async, ReadWrite]):
         """
         async with open_snapshot(self._pool) as (caller, number):
             yield RemoteSnapshot(caller, number)
+
+    @asynccontextmanager
+    async def transaction(
+        self, *, timeout: float = TRANSACTION_TIMEOUT_S
+    ) -> AsyncGenerator[RemoteTransaction, None]:
+        """The services, inside one transaction: ``async with db.transaction() as txn``.
+
+        Everything that ``txn`` reads is of one state, with its own writes. Leaving the block
+        commits, and what was written is then durable; an exception or cancellation rolls back.
+        Transactions are strictly serialisable. Calls of several tasks inside one are run one after
+        the other. Within ``txn``, ``admin`` is not to be had. It lives on one connection: if that
+        is lost, it is rolled back.
+
+        Args:
+            timeout: seconds after which it is rolled back, wherever it stands.
+
+        Raises:
+            TransactionConflict: at the exit: another transaction was committed meanwhile and
+                changed what this one read. Nothing was changed; run it again, or use
+                `run_transaction`, which does that.
+            DeadlineExceeded: its time was up; nothing was changed.
+            SnapshotExpired: its snapshot was evicted, or its connection lost; nothing was changed.
+            ResourceExhausted: too many transactions are open, or this one writes too much.
+            OutcomeUnknown: the connection was lost while the commit was on its way, and the server
+                could not be asked since; or writing its log failed.
+            Exception: what the body raised, as it is.
+        """
+        from treestore.client.transaction import RemoteTransaction, open_transaction
+
+        async with open_transaction(self._pool, timeout) as caller:
+            yield RemoteTransaction(caller)
+
+    async def run_transaction(
+        self,
+        function: Callable[[RemoteTransaction], Awaitable[T]],
+        *,
+        attempts: int = ATTEMPTS,
+        timeout: float = TRANSACTION_TIMEOUT_S,
+    ) -> T:
+        """``await function(txn)`` in a transaction; run again, from the start, after a conflict.
+
+        Args:
+            function: called once for each attempt; it should have no effects but on ``txn``.
+            attempts: how often it is called at most; there is a growing, random pause between.
+            timeout: of each attempt, see `transaction`.
+
+        Returns:
+            What ``function`` returned in the attempt that was committed.
+
+        Raises:
+            TransactionConflict: the last attempt met one too.
+            Exception: see `transaction`; what ``function`` raises is raised as it is.
+        """
+        pool = self._pool
+        return await run_again(
+            lambda: self.transaction(timeout=timeout),
+            function,
+            Attempts(attempts, pool.target.random),
+            pool.runtime.sleep,
+        )
 
 
 @asynccontextmanager

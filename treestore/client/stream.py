@@ -136,8 +136,7 @@ class RemoteStream(Generic[T]):
     def _finish(self) -> None:
         """The stream ended: note it, raise why, or prepare to set out again."""
         error = self._inbox.error
-        retry = isinstance(error, ConnectionLost) and self._last is None and self._snapshot is None
-        if retry:
+        if isinstance(error, ConnectionLost) and self._last is None and self._repeatable:
             self._connection = None
             self._inbox = _Inbox(self._runtime.event())
             return
@@ -153,19 +152,28 @@ class RemoteStream(Generic[T]):
         if error is not None:
             raise error
 
+    @property
+    def _repeatable(self) -> bool:
+        """Whether it may be opened anew where its connection is lost before anything came."""
+        return self._snapshot is None
+
+    def _open(self, connection: AnyConnection) -> int:
+        """Ask for it; the request's number."""
+        return connection.open_stream(
+            self._method,
+            self._params,
+            self._inbox,
+            snapshot=self._snapshot,
+            credit_bytes=WINDOW_SIZE_BYTES,
+        )
+
     async def _more(self) -> None:
         """Open the stream if need be, and wait for items or the end."""
         if self._connection is None:
             connection = await self._connect()
             self._begun = True
             try:
-                self._id = connection.open_stream(
-                    self._method,
-                    self._params,
-                    self._inbox,
-                    snapshot=self._snapshot,
-                    credit_bytes=WINDOW_SIZE_BYTES,
-                )
+                self._id = self._open(connection)
             except ConnectionLost as lost:
                 await self._runtime.checkpoint()
                 self._inbox.end(lost)

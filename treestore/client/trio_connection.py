@@ -264,6 +264,8 @@ class TrioConnection(Connection[_Waiter]):
         sequence: int | None = None,
         watermark: int = 0,
         settle: bool = False,
+        transaction: int | None = None,
+        begin_ms: int | None = None,
     ) -> msgspec.Raw:
         """See `Connection.call`. A checkpoint."""
         if self._lost is not None:
@@ -279,7 +281,19 @@ class TrioConnection(Connection[_Waiter]):
             # through the enclosing scopes was 9 % of a query's time.)
             limit = min(deadline, trio.current_effective_deadline())
             deadline_ms = max(0, int((limit - trio.current_time()) * 1000))
-        self._send(Request(request, method, params, deadline_ms, snapshot, sequence, watermark))
+        self._send(
+            Request(
+                request,
+                method,
+                params,
+                deadline_ms,
+                snapshot,
+                sequence,
+                watermark,
+                transaction,
+                begin_ms,
+            )
+        )
         waiters = self._waiters
         waiter = waiters[request] = _Waiter(trio.lowlevel.current_task(), deadline, settle)
         if len(waiters) == 1:
