@@ -63,7 +63,7 @@ class There:
         async def run() -> None:
             try:
                 answer.set_result(await function(Forwarded(self, argument)))
-            except BaseException as error:
+            except BaseException as error:  # noqa: ASYNC103 - raised elsewhere
                 answer.set_exception(error)
                 if not isinstance(error, Exception):
                     raise
@@ -105,7 +105,7 @@ async def entered(there: There, manager: Any) -> AsyncGenerator[Forwarded]:
     target = Forwarded(there, await there.enter(manager))
     try:
         yield target
-    except BaseException as error:
+    except BaseException as error:  # noqa: ASYNC103 - the manager took care of it
         with trio.CancelScope(shield=True):
             if not await there.leave(manager, error):
                 raise

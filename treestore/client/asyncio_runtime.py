@@ -39,7 +39,7 @@ class _Tasks:
                     task.cancel()
                 if self._running:
                     await asyncio.wait(list(self._running))
-            except asyncio.CancelledError as error:
+            except asyncio.CancelledError as error:  # noqa: ASYNC103 - raised in the end
                 cancelled = error
         if cancelled is not None:
             raise cancelled
