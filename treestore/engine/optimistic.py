@@ -37,6 +37,12 @@ OWN_MAX = 100_000
 """Keys written by the transaction itself that are remembered, so that reading them is no read of
 the snapshot. Beyond, such a read is noted like any other: at worst a conflict too many."""
 
+READS_AT_ONCE = 5000
+"""So many keys and ranges are put in order on the event loop."""
+
+UNSEEN_BYTES_AT_ONCE = 256 << 10
+"""So much that was written is looked at there."""
+
 SORTED_RUN = 8
 """So many puts of ascending keys in a row are merged as a sorted run."""
 
@@ -335,10 +341,17 @@ class OptimisticTransaction:
             self._settled = True
             self.reads.settle()
 
-    def unindexed_bytes(self) -> int:
-        """About how much a validation would have to look at for the first time."""
-        groups = self._engine.window.sealed_since(self.number)
-        return sum(writes.size_bytes for writes in groups if not writes.is_indexed)
+    @property
+    def is_heavy(self) -> bool:
+        """Whether validating it, or getting ready for that, is no work for the event loop."""
+        reads = self.reads
+        if reads.count > READS_AT_ONCE and not self._settled:
+            return True
+        engine = self._engine
+        unseen = engine.window.unseen_bytes(
+            self.number, engine.open_group_bytes, ranges=bool(reads.ranges)
+        )
+        return unseen > UNSEEN_BYTES_AT_ONCE
 
     def validate_ahead(self) -> None:
         """Validate against all groups that are sealed already, on any thread.
@@ -349,6 +362,7 @@ class OptimisticTransaction:
         Raises:
             TransactionConflict: something that was read was changed since.
         """
+        self.settle()
         for writes in self._engine.window.sealed_since(self.number):
             self._check(writes)
             self._validated.add(writes.number)
@@ -359,9 +373,12 @@ class OptimisticTransaction:
         Raises:
             TransactionConflict: something was, or it is not known any more.
         """
-        for writes in self._engine.window.since(self.number, self._engine.executed):
+        engine = self._engine
+        for writes in engine.window.since(self.number, engine.executed):
             if writes.number not in self._validated:
                 self._check(writes)
+                if not writes.number:
+                    engine.window.saw_open(engine.open_group_bytes)
 
     def _check(self, writes: Any) -> None:
         writes.index()
@@ -392,6 +409,18 @@ class OptimisticTransaction:
             self._engine.window.end(self._window_id)
             self.lease.close()
 
+    def let_go(self) -> None:
+        """Free what it holds, bit by bit; on a thread, once it is closed.
+
+        All at once, the private tree of a large transaction takes many milliseconds, in which no
+        other thread runs.
+        """
+        self._notes = []
+        while self._payloads:
+            self._payloads.pop()
+        root, self.root = self.root, self.lease.state.root
+        _empty(root)
+
 
 def _replay(txn: WriteTransaction, notes: list[Any]) -> None:
     """Do again what the notes say, in order."""
@@ -408,3 +437,14 @@ def _replay(txn: WriteTransaction, notes: list[Any]) -> None:
         else:
             start, end = what
             txn.delete_range(start, end)
+
+
+def _empty(ref: Ref) -> None:
+    """Take the entries out of the private nodes below ``ref``, leaf by leaf."""
+    node = ref.node
+    if node is None or node.stamp >= 0:
+        return
+    for child in node.children or ():
+        _empty(child)
+    node.keys, node.values = [], []
+    node.base = node.delta = node.index = ref.index = None
