@@ -167,7 +167,7 @@ class _TransactionBatches:
         return await self._batches.next_batch(size_bytes_max, count_max)
 
 
-class _SubmittedCommit(CommitMail, Submitted):  # type: ignore[misc] # `long` is an attribute there.
+class _SubmittedCommit(CommitMail, Submitted):
     """A commit whose session is told with a call."""
 
     __slots__ = ("_transaction",)

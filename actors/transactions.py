@@ -404,7 +404,7 @@ class CommitMail:
         pass
 
 
-class CommitCall(CommitMail, Call):  # type: ignore[misc] # `long` is an attribute there.
+class CommitCall(CommitMail, Call):
     """A commit whose caller waits for it, in the writer's mailbox."""
 
     __slots__ = ("_transaction",)

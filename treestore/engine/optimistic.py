@@ -72,23 +72,35 @@ class _Recording:
         batches = super().batches(start, end, reverse=reverse)  # type: ignore[misc]
         return read_ranges(batches, self.reads, start, end, reverse=reverse)
 
-    def cursor(self, start: bytes, end: bytes | None) -> RecordingCursor:
+    def cursor(self, start: bytes, end: bytes | None) -> tree.Cursor:
         """See `ReadTransaction.cursor`."""
-        cursor = super().cursor(start, end)  # type: ignore[misc]
-        return RecordingCursor(cursor, self.reads, start, end)
+        return RecordingCursor(
+            self.root,  # type: ignore[attr-defined]
+            start,
+            end,
+            self._load,  # type: ignore[attr-defined]
+            self._spend,  # type: ignore[attr-defined]
+            self.reads,
+        )
 
 
-class RecordingCursor:
+class RecordingCursor(tree.Cursor):
     """A cursor that notes the stretches between its skips."""
 
-    __slots__ = ("_cursor", "_end", "_from", "_range", "_reads")
+    __slots__ = ("_from", "_range", "_reads", "_until")
 
     def __init__(
-        self, cursor: tree.Cursor, reads: ReadSet, start: bytes, end: bytes | None
+        self,
+        root: Ref,
+        start: bytes,
+        end: bytes | None,
+        load: tree.Load,
+        spend: Callable[[int], None],
+        reads: ReadSet,
     ) -> None:
-        self._cursor = cursor
+        super().__init__(root, start, end, load, spend)
         self._reads = reads
-        self._end = end
+        self._until = end
         self._from = start
         """Everything before it was read or skipped."""
         self._range: ReadRange | None = None
@@ -99,22 +111,22 @@ class RecordingCursor:
 
     def __next__(self) -> tuple[bytes, bytes | Large]:
         try:
-            entry = next(self._cursor)
+            entry = super().__next__()
         except StopIteration:
-            self._reached(self._end)
+            self._reached(self._until)
             raise
         self._reached(entry[0] + b"\0")
         return entry
 
     def batch(self) -> tuple[list[bytes], list[bytes | Large]]:
         """See `treestore.stores.access.Cursor.batch`."""
-        keys, cells = self._cursor.batch()
-        self._reached(keys[-1] + b"\0" if keys else self._end)
+        keys, cells = super().batch()
+        self._reached(keys[-1] + b"\0" if keys else self._until)
         return keys, cells
 
     def seek(self, key: bytes) -> None:
         """See `treestore.stores.access.Cursor.seek`."""
-        self._cursor.seek(key)
+        super().seek(key)
         if key > self._from:
             self._from = key
             self._range = None
