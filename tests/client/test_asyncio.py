@@ -418,3 +418,17 @@ async def test_trio_is_found_where_both_are_loaded() -> None:
 
     assert "asyncio" in sys.modules
     assert isinstance(current_runtime(), TrioRuntime)
+
+
+def test_closing_at_any_moment_of_connecting_leaves_nothing_open() -> None:
+    async def main() -> None:
+        for turns in range(40):
+            async with treestore.connect(scene.address, connections=3) as db:
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                assert db.pool.pick() is not None
+        await eventually(lambda: scene.listener.statistics().connections == 0)
+
+    with served() as scene:
+        run(main)
+        gc.collect()  # An open socket would be complained about here.

@@ -30,11 +30,15 @@ class _Tasks:
     async def end(self) -> None:
         """Cancel them and wait for them, however often the caller is cancelled meanwhile."""
         cancelled: asyncio.CancelledError | None = None
-        while running := list(self._running):
-            for task in running:
-                task.cancel()
+        while self._running:
             try:
-                await asyncio.wait(running)
+                # A task that is cancelled before it has begun never runs at all, and what was
+                # handed to it would never be closed.
+                await asyncio.sleep(0)
+                for task in self._running:
+                    task.cancel()
+                if self._running:
+                    await asyncio.wait(list(self._running))
             except asyncio.CancelledError as error:
                 cancelled = error
         if cancelled is not None:

@@ -9,7 +9,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -24,8 +24,6 @@ from treestore.client.remote import (
     decoder_of,
     encoded,
     open_snapshot,
-    services,
-    stores,
     target_of,
 )
 from treestore.client.stream import RemoteStream
@@ -36,12 +34,8 @@ from treestore.retrying import (
     Attempts,
     run_again_blocking,
 )
+from treestore.services import Services, Stores
 from treestore.stores.operation import Blocking, Operation, ReadOnly, ReadWrite
-
-if TYPE_CHECKING:
-    from treestore.stores.admin import Admin
-    from treestore.stores.documents.service import Documents
-    from treestore.stores.kv import KV
 
 T = TypeVar("T")
 
@@ -130,40 +124,27 @@ class BlockingRemoteStream(Generic[T]):
             self.close()
 
 
-class BlockingSnapshot:
+class BlockingSnapshot(Services[Blocking, ReadOnly]):
     """Read-only services that see one state of the database."""
 
-    kv: KV[Blocking, ReadOnly]
-    documents: Documents[Blocking, ReadOnly]
-
     def __init__(self, caller: BlockingCaller, number: int) -> None:
+        super().__init__(caller)
         self.number = number
         """Commit number of the state."""
-        self.__dict__.update(services(caller))
 
 
-class BlockingTransaction:
+class BlockingTransaction(Stores[Blocking, ReadWrite]):
     """The services inside a transaction: those of a database but ``admin``."""
 
-    kv: KV[Blocking, ReadWrite]
-    documents: Documents[Blocking, ReadWrite]
 
-    def __init__(self, caller: BlockingCaller) -> None:
-        self.__dict__.update(stores(caller))
-
-
-class BlockingDatabase:
+class BlockingDatabase(Services[Blocking, ReadWrite]):
     """A database on a server. Made by `connect_sync`; any number of threads may share it."""
-
-    kv: KV[Blocking, ReadWrite]
-    documents: Documents[Blocking, ReadWrite]
-    admin: Admin[Blocking, ReadWrite]
 
     def __init__(self, portal: Portal[RemoteDatabase]) -> None:
         self._portal = portal
         self._closed = False
         self._pool = portal.opened.pool
-        self.__dict__.update(services(BlockingCaller(portal, RemoteCaller(self._pool), self)))
+        super().__init__(BlockingCaller(portal, RemoteCaller(self._pool), self))
 
     @contextmanager
     def snapshot(self) -> Generator[BlockingSnapshot]:

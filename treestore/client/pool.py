@@ -125,7 +125,7 @@ class Pool:
     async def _attempt(self, tasks: Tasks) -> None:
         """Try to connect; where that fails, wait a while."""
         try:
-            self._adopt(tasks, await self.connect())
+            connection = await self.connect()
         except TreeStoreError as error:
             self._last_error = error
             wait_s = self._backoff.next()
@@ -135,6 +135,11 @@ class Pool:
                 self._notify()  # Those who wait are told; waiting will not help them.
             self._short = self.runtime.event()
             await self.runtime.wait(self._short, self._now() + wait_s)
+            return
+        if self._closed is None:
+            self._adopt(tasks, connection)
+        else:  # Too late for a task to begin.
+            await connection.aclose()
 
     def _adopt(self, tasks: Tasks, connection: AnyConnection) -> None:
         self._last_error = None

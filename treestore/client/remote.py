@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import importlib
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
@@ -21,22 +20,13 @@ from treestore.client.runtime import current_runtime
 from treestore.client.stream import RemoteStream
 from treestore.errors import InvalidArgument, SnapshotExpired
 from treestore.retrying import ATTEMPTS, TRANSACTION_TIMEOUT_S, Attempts, run_again
-from treestore.stores.operation import Async, Caller, Operation, ReadOnly, ReadWrite
+from treestore.services import Services
+from treestore.stores.operation import Async, Operation, ReadOnly, ReadWrite
 
 if TYPE_CHECKING:
     from treestore.client.transaction import RemoteTransaction
-    from treestore.stores.admin import Admin
-    from treestore.stores.documents.service import Documents
-    from treestore.stores.kv import KV
 
 T = TypeVar("T")
-
-SERVICES = {
-    "kv": ("treestore.stores.kv", "KV"),
-    "documents": ("treestore.stores.documents.service", "Documents"),
-    "admin": ("treestore.stores.admin", "Admin"),
-}
-"""Attribute of a database → module and class of the service."""
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -205,47 +195,21 @@ def _gone(why: str) -> SnapshotExpired:
     return SnapshotExpired(f"The snapshot is gone with its connection; open a new one. {why}")
 
 
-def services(caller: Caller) -> dict[str, Any]:
-    """Every service that this build has, bound to ``caller``."""
-    services: dict[str, Any] = {}
-    for attribute, (module_name, class_name) in SERVICES.items():
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not module_name.startswith(error.name):
-                raise  # The service is there, and something that it needs is not.
-            continue
-        services[attribute] = getattr(module, class_name)(caller)
-    return services
-
-
-def stores(caller: Caller) -> dict[str, Any]:
-    """Those that a transaction has."""
-    return {name: service for name, service in services(caller).items() if name != "admin"}
-
-
-class RemoteSnapshot:
+class RemoteSnapshot(Services[Async, ReadOnly]):
     """Read-only services that see one state of the database."""
 
-    kv: KV[Async, ReadOnly]
-    documents: Documents[Async, ReadOnly]
-
     def __init__(self, caller: SnapshotCaller, number: int) -> None:
+        super().__init__(caller)
         self.number = number
         """Commit number of the state."""
-        self.__dict__.update(services(caller))
 
 
-class RemoteDatabase:
+class RemoteDatabase(Services[Async, ReadWrite]):
     """A database on a server. Made by `connect`; belongs to one event loop."""
 
-    kv: KV[Async, ReadWrite]
-    documents: Documents[Async, ReadWrite]
-    admin: Admin[Async, ReadWrite]
-
     def __init__(self, pool: Pool) -> None:
+        super().__init__(RemoteCaller(pool))
         self._pool = pool
-        self.__dict__.update(services(RemoteCaller(pool)))
 
     @property
     def pool(self) -> Pool:

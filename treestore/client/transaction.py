@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -20,7 +20,7 @@ from protocol.messages import EMPTY_MAP
 from treestore.client.calls import ConnectionLost
 from treestore.client.connection import AnyConnection
 from treestore.client.pool import Pool
-from treestore.client.remote import ClientCaller, Send, decoder_of, stores
+from treestore.client.remote import ClientCaller, Send, decoder_of
 from treestore.client.stream import WINDOW_SIZE_BYTES, RemoteStream
 from treestore.errors import (
     DeadlineExceeded,
@@ -30,11 +30,8 @@ from treestore.errors import (
     TreeStoreError,
 )
 from treestore.retrying import checked_timeout
+from treestore.services import Stores
 from treestore.stores.operation import Async, Operation, ReadWrite
-
-if TYPE_CHECKING:
-    from treestore.stores.documents.service import Documents
-    from treestore.stores.kv import KV
 
 COMMIT, ROLLBACK = "session.commit", "session.rollback"
 
@@ -286,11 +283,5 @@ async def open_transaction(pool: Pool, timeout: Any) -> AsyncGenerator[Transacti
         caller.roll_back()
 
 
-class RemoteTransaction:
+class RemoteTransaction(Stores[Async, ReadWrite]):
     """The services inside a transaction: those of a database but ``admin``."""
-
-    kv: KV[Async, ReadWrite]
-    documents: Documents[Async, ReadWrite]
-
-    def __init__(self, caller: TransactionCaller) -> None:
-        self.__dict__.update(stores(caller))

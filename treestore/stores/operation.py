@@ -9,8 +9,8 @@ the descriptors here, the one definition serves every face of TreeStore:
   name, so that a parameter added later with a default breaks nobody;
 * dispatch tables, metrics labels and the API reference: `OPERATIONS`.
 
-What is rejected statically: wrong types, wrong keywords, and a `Command` on a read-only service
-(``tests/typing`` pins it).
+What is rejected statically: wrong types, wrong keywords, a `Command` on a read-only service, and a
+result that is awaited on a blocking service or is not on another (``tests/typing`` pins it).
 """
 
 from __future__ import annotations
