@@ -68,7 +68,7 @@ class TransactionPart:
 
     @asynccontextmanager
     async def _transaction(self, timeout_s: float) -> AsyncGenerator[Transaction]:
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         running = self.transactions.begin("transaction, embedded", timeout_s)
         try:
             yield Stores(TransactionCaller(cast("Database", self), running))

@@ -13,7 +13,7 @@ import trio
 from actors.embedded import pin
 from actors.encoding import Batches, Submitted, encode, encoded
 from actors.host import Done, EncodedStream, Submission
-from actors.transactions import CommitCall, RunningTransaction, refusal
+from actors.transactions import CommitCall, CommitMail, RunningTransaction, refusal
 from treestore.engine.transaction import OverBudget
 from treestore.stores.deduplication import Deduplication
 from treestore.stores.operation import Operation
@@ -144,7 +144,7 @@ class EncodedTransaction:
 
     def abandon_commit(self) -> None:
         """See `HostTransaction.abandon_commit`."""
-        self._running.core.close()
+        self._running.taken_back()
 
     def roll_back(self) -> bool:
         """See `HostTransaction.roll_back`."""
@@ -167,10 +167,10 @@ class _TransactionBatches:
         return await self._batches.next_batch(size_bytes_max, count_max)
 
 
-class _SubmittedCommit(Submitted):
+class _SubmittedCommit(CommitMail, Submitted):
     """A commit whose session is told with a call."""
 
-    __slots__ = ("_running",)
+    __slots__ = ("_transaction",)
 
     def __init__(
         self,
@@ -185,16 +185,16 @@ class _SubmittedCommit(Submitted):
         super().__init__(
             core.apply, {}, done, deduplication, sessions, core.size_bytes, until, False
         )
-        self._running = running
+        self._transaction = running
 
     def report(self) -> None:
         """See `Mail.report`."""
-        self._running.finished(self.error)
+        self._transaction.finished(self.error)
         super().report()
 
     def cancel(self) -> bool:
         """See `Mail.cancel`."""
         taken_back = super().cancel()
         if taken_back:
-            self._running.core.close()
+            self._transaction.taken_back()
         return taken_back

@@ -17,6 +17,7 @@ Error handling:
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -48,11 +49,7 @@ COMMAND_COST = 20
 """Of the budget between two checkpoints, what a short command takes."""
 
 LONG_COMMIT_BYTES = 32 << 10
-"""A transaction that changes more is applied on a thread."""
-
-AHEAD_BYTES = 256 << 10
-"""Where so much was written since the snapshot and nobody looked at it yet, that is done on a
-thread, before the writer's turn."""
+"""A transaction that changes more is applied on a thread, and let go of on one."""
 
 
 class Transactions:
@@ -62,6 +59,7 @@ class Transactions:
         self._database = database
         self._open: dict[RunningTransaction, None] = {}
         self._earlier = trio.Event()
+        self._garbage: deque[OptimisticTransaction] = deque()
         self._looks_at = math.inf
         """When the keeper looks next, unless it is woken with the event."""
         self.begun = self.committed = self.conflicts = self.expired = 0
@@ -103,9 +101,16 @@ class Transactions:
         """It is over."""
         self._open.pop(transaction, None)
 
+    def discard(self, core: OptimisticTransaction) -> None:
+        """Let go of what a large transaction holds, elsewhere and later."""
+        self._garbage.append(core)
+        self._earlier.set()
+
     async def run(self) -> None:
-        """End those whose time is up; the actor's task."""
+        """End those whose time is up, and let go of what is over; the actor's task."""
         while True:
+            while self._garbage:
+                await self._database.threads.run(self._garbage.popleft().let_go)
             now = trio.current_time()
             for transaction in [t for t in self._open if t.deadline <= now]:
                 transaction.expire()
@@ -187,7 +192,7 @@ class RunningTransaction:
     def fail(self, error: TreeStoreError) -> None:
         """Roll back; whoever uses it from now on gets ``error``."""
         self._end(error)
-        self.core.close()
+        self._let_go()
 
     # -- its calls ------------------------------------------------------------------------------
 
@@ -297,7 +302,7 @@ class RunningTransaction:
 
     def begin_commit_now(self) -> bool | None:
         """`begin_commit` where that needs no waiting; None where it does."""
-        if self._turn.locked() or self.core.unindexed_bytes() > AHEAD_BYTES:
+        if self._turn.locked() or (self.core.writes and self.core.is_heavy):
             return None
         self.ensure_open()
         return self._settle()
@@ -308,32 +313,44 @@ class RunningTransaction:
         if not core.writes:
             # It read one state, the newest when it began: that is its place in the order.
             self._registry.committed += 1
-            core.close()
+            self._let_go()
             return False
-        core.settle()
         return True
 
     async def _begin_commit(self) -> bool:
         core = self.core
         if not self._settle():
             return False
-        if core.unindexed_bytes() > AHEAD_BYTES:
+        if core.is_heavy:
+            # Before the writer's turn, since everybody waits for that.
             try:
                 await self._in_thread(core.validate_ahead)
             except BaseException as error:
-                self._registry.conflicts += isinstance(error, TransactionConflict)
-                core.close()
+                self.finished(error)
                 raise
         return True
 
     @property
     def is_long(self) -> bool:
         """Whether its commit is no work for the event loop."""
-        return self.core.size_bytes > LONG_COMMIT_BYTES
+        core = self.core
+        return core.size_bytes > LONG_COMMIT_BYTES or core.is_heavy
 
-    def finished(self, error: Exception | None) -> None:
-        """The writer is done with the commit, or has not begun it and never will."""
-        self.core.close()
+    def _let_go(self) -> None:
+        core = self.core
+        if core.closed:
+            return
+        core.close()
+        if core.size_bytes > LONG_COMMIT_BYTES:
+            self._registry.discard(core)
+
+    def taken_back(self) -> None:
+        """The writer has not begun the commit, and never will."""
+        self._let_go()
+
+    def finished(self, error: BaseException | None) -> None:
+        """The commit is done, or failed."""
+        self._let_go()
         if error is None:
             self._registry.committed += 1
         elif isinstance(error, TransactionConflict):
@@ -351,7 +368,10 @@ class RunningTransaction:
             TransactionConflict: another one changed what this read; nothing was changed.
             TreeStoreError: what a single command may raise.
         """
-        if not await self.begin_commit():
+        begun = self.begin_commit_now()
+        if begun is None:
+            begun = await self.begin_commit()
+        if not begun:
             await trio.lowlevel.checkpoint()
             return None
         mail = CommitCall(self) if call is None else call()
@@ -367,7 +387,24 @@ def as_it_is(result: T) -> T:
     return result
 
 
-class CommitCall(Call):
+class CommitMail:
+    """What the commits in the writer's mailbox have in common."""
+
+    __slots__ = ()
+
+    _transaction: RunningTransaction
+
+    @property
+    def long(self) -> bool:
+        """Asked when its turn comes: what it has to be validated against grows meanwhile."""
+        return self._transaction.is_long
+
+    @long.setter
+    def long(self, long: bool) -> None:
+        pass
+
+
+class CommitCall(CommitMail, Call):
     """A commit whose caller waits for it, in the writer's mailbox."""
 
     __slots__ = ("_transaction",)
@@ -384,7 +421,6 @@ class CommitCall(Call):
             run or core.apply,
             size=core.size_bytes,
             deadline=transaction.deadline,
-            long=transaction.is_long,
             on_failure=on_failure,
         )
         self._transaction = transaction
@@ -398,7 +434,7 @@ class CommitCall(Call):
         """See `Mail.cancel`."""
         taken_back = super().cancel()
         if taken_back:
-            self._transaction.core.close()
+            self._transaction.taken_back()
         return taken_back
 
 

@@ -392,10 +392,11 @@ def test_what_was_validated_ahead_is_not_looked_at_again(store: OpenStore) -> No
     for _ in range(3):
         execute(store, put(b"k12"))
         durable(store)
-    txn.settle()
-    assert txn.unindexed_bytes() > 0
+    window = store.engine.window
+    assert window.unseen_bytes(txn.number, 0, ranges=False) > 0
     txn.validate_ahead()
-    assert txn.unindexed_bytes() == 0
+    assert window.unseen_bytes(txn.number, 0, ranges=False) == 0
+    assert not txn.is_heavy
     execute(store, put(b"k10"))
     with pytest.raises(TransactionConflict):
         commit(store, txn)

@@ -276,7 +276,6 @@ def gone(why: str) -> SnapshotExpired:
 async def open_transaction(pool: Pool, timeout: Any) -> AsyncGenerator[TransactionCaller]:
     """A caller inside a transaction, which is committed where the block ends well."""
     caller = TransactionCaller(pool, checked_timeout(timeout))
-    await pool.runtime.checkpoint()
     try:
         yield caller
         await caller.commit()

@@ -37,6 +37,12 @@ OWN_MAX = 100_000
 """Keys written by the transaction itself that are remembered, so that reading them is no read of
 the snapshot. Beyond, such a read is noted like any other: at worst a conflict too many."""
 
+READS_AT_ONCE = 5000
+"""So many keys and ranges are put in order on the event loop."""
+
+UNSEEN_BYTES_AT_ONCE = 256 << 10
+"""So much that was written is looked at there."""
+
 SORTED_RUN = 8
 """So many puts of ascending keys in a row are merged as a sorted run."""
 
@@ -66,23 +72,35 @@ class _Recording:
         batches = super().batches(start, end, reverse=reverse)  # type: ignore[misc]
         return read_ranges(batches, self.reads, start, end, reverse=reverse)
 
-    def cursor(self, start: bytes, end: bytes | None) -> RecordingCursor:
+    def cursor(self, start: bytes, end: bytes | None) -> tree.Cursor:
         """See `ReadTransaction.cursor`."""
-        cursor = super().cursor(start, end)  # type: ignore[misc]
-        return RecordingCursor(cursor, self.reads, start, end)
+        return RecordingCursor(
+            self.root,  # type: ignore[attr-defined]
+            start,
+            end,
+            self._load,  # type: ignore[attr-defined]
+            self._spend,  # type: ignore[attr-defined]
+            self.reads,
+        )
 
 
-class RecordingCursor:
+class RecordingCursor(tree.Cursor):
     """A cursor that notes the stretches between its skips."""
 
-    __slots__ = ("_cursor", "_end", "_from", "_range", "_reads")
+    __slots__ = ("_from", "_range", "_reads", "_until")
 
     def __init__(
-        self, cursor: tree.Cursor, reads: ReadSet, start: bytes, end: bytes | None
+        self,
+        root: Ref,
+        start: bytes,
+        end: bytes | None,
+        load: tree.Load,
+        spend: Callable[[int], None],
+        reads: ReadSet,
     ) -> None:
-        self._cursor = cursor
+        super().__init__(root, start, end, load, spend)
         self._reads = reads
-        self._end = end
+        self._until = end
         self._from = start
         """Everything before it was read or skipped."""
         self._range: ReadRange | None = None
@@ -93,22 +111,22 @@ class RecordingCursor:
 
     def __next__(self) -> tuple[bytes, bytes | Large]:
         try:
-            entry = next(self._cursor)
+            entry = super().__next__()
         except StopIteration:
-            self._reached(self._end)
+            self._reached(self._until)
             raise
         self._reached(entry[0] + b"\0")
         return entry
 
     def batch(self) -> tuple[list[bytes], list[bytes | Large]]:
         """See `treestore.stores.access.Cursor.batch`."""
-        keys, cells = self._cursor.batch()
-        self._reached(keys[-1] + b"\0" if keys else self._end)
+        keys, cells = super().batch()
+        self._reached(keys[-1] + b"\0" if keys else self._until)
         return keys, cells
 
     def seek(self, key: bytes) -> None:
         """See `treestore.stores.access.Cursor.seek`."""
-        self._cursor.seek(key)
+        super().seek(key)
         if key > self._from:
             self._from = key
             self._range = None
@@ -335,10 +353,17 @@ class OptimisticTransaction:
             self._settled = True
             self.reads.settle()
 
-    def unindexed_bytes(self) -> int:
-        """About how much a validation would have to look at for the first time."""
-        groups = self._engine.window.sealed_since(self.number)
-        return sum(writes.size_bytes for writes in groups if not writes.is_indexed)
+    @property
+    def is_heavy(self) -> bool:
+        """Whether validating it, or getting ready for that, is no work for the event loop."""
+        reads = self.reads
+        if reads.count > READS_AT_ONCE and not self._settled:
+            return True
+        engine = self._engine
+        unseen = engine.window.unseen_bytes(
+            self.number, engine.open_group_bytes, ranges=bool(reads.ranges)
+        )
+        return unseen > UNSEEN_BYTES_AT_ONCE
 
     def validate_ahead(self) -> None:
         """Validate against all groups that are sealed already, on any thread.
@@ -349,6 +374,7 @@ class OptimisticTransaction:
         Raises:
             TransactionConflict: something that was read was changed since.
         """
+        self.settle()
         for writes in self._engine.window.sealed_since(self.number):
             self._check(writes)
             self._validated.add(writes.number)
@@ -359,9 +385,12 @@ class OptimisticTransaction:
         Raises:
             TransactionConflict: something was, or it is not known any more.
         """
-        for writes in self._engine.window.since(self.number, self._engine.executed):
+        engine = self._engine
+        for writes in engine.window.since(self.number, engine.executed):
             if writes.number not in self._validated:
                 self._check(writes)
+                if not writes.number:
+                    engine.window.saw_open(engine.open_group_bytes)
 
     def _check(self, writes: Any) -> None:
         writes.index()
@@ -392,6 +421,18 @@ class OptimisticTransaction:
             self._engine.window.end(self._window_id)
             self.lease.close()
 
+    def let_go(self) -> None:
+        """Free what it holds, bit by bit; on a thread, once it is closed.
+
+        All at once, the private tree of a large transaction takes many milliseconds, in which no
+        other thread runs.
+        """
+        self._notes = []
+        while self._payloads:
+            self._payloads.pop()
+        root, self.root = self.root, self.lease.state.root
+        _empty(root)
+
 
 def _replay(txn: WriteTransaction, notes: list[Any]) -> None:
     """Do again what the notes say, in order."""
@@ -408,3 +449,14 @@ def _replay(txn: WriteTransaction, notes: list[Any]) -> None:
         else:
             start, end = what
             txn.delete_range(start, end)
+
+
+def _empty(ref: Ref) -> None:
+    """Take the entries out of the private nodes below ``ref``, leaf by leaf."""
+    node = ref.node
+    if node is None or node.stamp >= 0:
+        return
+    for child in node.children or ():
+        _empty(child)
+    node.keys, node.values = [], []
+    node.base = node.delta = node.index = ref.index = None

@@ -175,10 +175,10 @@ class WriteSet:
         self.size_bytes = size_bytes + KEY_MEMORY_BYTES * count
         self.number = number
 
-    @property
-    def is_indexed(self) -> bool:
-        """Whether `index` would find nothing to do."""
-        return self._indexed == len(self._transactions)
+    def is_ready(self, *, ranges: bool) -> bool:
+        """Whether `index`, and with ``ranges`` `ascending`, would find nothing to do."""
+        indexed = self._indexed == len(self._transactions)
+        return indexed and not (ranges and self._ascending is None)
 
     def index(self) -> None:
         """Look at what came since the last call. On any thread, once the group is sealed.

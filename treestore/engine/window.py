@@ -35,6 +35,7 @@ class Window:
         self._sealed: list[WriteSet] = []
         self._open: WriteSet | None = None
         """Of the open group, once somebody was validated against it."""
+        self._open_seen_bytes = 0
         self._durable = 0
         self._forgotten = 0
         """Commit number up to which groups were forgotten although somebody needed them."""
@@ -88,6 +89,27 @@ class Window:
     def sealed_since(self, number: int) -> list[WriteSet]:
         """The sealed part of `since`; empty where that would raise."""
         return [] if number < self._forgotten else self.since(number, [])
+
+    def unseen_bytes(self, number: int, open_bytes: int, *, ranges: bool) -> int:
+        """About how much of `since` a validation would have to look at for the first time.
+
+        Args:
+            open_bytes: payloads of the open group.
+            ranges: whether it is about ranges: then keys have to be put in order, too.
+        """
+        found = open_bytes
+        if self._open is not None:
+            found -= self._open_seen_bytes
+        for writes in reversed(self._sealed):
+            if writes.number <= number:
+                break
+            if not writes.is_ready(ranges=ranges):
+                found += writes.size_bytes
+        return found
+
+    def saw_open(self, open_bytes: int) -> None:
+        """The open group was indexed when it had payloads of so many bytes."""
+        self._open_seen_bytes = open_bytes
 
     # -- groups ---------------------------------------------------------------------------------
 
