@@ -12,12 +12,14 @@ import msgspec
 import trio
 
 from actors.embedded import PACE_S, SLICE_RESERVE, InlineReader, in_thread, pin
+from actors.feeds import EncodedFeed
 from actors.host import Done, EncodedStream, HostSnapshot, Submission
 from actors.mail import Call, Mail
 from actors.tuning import collector_paused
 from treestore.engine.snapshot import Snapshot
 from treestore.engine.transaction import OverBudget, WriteTransaction
 from treestore.errors import InternalError, TreeStoreError
+from treestore.stores.changes.position import FeedPosition
 from treestore.stores.deduplication import Deduplication, Sessions
 from treestore.stores.operation import Operation
 
@@ -96,6 +98,11 @@ class HostPart:
     ) -> AsyncGenerator[EncodedStream]:
         """See `Host.stream`."""
         await trio.lowlevel.checkpoint()
+        if operation.kind == "feed":
+            source = operation.function(self, **operation.arguments(parameters))
+            with self._database.feeds.one_more():
+                yield EncodedFeed(self._database, source)
+            return
         given = None if snapshot is None else _pinned(snapshot)
         pinned = pin(self._database, given, operation.name)
         try:
@@ -104,6 +111,11 @@ class HostPart:
             yield _Batches(items, pinned, partial(operation.cursor_after, arguments))
         finally:
             pinned.close()
+
+    def feed_position(self, snapshot: HostSnapshot) -> tuple[int, str]:
+        """See `Host.feed_position`."""
+        lsn = _pinned(snapshot).state.position.lsn
+        return lsn, str(FeedPosition.at(self._database.engine.identity, lsn))
 
     def open_snapshot(self, owner: str) -> HostSnapshot:
         """See `Host.open_snapshot`."""

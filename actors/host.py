@@ -29,7 +29,8 @@ class Submission(Protocol):
 
 
 class EncodedStream(Protocol):
-    """Items of a stream operation, all of one snapshot, pinned while the context is open."""
+    """Items of a stream operation, all of one snapshot, pinned while the context is open; or of a
+    feed, which has no end."""
 
     async def next_batch(self, size_bytes_max: int, count_max: int) -> list[bytes] | None:
         """The next items, each encoded; None at the end. At least one item unless at the end.
@@ -134,4 +135,8 @@ class Host(Protocol):
 
     def open_snapshot(self, owner: str) -> HostSnapshot:
         """Pin the newest durable state."""
+        ...
+
+    def feed_position(self, snapshot: HostSnapshot) -> tuple[int, str]:
+        """The LSN of a snapshot's state, and the position of a feed behind it."""
         ...
