@@ -82,14 +82,14 @@ def _check_calls(piece: Piece, transactions: Transactions, calls: Sequence[Call]
         for write in writes
         if write[1] is not None
     }
-    writers = {
+    writers: dict[Write, Call] = {
         (name, value): call
         for call in calls
         for name, value in call.writes.items()
         if value is not None
     }
     for write, lsn in place.items():
-        call = writers.get((str(write[0]), write[1]))
+        call = writers.get(write)
         if call is None or call.outcome == "failed":
             yield f"Transaction {lsn} wrote {write}, which nobody did: {call}; {piece}"
     latest: tuple[int, Call] | None = None

@@ -15,7 +15,7 @@ TREE = [{"title": "one", "nodes": [{"title": "two", "text": "long " * 500}]}]
 
 async def take(feed: Any, count: int) -> list[Change]:
     """The next changes."""
-    found = []
+    found: list[Change] = []
     while len(found) < count:
         found.append(await anext(feed))
     return found

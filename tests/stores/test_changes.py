@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -316,11 +317,15 @@ def test_what_was_trimmed_is_told_with_where_one_may_begin() -> None:
     world = World(1, retention_bytes=0)
     feed = world.feed(None)
     for number in range(200):
-        world.run(lambda txn, n=number: kv.put(txn, b"%d" % n, bytes(900)))
+        world.run(partial(kv.put, key=b"%d" % number, value=bytes(900)))
         if number % 20 == 0:
             world.store.engine.checkpoint_now()
     world.store.engine.checkpoint_now()
-    for attempt in (lambda: world.feed(0), lambda: feed.read(world.lsn)):
+    attempts: list[Callable[[], object]] = [
+        lambda: world.feed(0),
+        lambda: feed.read(world.lsn),
+    ]
+    for attempt in attempts:
         with pytest.raises(FeedExpired, match="from a snapshot") as raised:
             attempt()
         details = raised.value.details

@@ -409,6 +409,9 @@ class AsyncFeed(AsyncStream[Item], Protocol[Item]):
         """Where to go on behind what was delivered: another feed's ``from_lsn``."""
         ...
 
+    async def __anext__(self) -> Item: ...
+    async def __aenter__(self) -> AsyncFeed[Item]: ...
+
 
 class BlockingFeed(BlockingStream[Item], Protocol[Item]):
     """Likewise; each item is waited for."""

@@ -123,7 +123,7 @@ class Entities:
         entity, names = self._kinds[key[0]]
         fields: Fields = {"entity": entity, "kind": kind}
         try:
-            elements = list(unpack(key[1:]))
+            elements: list[Element] = list(unpack(key[1:]))
         except (ValueError, IndexError, OverflowError):
             elements = [key[1:]]
             names = ()
