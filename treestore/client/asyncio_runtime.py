@@ -80,6 +80,15 @@ class AsyncioRuntime:
         """Let others run, and be cancelled."""
         await asyncio.sleep(0)
 
+    async def give_way(self) -> None:
+        """Let others run; where the caller is cancelled meanwhile it learns of that later."""
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            assert task is not None
+            self._loop.call_soon(task.cancel)  # Once it waits again.
+
     @asynccontextmanager
     async def background(self) -> AsyncGenerator[Tasks, None]:
         """Tasks that are cancelled, and waited for, where the block ends."""
