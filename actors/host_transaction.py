@@ -47,7 +47,7 @@ class EncodedTransaction:
         running, kind = self._running, operation.kind
         running.ensure_open()
         if kind not in ("query", "command"):
-            if kind == "action":
+            if kind in ("action", "feed"):
                 raise refusal(operation)
             return None
         work = self._work(operation, parameters)
