@@ -24,6 +24,7 @@ from actors.compactor import Compactor
 from actors.database_admin import AdminPart
 from actors.database_host import HostPart
 from actors.embedded import EmbeddedCaller, EmbeddedSnapshot, InlineReader
+from actors.embedded_transaction import TransactionPart
 from actors.feeds import FeedHub, FeedPart
 from actors.housekeeper import Housekeeper
 from actors.lease_keeper import LeaseKeeper
@@ -60,6 +61,7 @@ class Database(
     AdminPart,
     BackupPart,
     FeedPart,
+    TransactionPart,
 ):
     """An open store in this process. Made by `open_database`.
 
@@ -116,6 +118,7 @@ class Database(
         self._actors = trio.CancelScope()
         self._actors_ended = trio.Event()
         HostPart.__init__(self)
+        TransactionPart.__init__(self)
         BackupPart.__init__(self)
 
     @property
@@ -175,6 +178,7 @@ class Database(
                     self.supervisor.start("housekeeper", self.housekeeper.run)
                     self.supervisor.start("lease keeper", self.lease_keeper.run)
                     self.supervisor.start("compactor", self.compactor.run)
+                    self.supervisor.start("transactions", self.transactions.run)
                     if self.archiver is not None:
                         self.supervisor.start("archiver", self.archiver.run)
                     if self.scrubber.options.rate_bytes_per_s:
@@ -194,6 +198,7 @@ class Database(
         with trio.CancelScope(shield=True):
             await self.writer.stop()
             self._closed = True
+            self.transactions.close()
             self.feeds.announce()
             for reader in self.inline_readers:
                 reader.forbid()

@@ -86,7 +86,7 @@ class AdminPart:
         scrubs = db.scrubber.statistics()
         snapshots = engine.snapshots()
         db.lease_keeper.advance()
-        return Stats(
+        stats = Stats(
             database_uuid=str(uuid.UUID(bytes=engine.identity.database_uuid)),
             timeline=engine.identity.timeline,
             commit_number=engine.durable.number,
@@ -141,6 +141,17 @@ class AdminPart:
             scrub_errors=scrubs.errors,
             scrub_finished_at=scrubs.finished_at,
             scrub_bytes_per_s=scrubs.bytes_per_s,
+        )
+        return self._with_transactions(stats)
+
+    def _with_transactions(self, stats: Stats) -> Stats:
+        transactions = self._db.transactions
+        return attrs.evolve(
+            stats,
+            transactions_open=transactions.open,
+            transactions_committed=transactions.committed,
+            transaction_conflicts=transactions.conflicts,
+            transactions_expired=transactions.expired,
         )
 
     async def admin_checkpoint(self) -> bool:

@@ -17,7 +17,7 @@ import trio
 
 from actors.feeds import EmbeddedFeed
 from actors.mail import Call
-from treestore.engine.snapshot import Snapshot
+from treestore.engine.snapshot import LeasedRead, Snapshot
 from treestore.engine.transaction import OverBudget, ReadTransaction
 from treestore.errors import InvalidArgument
 from treestore.services import Services
@@ -150,7 +150,7 @@ class EmbeddedCaller:
 
         async def command(*args: Any, **kwargs: Any) -> Any:
             database.ensure_open()
-            long = operation.long or _has_long_list(args) or _has_long_list(kwargs.values())
+            long = operation.long or has_long_list(args) or has_long_list(kwargs.values())
             return await database.writer.execute(Call(function, args, kwargs, long=long))
 
         return command
@@ -191,7 +191,8 @@ class EmbeddedSnapshot(Services[Async, ReadOnly]):
         self.position = str(FeedPosition.at(database.engine.identity, self.lsn))
 
 
-def _has_long_list(arguments: Iterable[Any]) -> bool:
+def has_long_list(arguments: Iterable[Any]) -> bool:
+    """Whether one of a command's arguments is too long for the event loop."""
     for argument in arguments:
         if isinstance(argument, list | tuple) and len(argument) > LONG_ITEMS:
             return True
@@ -264,12 +265,16 @@ class EmbeddedStream:
         self._batch: list[Any] = []
         self._cursor = partial(operation.cursor_after, kwargs)
         try:
-            self._read = self._own.read()
+            self._read = self._open_read()
             self._batches = operation.function(self._read, *args, **kwargs)
         except BaseException:
             self._release()
             raise
         self._pace_until = 0.0
+
+    def _open_read(self) -> LeasedRead:
+        assert self._own is not None
+        return self._own.read()
 
     def _release(self) -> None:
         self._batches = None

@@ -276,6 +276,7 @@ def _engine_options(settings: ServerSettings) -> EngineOptions:
         snapshot_age_s_soft=settings.snapshot_soft_age,
         snapshot_age_s_hard=settings.snapshot_max_age,
         snapshot_pinned_bytes_max=settings.snapshot_pinned_mb * MIB,
+        transactions_max=settings.max_transactions,
         compact_free_percent=settings.compact_free_percent,
         compact_size_bytes_min=settings.compact_min_mb * MIB,
         archive_directory="" if settings.no_archive else archive,

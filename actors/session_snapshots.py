@@ -9,6 +9,7 @@ import msgspec
 
 from actors.host import Host, HostSnapshot
 from actors.wire import Counters
+from protocol.messages import Request
 from treestore.errors import ResourceExhausted
 
 _decode: Callable[[Any], dict[str, int]] = msgspec.msgpack.Decoder(dict[str, int]).decode
@@ -30,6 +31,14 @@ class Snapshots:
     def find(self, number: int) -> HostSnapshot | None:
         """The open snapshot of that number."""
         return self._open.get(number)
+
+    def call(self, request: Request, owner: str) -> bytes | None:
+        """The encoded answer to one of the session's own methods; None where it is none."""
+        if request.method == "session.open_snapshot":
+            return self.open(owner, request.id)
+        if request.method == "session.close_snapshot":
+            return self.close(request.params)
+        return None
 
     def open(self, owner: str, request: int) -> bytes:
         """Pin the newest state for ``request``; returns the encoded answer.

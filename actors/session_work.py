@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import trio
 
-from actors.host import Submission
+from actors.host import HostTransaction, Submission
 from protocol import codes
 from protocol.messages import Failure
 from treestore.errors import (
@@ -33,6 +33,7 @@ class Command:
         "parameters",
         "size_bytes",
         "submission",
+        "transaction",
     )
 
     def __init__(
@@ -51,6 +52,8 @@ class Command:
         self.deadline = deadline
         self.deduplication = deduplication
         self.submission: Submission | None = None
+        self.transaction: HostTransaction | None = None
+        """It is the commit of this one."""
 
 
 class Task:

@@ -35,9 +35,11 @@ INTRODUCTION = """\
 
 Made by `python -m scripts.api_reference` from the operations' own definitions.
 
-The same calls work on what `treestore.open(directory)` and `treestore.connect(address)` give,
-and, as far as they only read, on `db.snapshot()`. All are awaited, but for streams, which are
-iterated with `async for` (or `async with`, to let go of one early). On the wire the method's
+The same calls work on what `treestore.open(directory)`, `treestore.connect(address)` and
+`treestore.connect_sync(address)` give, and, as far as they only read, on `db.snapshot()`. All are
+awaited, but for streams, which are iterated with `async for` (or `async with`, to let go of one
+early); on the blocking client of `connect_sync` nothing is awaited, and it is `for` and `with`.
+On the wire the method's
 name is as below, parameters are a msgpack map by name, and what has a default may be left out;
 `docs/protocol.md` has the rest. Errors are classes of `treestore.errors`, each with a stable
 `code`.

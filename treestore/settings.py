@@ -114,6 +114,9 @@ class ServerSettings:
         "evicted.",
         low=1,
     )
+    max_transactions: int = _setting(
+        4096, "Interactive transactions that may be open at a time; more are refused.", low=1
+    )
     compact_free_percent: float = _setting(
         33.0,
         "The page file is compacted when more of it than this was free for a minute ...",

@@ -114,6 +114,17 @@ TCP = (
     Row("tcp-put", "TCP durable puts, 64 callers", (Target(2.5, POSTGRES, 4),), "put/s"),
     Row("tcp-put-64", "TCP durable puts, 64 callers with a connection each", unit="put/s"),
     Row(
+        "tcp-transaction",
+        "TCP serialisable read-modify-write transactions, 16 callers",
+        (Target(2, POSTGRES),),
+        "transaction/s",
+    ),
+    Row(
+        "tcp-transaction-16",
+        "TCP serialisable read-modify-write transactions, 16 callers with a connection each",
+        unit="transaction/s",
+    ),
+    Row(
         "tcp-latency",
         "TCP get_node, one caller: median latency",
         (Target(1.5, POSTGRES, 1.2, at_most=True),),

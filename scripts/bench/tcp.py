@@ -26,6 +26,8 @@ WORKLOADS: dict[str, tuple[str, dict[str, Any]]] = {
     "tcp-as-of-16": ("as_of", {"callers": 16, "separate": True}),
     "tcp-put": ("put", {"callers": 64}),
     "tcp-put-64": ("put", {"callers": 64, "separate": True}),
+    "tcp-transaction": ("modify", {"callers": 16}),
+    "tcp-transaction-16": ("modify", {"callers": 16, "separate": True}),
     # One caller keeps its connection: the harder comparison.
     "tcp-latency": ("get_node", {"callers": 1, "separate": True}),
 }

@@ -44,6 +44,11 @@ WORLDS: dict[Plant, Plan] = {
     plants.apply_a_batch_in_halves: CROWD,
     plants.flip_before_the_pages_are_synced: CHECKPOINTS,
     plants.reuse_pinned_pages: LONG,
+    plants.skip_the_range_check: CROWD,
+    plants.validate_a_stale_read_set: CROWD,
+    plants.validate_against_what_is_durable_only: CROWD,
+    plants.take_no_notice_of_what_a_delete_found: CROWD,
+    plants.take_a_lost_commit_for_none: RETRIES,
 }
 """The worlds in which a bug shows soonest; `LOSS` for all others."""
 

@@ -1,7 +1,7 @@
 """Watching changes over a connection, and over the next one when that is lost.
 
 `Place` decides, without any input or output: what to ask the server for, what an item means, and
-whether an end is one to come back from. `RemoteFeed` does the waiting, on trio.
+whether an end is one to come back from. `RemoteFeed` does the waiting.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import msgspec
-import trio
 
 from protocol.limits import MIB
 from treestore.client.calls import ConnectionLost
-from treestore.client.connection import Connection
+from treestore.client.connection import AnyConnection
 from treestore.client.pool import Pool
 
 T = TypeVar("T")
@@ -118,17 +117,18 @@ class RemoteFeed(Generic[T]):
 
     def __init__(self, pool: Pool, method: str, place: Place[T]) -> None:
         self._pool = pool
+        self._runtime = pool.runtime
         self._method = method
         self._place = place
-        self._connection: Connection | None = None
+        self._connection: AnyConnection | None = None
         self._id = 0
-        self._came = trio.Event()
+        self._came = self._runtime.event()
         self._inbox = Inbox(self._came.set)
         self._taken_bytes = 0
         self._given = 0
         self._pace_until = 0.0
         self._closed = False
-        self._token: trio.lowlevel.TrioToken | None = None
+        self._begun = False
 
     @property
     def position(self) -> str:
@@ -149,15 +149,26 @@ class RemoteFeed(Generic[T]):
                         await self._give_way()
                     return item
             elif self._closed:
-                await trio.lowlevel.checkpoint()
+                await self._runtime.checkpoint()
                 raise StopAsyncIteration
             else:
                 await self._more()
 
+    async def fill(self, here: deque[T | str]) -> None:
+        """Put everything that came into ``here``, in order: changes, and positions; something at
+        least, unless the feed is closed."""
+        while not self._inbox.waiting:
+            if self._closed:
+                return
+            await self._more()
+        while self._inbox.waiting:
+            item = self._take()
+            here.append(self.position if item is None else item)
+
     async def _give_way(self) -> None:
         """Let other tasks run, without being cancelled: the item at hand would be lost."""
         if time.perf_counter() > self._pace_until:
-            await trio.lowlevel.cancel_shielded_checkpoint()
+            await self._runtime.give_way()
             self._pace_until = time.perf_counter() + PACE_S
 
     def _take(self) -> T | None:
@@ -180,14 +191,16 @@ class RemoteFeed(Generic[T]):
         if self._connection is None:
             await self._open()
         # Only after a look whether it came already: what wakes is the event of this turn.
-        if not self._inbox.waiting and not self._inbox.ended:
-            self._came = trio.Event()
+        if not self._inbox.waiting and not self._inbox.ended and not self._closed:
+            self._came = self._runtime.event()
             self._inbox.wake = self._came.set
             await self._came.wait()
 
     async def _open(self) -> None:
         connection = await self._pool.connection(self._pool.deadline())
-        self._token = trio.lowlevel.current_trio_token()
+        if self._closed:
+            return
+        self._begun = True
         self._taken_bytes = 0
         try:
             self._id = connection.open_stream(
@@ -198,7 +211,7 @@ class RemoteFeed(Generic[T]):
                 credit_bytes=WINDOW_SIZE_BYTES,
             )
         except ConnectionLost as lost:
-            await trio.lowlevel.checkpoint()
+            await self._runtime.checkpoint()
             self._inbox.end(lost)
             return
         self._connection = connection
@@ -211,13 +224,18 @@ class RemoteFeed(Generic[T]):
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        await self.aclose()
+        self.close()
 
     async def aclose(self) -> None:
         """Let go of the feed; the server is told. Never waits; closing twice is harmless."""
+        self.close()
+
+    def close(self) -> None:
+        """What `aclose` does; on the event loop only. Whoever waits for a change is told."""
         self._drop()
         self._closed = True
         self._inbox.waiting.clear()
+        self._came.set()
 
     def _drop(self) -> None:
         if self._connection is not None and not self._inbox.ended:
@@ -227,10 +245,5 @@ class RemoteFeed(Generic[T]):
     def __del__(self) -> None:
         # Left early by a bare `async for`. Only the event loop's own thread may touch the
         # connection; anywhere else the connection's end will clean up.
-        if self._token is None or self._closed:
-            return
-        try:
-            if trio.lowlevel.current_trio_token() is self._token:
-                self._drop()
-        except RuntimeError:
-            pass
+        if self._begun and not self._closed and self._runtime.inside():
+            self._drop()

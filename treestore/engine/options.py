@@ -31,6 +31,14 @@ class EngineOptions:
     transaction_size_bytes_max: int = 200 * MEBIBYTE
     """Log bytes of one transaction; below half of the log's limit, so that one transaction can
     never wait for a checkpoint that waits for it."""
+    window_transactions_max: int = 1_000_000
+    """Transactions that are remembered while an interactive transaction is open, so that it can be
+    validated against them ..."""
+    window_size_bytes_max: int = 128 * MEBIBYTE
+    """... and memory that they take, values included. Beyond either the oldest are forgotten, and
+    interactive transactions that began before them are refused at their commit."""
+    transactions_max: int = 4096
+    """Interactive transactions that may be open at a time; one more is refused."""
     checkpoint_log_size_bytes: int = 64 * MEBIBYTE
     """A checkpoint begins when this much log came since the last one ..."""
     checkpoint_records: int = 200_000

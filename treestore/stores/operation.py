@@ -9,8 +9,8 @@ the descriptors here, the one definition serves every face of TreeStore:
   name, so that a parameter added later with a default breaks nobody;
 * dispatch tables, metrics labels and the API reference: `OPERATIONS`.
 
-What is rejected statically: wrong types, wrong keywords, and a `Command` on a read-only service
-(``tests/typing`` pins it).
+What is rejected statically: wrong types, wrong keywords, a `Command` on a read-only service, and a
+result that is awaited on a blocking service or is not on another (``tests/typing`` pins it).
 """
 
 from __future__ import annotations
@@ -345,6 +345,16 @@ class AsyncStream(Protocol[Item]):
     async def __aexit__(self, *exception: object) -> None: ...
 
 
+class BlockingStream(Protocol[Item]):
+    """Items as they come: a bare ``for``, or ``with`` to let go of it early."""
+
+    def __iter__(self) -> Iterator[Item]: ...
+    def __next__(self) -> Item: ...
+    def __enter__(self) -> Iterator[Item]: ...
+    def __exit__(self, *exception: object) -> None: ...
+    def close(self) -> None: ...
+
+
 class Stream(_Descriptor[P, T]):
     """A read that gives its items one after the other, all of one snapshot.
 
@@ -367,7 +377,9 @@ class Stream(_Descriptor[P, T]):
     @overload
     def __get__(self, service: Service[Async, Any], owner: Any) -> Callable[P, AsyncStream[T]]: ...
     @overload
-    def __get__(self, service: Service[Blocking, Any], owner: Any) -> Callable[P, Iterator[T]]: ...
+    def __get__(
+        self, service: Service[Blocking, Any], owner: Any
+    ) -> Callable[P, BlockingStream[T]]: ...
     def __get__(self, service: Any, owner: Any) -> Any:
         return self if service is None else self._bound(service)
 
@@ -406,16 +418,13 @@ class AsyncFeed(AsyncStream[Item], Protocol[Item]):
     async def __aenter__(self) -> AsyncFeed[Item]: ...
 
 
-class BlockingFeed(Protocol[Item]):
+class BlockingFeed(BlockingStream[Item], Protocol[Item]):
     """Likewise; each item is waited for."""
 
     @property
     def position(self) -> str:
         """See `AsyncFeed.position`."""
         ...
-
-    def __iter__(self) -> Iterator[Item]: ...
-    def __next__(self) -> Item: ...
 
 
 class Feed(_Descriptor[P, T]):

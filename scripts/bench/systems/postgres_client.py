@@ -104,6 +104,8 @@ ORDER BY effective_from DESC, recorded DESC
 LIMIT 1
 """
 
+READ = "SELECT value FROM pairs WHERE key = $1"
+WRITE = "UPDATE pairs SET value = $2 WHERE key = $1"
 PUT = "INSERT INTO pairs VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 
@@ -233,6 +235,37 @@ class Postgres:
         async with self._sources(callers, separate) as sources:
             return await callers_asyncio([call_on(source) for source in sources], keys, seconds)
 
+    async def modify(
+        self, seconds: float, repetition: int, callers: int, separate: bool = False
+    ) -> Sample:
+        """Serialisable transactions that read a value and write it back changed."""
+
+        def call_on(source: Any) -> Call:
+            if separate:
+                return lambda key: modify(source, key)
+
+            async def call(key: bytes) -> None:
+                async with source.acquire() as connection:
+                    await modify(connection, key)
+
+            return call
+
+        async with self._sources(callers, separate) as sources:
+            calls = [call_on(source) for source in sources]
+            return await callers_asyncio(calls, self._keys, seconds)
+
+
+async def modify(connection: Any, key: bytes) -> None:
+    """One transaction, again where it met another one."""
+    while True:
+        try:
+            async with connection.transaction(isolation="serializable"):
+                value = await connection.fetchval(READ, key)
+                await connection.execute(WRITE, key, value[1:] + value[:1])
+                return
+        except asyncpg.SerializationError:
+            continue
+
 
 def _shuffled(ids: list[str]) -> list[str]:
     return random.Random(3).sample(ids, len(ids))
@@ -270,6 +303,7 @@ async def open_workloads(config: Config) -> AsyncGenerator[AsyncWorkloads, None]
             "prepare_versions": client.prepare_versions,
             "as_of": client.as_of,
             "put": wide_client.put,
+            "modify": client.modify,
         }
 
 

@@ -37,6 +37,9 @@ from scripts.bench.worker import AsyncWorkloads, Config, Sample, serve_trio
 
 PAIRS = 20_000
 TIMEOUT_S = 120.0
+ATTEMPTS = 100
+"""Of a transaction; conflicts are rare here."""
+
 WATCH_PAUSE_S = 0.005
 """Between two calls of each of the callers that look on while a document is stored."""
 
@@ -142,6 +145,25 @@ class TreeStoreClient:
         async with self._databases(callers, separate) as databases:
             return await callers_trio([call_on(database) for database in databases], keys, seconds)
 
+    async def modify(
+        self, seconds: float, repetition: int, callers: int, separate: bool = False
+    ) -> Sample:
+        """Serialisable transactions that read a value and write it back changed."""
+
+        def call_on(database: Any) -> Call:
+            async def call(key: bytes) -> None:
+                async def body(txn: Any) -> None:
+                    value = await txn.kv.get(key)
+                    await txn.kv.put(key, value[1:] + value[:1])
+
+                await database.run_transaction(body, attempts=ATTEMPTS)
+
+            return call
+
+        async with self._databases(callers, separate) as databases:
+            calls = [call_on(database) for database in databases]
+            return await callers_trio(calls, self._keys, seconds)
+
     async def pipelined_get(self, seconds: float, repetition: int, callers: int) -> Sample:
         """Gets of many tasks over one connection."""
         async with treestore.connect(self._config.address, connections=1) as database:
@@ -214,6 +236,7 @@ async def open_workloads(config: Config) -> AsyncGenerator[AsyncWorkloads, None]
             "prepare_versions": client.prepare_versions,
             "as_of": client.as_of,
             "put": client.put,
+            "modify": client.modify,
             "pipelined_get": client.pipelined_get,
             "prepare_law": client.prepare_law,
             "store_law": client.store_law,
