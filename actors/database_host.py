@@ -12,12 +12,14 @@ import trio
 
 from actors.embedded import SLICE_RESERVE, InlineReader, in_thread, pin
 from actors.encoding import Batches, Submitted, encode, encoded
+from actors.feeds import EncodedFeed
 from actors.host import Done, EncodedStream, HostSnapshot, HostTransaction, Submission
 from actors.host_transaction import LONG_SIZE_BYTES, EncodedTransaction
 from actors.mail import Call
 from actors.tuning import collector_paused
 from treestore.engine.snapshot import Snapshot
 from treestore.engine.transaction import OverBudget, WriteTransaction
+from treestore.stores.changes.position import FeedPosition
 from treestore.stores.deduplication import Deduplication
 from treestore.stores.operation import Operation
 
@@ -86,6 +88,11 @@ class HostPart:
     ) -> AsyncGenerator[EncodedStream]:
         """See `Host.stream`."""
         await trio.lowlevel.checkpoint()
+        if operation.kind == "feed":
+            source = operation.function(self, **operation.arguments(parameters))
+            with self._database.feeds.one_more():
+                yield EncodedFeed(self._database, source)
+            return
         given = None if snapshot is None else _pinned(snapshot)
         pinned = pin(self._database, given, operation.name)
         try:
@@ -94,6 +101,11 @@ class HostPart:
             yield Batches(items, pinned, partial(operation.cursor_after, arguments))
         finally:
             pinned.close()
+
+    def feed_position(self, snapshot: HostSnapshot) -> tuple[int, str]:
+        """See `Host.feed_position`."""
+        lsn = _pinned(snapshot).state.position.lsn
+        return lsn, str(FeedPosition.at(self._database.engine.identity, lsn))
 
     def open_snapshot(self, owner: str) -> HostSnapshot:
         """See `Host.open_snapshot`."""

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from actors.feeds import EmbeddedFeed
 from actors.mail import Call
 from treestore.engine.snapshot import LeasedRead, Snapshot
 from treestore.engine.transaction import OverBudget, ReadTransaction
 from treestore.errors import InvalidArgument
-from treestore.stores.operation import Operation
+from treestore.services import Services
+from treestore.stores.changes.position import FeedPosition
+from treestore.stores.operation import Async, Operation, ReadOnly
 
 if TYPE_CHECKING:
     from actors.database import Database
@@ -85,6 +88,8 @@ class EmbeddedCaller:
             return partial(EmbeddedStream, self._database, self._snapshot, operation)
         if self._snapshot is not None:
             return _bind_refusal(operation)
+        if operation.kind == "feed":
+            return partial(EmbeddedFeed, self._database, operation)
         if operation.kind == "action":
             return self._bind_action(operation)
         if operation.kind == "prepared":
@@ -157,6 +162,22 @@ class EmbeddedCaller:
             return await function(database, *args, **kwargs)
 
         return action
+
+
+class EmbeddedSnapshot(Services[Async, ReadOnly]):
+    """Read-only services that see one state of the database.
+
+    Attributes:
+        number: commit number of the state.
+        lsn: of the last transaction in it; what a feed gives behind it is not in it.
+        position: the same for a feed's ``from_lsn``, with the history that it belongs to.
+    """
+
+    def __init__(self, database: Database, snapshot: Snapshot) -> None:
+        super().__init__(EmbeddedCaller(database, snapshot))
+        self.number = snapshot.number
+        self.lsn = snapshot.state.position.lsn
+        self.position = str(FeedPosition.at(database.engine.identity, self.lsn))
 
 
 def has_long_list(arguments: Iterable[Any]) -> bool:

@@ -29,7 +29,8 @@ class Submission(Protocol):
 
 
 class EncodedStream(Protocol):
-    """Items of a stream operation, all of one snapshot, pinned while the context is open."""
+    """Items of a stream operation, all of one snapshot, pinned while the context is open; or of a
+    feed, which has no end."""
 
     async def next_batch(self, size_bytes_max: int, count_max: int) -> list[bytes] | None:
         """The next items, each encoded; None at the end. At least one item unless at the end.
@@ -207,4 +208,8 @@ class Host(Protocol):
             timeout_s: after so long it is rolled back.
             ended: called once when it is over, however it ended; must not raise.
         """
+        ...
+
+    def feed_position(self, snapshot: HostSnapshot) -> tuple[int, str]:
+        """The LSN of a snapshot's state, and the position of a feed behind it."""
         ...

@@ -267,6 +267,7 @@ def _engine_options(settings: ServerSettings) -> EngineOptions:
     return EngineOptions(
         cache_size_bytes=settings.cache_size_mb * MIB,
         log_size_bytes_max=log_size_bytes_max,
+        log_retention_bytes=settings.watch_retention_mb * MIB,
         transaction_size_bytes_max=min(
             EngineOptions().transaction_size_bytes_max, log_size_bytes_max // 2
         ),

@@ -74,6 +74,9 @@ BATCH_SIZE_BYTES = 256 * KIB
 BATCH_COUNT = 1024
 """Likewise, by number."""
 
+STREAMED = ("stream", "feed")
+"""Kinds of operations whose items are sent as the client has room for them."""
+
 BURST_S = 0.001
 """Answering queries holds the event loop for about this long and one query, then others run. The
 clock is read after each: a small query takes 3 µs, one of 600 nodes a third of a millisecond."""
@@ -163,6 +166,9 @@ class Session(TransactionRequests):
         goodbye = Goodbye(codes.UNAVAILABLE, "The server is stopping.")
         self._duplex.append(self._connection.send(goodbye))
         self._duplex.flush_soon()
+        for entry in self._running.values():
+            if isinstance(entry, Task) and entry.endless:
+                entry.scope.cancel()
         self._end_if_idle()
 
     def count_bytes(self) -> None:
@@ -365,7 +371,7 @@ class Session(TransactionRequests):
         if snapshot is not None and kind not in ("query", "stream"):
             text = f"{request.method} cannot be done on a snapshot, which is only read."
             return self._fail(request.id, InvalidArgument(text))
-        if kind == "stream" and self._streams >= self._limits.streams_max:
+        if kind in STREAMED and self._streams >= self._limits.streams_max:
             text = f"This connection has {self._streams} streams open, as many as are allowed."
             return self._fail(request.id, ResourceExhausted(text))
         size = len(memoryview(request.params))
@@ -384,8 +390,9 @@ class Session(TransactionRequests):
             )
         # The host itself minds the deadline of a command: only it knows whether it was begun.
         task = Task(request.id, size, None if kind == "prepared" else deadline)
-        if kind == "stream":
+        if kind in STREAMED:
             task.is_stream = True
+            task.endless = kind == "feed"
             self._streams += 1
             self._counters.streams += 1
             if transaction is not None:

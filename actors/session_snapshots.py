@@ -56,7 +56,15 @@ class Snapshots:
         self._open[self._last] = snapshot
         self._requests[request] = self._last
         self._counters.snapshots += 1
-        return _encode({"snapshot": self._last, "number": snapshot.number})
+        lsn, position = self._host.feed_position(snapshot)
+        return _encode(
+            {
+                "snapshot": self._last,
+                "number": snapshot.number,
+                "lsn": lsn,
+                "position": position,
+            }
+        )
 
     def close(self, params: msgspec.Raw) -> bytes:
         """Let go of the snapshot that the parameters name; returns the encoded answer."""

@@ -22,6 +22,7 @@ from treestore.model.admin import (
     SnapshotInfo,
     Stats,
 )
+from treestore.model.changes import Change
 from treestore.model.documents import Document, Node
 from treestore.model.page import Page
 from treestore.stores.operation import OPERATIONS, Operation
@@ -48,12 +49,13 @@ KINDS = {
     "command": "Writes; durable when it returns.",
     "prepared": "Writes; durable when it returns.",
     "stream": "A stream: all its items are of one snapshot.",
+    "feed": "A feed: items as they come to be, without an end.",
     "action": "Done by the running store.",
 }
 
 RESULTS = (
     *(Node, Document, Page, Health, Stats, CheckResult, SnapshotInfo, CompactResult),
-    *(BackupResult, BackupProgress),
+    *(BackupResult, BackupProgress, Change),
 )
 
 
@@ -74,12 +76,15 @@ def signature_of(operation: Operation) -> str:
         result = re.sub(r"^Callable\[\[Write\], (.*)\]$", r"\1", result)
     elif operation.kind == "stream":
         result = re.sub(r"^Iterator\[list\[(.*)\]\]$", r"\1", result)
+    elif operation.kind == "feed":
+        result = re.sub(r"^FeedSource\[(.*)\]$", r"\1", result)
     return f"{operation.name}({', '.join(shown)}) → {result}"
 
 
 def page() -> str:
     """The whole page."""
-    importlib.import_module("treestore.services")  # defines every operation
+    for module in ("treestore.services", "treestore.stores.changes.service"):
+        importlib.import_module(module)  # defines operations
     parts = [INTRODUCTION]
     service = ""
     for operation in sorted(OPERATIONS.values(), key=lambda one: one.name.split(".")[0]):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from actors.tuning import tune
     from treestore import errors
     from treestore.client import BlockingDatabase, RemoteDatabase, connect, connect_sync
+    from treestore.model.changes import Change
     from treestore.model.documents import Document, Node
     from treestore.model.page import Page
 
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "UNSET",
     "BlockingDatabase",
+    "Change",
     "Database",
     "Document",
     "Node",
@@ -44,6 +46,7 @@ __all__ = [
 _LAZY = {
     "UNSET": ("msgspec", "UNSET"),
     "BlockingDatabase": ("treestore.client.blocking", "BlockingDatabase"),
+    "Change": ("treestore.model.changes", "Change"),
     "Database": ("actors.database", "Database"),
     "Document": ("treestore.model.documents", "Document"),
     "Node": ("treestore.model.documents", "Node"),

@@ -255,5 +255,8 @@ class FakeHost:
         finally:
             self.streams -= 1
 
+    def feed_position(self, snapshot: HostSnapshot) -> tuple[int, str]:
+        return 0, "00000000-1-0"
+
     def open_snapshot(self, owner: str) -> FakeSnapshot:
         return FakeSnapshot(self, owner)

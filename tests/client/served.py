@@ -67,7 +67,7 @@ def served(host: FakeHost | None = None, **options: Any) -> Generator[Served]:
     def work() -> None:
         try:
             trio.run(lambda: scene.run(**options))
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - raised in the test
             scene._error = error
             scene._ready.set()
 

@@ -409,10 +409,10 @@ def answer_once(server: socket.socket, data: bytes) -> None:
 
 def test_neither_loop() -> None:
     with pytest.raises(RuntimeError, match="connect_sync"):
-        treestore.connect("127.0.0.1:1").__aenter__().send(None)  # type: ignore[attr-defined]
+        treestore.connect("127.0.0.1:1").__aenter__().send(None)
 
 
-async def test_trio_is_found_where_both_are_loaded() -> None:
+async def test_trio_is_found_where_both_are_loaded() -> None:  # noqa: ASYNC124 - to be run by trio
     from treestore.client.runtime import current_runtime
     from treestore.client.trio_runtime import TrioRuntime
 

@@ -40,7 +40,7 @@ def started(function: Callable[[], object]) -> tuple[threading.Thread, list[obje
     def work() -> None:
         try:
             results.append(function())
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - not async
             results.append(error)
 
     thread = threading.Thread(target=work)
@@ -91,7 +91,7 @@ def test_arguments_may_ask_the_database_themselves() -> None:
 
 
 def test_it_works_while_an_event_loop_runs_in_the_calling_thread() -> None:
-    async def main(address: str) -> bytes | None:
+    async def main(address: str) -> bytes | None:  # noqa: ASYNC124 - it blocks
         with treestore.connect_sync(address) as db:
             db.kv.put(b"a", b"1")
             return db.kv.get(b"a")
@@ -186,7 +186,7 @@ def test_a_snapshot() -> None:
             assert snapshot.kv.get(b"a") == b"old"
             assert list(snapshot.kv.scan()) == [(b"a", b"old")]
             with pytest.raises(InvalidArgument, match="only read"):
-                snapshot.kv.put(b"a", b"")  # type: ignore[arg-type]
+                snapshot.kv.put(b"a", b"")  # type: ignore[arg-type, unused-coroutine]
         with pytest.raises(SnapshotExpired):
             snapshot.kv.get(b"a")
         eventually_sync(lambda: not scene.host.snapshots)

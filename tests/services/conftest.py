@@ -6,8 +6,8 @@ end the store is checked.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tests.services.faces import asyncio_client, blocking_client
 
 FACES = ("embedded", "trio", "asyncio", "blocking")
 
-CLIENTS = {
+CLIENTS: dict[str, Callable[[str], AbstractAsyncContextManager[Any]]] = {
     "trio": treestore.connect,
     "asyncio": asyncio_client,
     "blocking": blocking_client,

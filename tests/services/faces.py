@@ -63,7 +63,7 @@ class There:
         async def run() -> None:
             try:
                 answer.set_result(await function(Forwarded(self, argument)))
-            except BaseException as error:
+            except BaseException as error:  # noqa: ASYNC103 - raised elsewhere
                 answer.set_exception(error)
                 if not isinstance(error, Exception):
                     raise
@@ -105,7 +105,7 @@ async def entered(there: There, manager: Any) -> AsyncGenerator[Forwarded]:
     target = Forwarded(there, await there.enter(manager))
     try:
         yield target
-    except BaseException as error:
+    except BaseException as error:  # noqa: ASYNC103 - the manager took care of it
         with trio.CancelScope(shield=True):
             if not await there.leave(manager, error):
                 raise
@@ -125,6 +125,11 @@ class ForwardedStream:
 
     async def __anext__(self) -> Any:
         return await self._there.step(self._stream, "next")
+
+    @property
+    def position(self) -> Any:
+        """A feed's."""
+        return self._stream.position
 
     async def __aenter__(self) -> ForwardedStream:
         await self._there.step(self._stream, "enter")
@@ -185,12 +190,22 @@ class OnAsyncio(There):
         return run
 
 
+class Waiting:
+    """A thread that waits for a stream's next item."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.item: Any = None
+        self.error: BaseException | None = None
+
+
 class InThreads(There):
     """Worker threads, each of which makes one blocking call."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         super().__init__(nursery)
         self.limiter = trio.CapacityLimiter(200)
+        self._waiting: dict[Any, Waiting] = {}
 
     async def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return await trio.to_thread.run_sync(
@@ -202,11 +217,26 @@ class InThreads(There):
             return await self.call(stream.__exit__, None, None, None)
         if method == "enter":
             return await self.call(stream.__enter__)
+        # A thread that waits cannot be cancelled: whoever asks next gets what it was given.
+        waiting = self._waiting.get(stream)
+        if waiting is None:
+            waiting = self._waiting[stream] = Waiting()
+            self.nursery.start_soon(self._next, stream, waiting)
+        await waiting.done.wait()
+        self._waiting.pop(stream, None)
+        if waiting.error is not None:
+            raise waiting.error
+        return waiting.item
+
+    async def _next(self, stream: Any, waiting: Waiting) -> None:
         end = object()
-        item = await self.call(next, stream, end)
-        if item is end:
-            raise StopAsyncIteration
-        return item
+        try:
+            waiting.item = await self.call(next, stream, end)
+        except Exception as error:
+            waiting.error = error
+        if waiting.item is end:
+            waiting.error = StopAsyncIteration()
+        waiting.done.set()
 
     async def enter(self, manager: Any) -> Any:
         return await self.call(manager.__enter__)

@@ -14,16 +14,20 @@ import msgspec
 import pytest
 
 from actors.database_host import HostPart
+from actors.feeds import Follower
 from actors.host import Done, Submission
 from actors.mail import Mail
 from actors.writer import Writer
 from treestore.client.pool import Pool
+from treestore.client.watch import Place
 from treestore.engine.bulk import BulkTree
 from treestore.engine.checkpoint import Checkpoint
 from treestore.engine.engine import Engine
 from treestore.engine.group import Group
-from treestore.engine.log import Log, LogPosition, Transaction, recovery
+from treestore.engine.log import Log, LogFailed, LogPosition, Transaction, recovery
+from treestore.engine.log.follower import LogFollower
 from treestore.engine.log.group import Piece
+from treestore.engine.log.position import Tip
 from treestore.engine.log.segment import Segment
 from treestore.engine.optimistic import OptimisticTransaction, RecordingWrite
 from treestore.engine.pagefile import PageFile
@@ -273,7 +277,65 @@ def take_a_lost_commit_for_none(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Pool, "settled", settled)
 
 
+def show_changes_before_sync(patch: pytest.MonkeyPatch) -> None:
+    """Feeds are woken when a group is written, and read to the log's end, synced or not."""
+    wake: dict[Log, Callable[[], None]] = {}
+    send = Writer._send
+
+    def sends(self: Writer, group: Group, mails: list[Mail]) -> None:
+        wake[self.engine.log] = self.published
+        send(self, group, mails)
+
+    def writes(self: Log, segment: Segment, pieces: list[bytes], after: Tip, _: int) -> None:
+        padded = segment.write(pieces, sum(map(len, pieces)))
+        segment.advance(after, padded)
+        if self in wake:
+            wake[self]()
+        try:
+            segment.file.sync()
+        except OSError as error:
+            self._failed = error
+            raise LogFailed(error) from error
+
+    def shown(self: Follower) -> int:
+        return self._database.engine.log.position.lsn
+
+    patch.setattr(Writer, "_send", sends)
+    patch.setattr(Log, "_write", writes)
+    patch.setattr(Follower, "_shown_lsn", shown)
+
+
+def skip_at_the_border_of_a_segment(patch: pytest.MonkeyPatch) -> None:
+    """A feed that goes on in the next segment begins there behind its first group."""
+    read = LogFollower._read_groups
+
+    def reads(self: LogFollower, segment: Segment, place: Any, stop: int, *rest: Any) -> int:
+        entries, _ = rest
+        crossed = place[0] == 4096 and self.lsn == segment.header.follows.lsn > 0
+        before = len(entries)
+        size = read(self, segment, place, stop, *rest)
+        if crossed and entries[before:]:
+            first = entries[before].commit_lsn
+            entries[before:] = [one for one in entries[before:] if one.commit_lsn != first]
+        return size
+
+    patch.setattr(LogFollower, "_read_groups", reads)
+
+
+def forget_where_a_feed_was(patch: pytest.MonkeyPatch) -> None:
+    """A client that lost its connection watches on from the newest state."""
+
+    def requests(self: Place[Any]) -> msgspec.Raw:
+        start = self._parameters if self.position is None else None
+        return self._encode(start or msgspec.structs.replace(self._parameters, from_lsn=None))
+
+    patch.setattr(Place, "request", requests)
+
+
 PLANTS: tuple[Plant, ...] = (
+    show_changes_before_sync,
+    skip_at_the_border_of_a_segment,
+    forget_where_a_feed_was,
     publish_before_sync,
     acknowledge_before_sync,
     forget_an_answer,

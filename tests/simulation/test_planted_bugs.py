@@ -39,6 +39,7 @@ CHECKPOINTS = Plan(
 WORLDS: dict[Plant, Plan] = {
     plants.publish_before_sync: LOSS_AMONG_MANY,
     plants.forget_an_answer: RETRIES,
+    plants.show_changes_before_sync: LOSS_AMONG_MANY,
     plants.read_what_is_not_published: LOSS_AMONG_MANY,
     plants.apply_a_batch_in_halves: CROWD,
     plants.flip_before_the_pages_are_synced: CHECKPOINTS,

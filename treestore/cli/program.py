@@ -41,7 +41,7 @@ def installed_version() -> str:
 
 COMMANDS = (
     *("backup", "bench", "check", "compact", "dump", "get", "ingest", "repair", "restore"),
-    *("serve", "stats", "tree", "verify"),
+    *("serve", "stats", "tree", "verify", "watch"),
 )
 """Each is a command of that name in a module of that name, here in `treestore.cli`."""
 

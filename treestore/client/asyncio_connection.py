@@ -68,7 +68,9 @@ class AsyncioConnection(Connection[_Waiter], asyncio.Protocol):
             connection._answered.cancel()  # Nobody will ask for it.
             if not isinstance(error, OSError | UnicodeError):  # OSError: what TLS says as well.
                 raise
-            raise Unavailable(f"No connection to {target.where}: {error}.") from error
+            raise Unavailable(  # noqa: ASYNC104 - an OSError, by now
+                f"No connection to {target.where}: {error}."
+            ) from error
         try:
             connection._append(connection._hello(sequencer))
             connection._flush()

@@ -39,7 +39,7 @@ class _Tasks:
                     task.cancel()
                 if self._running:
                     await asyncio.wait(list(self._running))
-            except asyncio.CancelledError as error:
+            except asyncio.CancelledError as error:  # noqa: ASYNC103 - raised in the end
                 cancelled = error
         if cancelled is not None:
             raise cancelled
@@ -79,6 +79,15 @@ class AsyncioRuntime:
     async def checkpoint(self) -> None:
         """Let others run, and be cancelled."""
         await asyncio.sleep(0)
+
+    async def give_way(self) -> None:
+        """Let others run; where the caller is cancelled meanwhile it learns of that later."""
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            assert task is not None
+            self._loop.call_soon(task.cancel)  # Once it waits again.
 
     @asynccontextmanager
     async def background(self) -> AsyncGenerator[Tasks, None]:

@@ -9,7 +9,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -18,6 +18,7 @@ from treestore.client.calls import Deduplicate
 from treestore.client.portal import Portal
 from treestore.client.remote import (
     ClientCaller,
+    Opened,
     RemoteCaller,
     RemoteDatabase,
     connect_to,
@@ -28,6 +29,7 @@ from treestore.client.remote import (
 )
 from treestore.client.stream import RemoteStream
 from treestore.client.transaction import open_transaction
+from treestore.client.watch import RemoteFeed
 from treestore.retrying import (
     ATTEMPTS,
     TRANSACTION_TIMEOUT_S,
@@ -35,6 +37,7 @@ from treestore.retrying import (
     run_again_blocking,
 )
 from treestore.services import Services, Stores
+from treestore.stores.changes.service import Watching
 from treestore.stores.operation import Blocking, Operation, ReadOnly, ReadWrite
 
 T = TypeVar("T")
@@ -63,6 +66,12 @@ class BlockingCaller:
                 )
 
             return stream
+        if operation.kind == "feed":
+
+            def feed(*args: Any, **kwargs: Any) -> BlockingRemoteFeed[Any]:
+                return BlockingRemoteFeed(portal, inner.feed(operation, *args, **kwargs))
+
+            return feed
         send, run, decode = inner.sender(operation), portal.run, decoder_of(operation)
 
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -124,27 +133,89 @@ class BlockingRemoteStream(Generic[T]):
             self.close()
 
 
-class BlockingSnapshot(Services[Blocking, ReadOnly]):
-    """Read-only services that see one state of the database."""
+class BlockingRemoteFeed(Generic[T]):
+    """Changes as they are committed on the server; `RemoteFeed` for threads.
 
-    def __init__(self, caller: BlockingCaller, number: int) -> None:
+    Asked for its next item it waits for as long as it takes. Another thread may close it; it ends
+    then.
+    """
+
+    def __init__(self, portal: Portal[Any], feed: RemoteFeed[T]) -> None:
+        self._portal = portal
+        self._feed = feed
+        # Filled where the loop runs: an interruption here loses nothing of it.
+        self._here: deque[T | str] = deque()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._position = ""
+
+    @property
+    def position(self) -> str:
+        """Where to go on behind what was delivered: another feed's ``from_lsn``. Empty until the
+        feed was entered, or asked for its first item."""
+        return self._position
+
+    def __iter__(self) -> BlockingRemoteFeed[T]:
+        return self
+
+    def __next__(self) -> T:
+        with self._lock:
+            while True:
+                while self._here:
+                    item: Any = self._here.popleft()
+                    if not isinstance(item, str):
+                        self._position = item.position
+                        return cast("T", item)
+                    self._position = item
+                if self._closed:
+                    raise StopIteration
+                self._portal.run(self._feed.fill, self._here)
+                if not self._here:  # It was closed, or an error ended it.
+                    self._closed = True
+
+    def __enter__(self) -> BlockingRemoteFeed[T]:
+        self._portal.run(self._feed.__aenter__)
+        self._position = self._position or self._feed.position
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the feed; the server is told. Never waits; closing twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            self._here.clear()
+            self._portal.post(self._feed.close)
+
+    def __del__(self) -> None:
+        self.close()  # Left early by a bare `for`.
+
+
+class BlockingSnapshot(Services[Blocking, ReadOnly]):
+    """Read-only services that see one state of the database; attributes as `RemoteSnapshot`'s."""
+
+    def __init__(self, caller: BlockingCaller, opened: Opened) -> None:
         super().__init__(caller)
-        self.number = number
-        """Commit number of the state."""
+        self.number = opened.number
+        self.lsn = opened.lsn
+        self.position = opened.position
 
 
 class BlockingTransaction(Stores[Blocking, ReadWrite]):
     """The services inside a transaction: those of a database but ``admin``."""
 
 
-class BlockingDatabase(Services[Blocking, ReadWrite]):
+class BlockingDatabase(Services[Blocking, ReadWrite], Watching[Blocking, ReadWrite]):
     """A database on a server. Made by `connect_sync`; any number of threads may share it."""
 
     def __init__(self, portal: Portal[RemoteDatabase]) -> None:
         self._portal = portal
         self._closed = False
         self._pool = portal.opened.pool
-        super().__init__(BlockingCaller(portal, RemoteCaller(self._pool), self))
+        caller = BlockingCaller(portal, RemoteCaller(self._pool), self)
+        Services.__init__(self, caller)
+        Watching.__init__(self, caller)
 
     @contextmanager
     def snapshot(self) -> Generator[BlockingSnapshot]:
@@ -152,8 +223,8 @@ class BlockingDatabase(Services[Blocking, ReadWrite]):
 
         The snapshot lives on one connection; if that is lost, reads raise `SnapshotExpired`.
         """
-        with self._portal.hold(open_snapshot(self._pool)) as (caller, number):
-            yield BlockingSnapshot(BlockingCaller(self._portal, caller, self), number)
+        with self._portal.hold(open_snapshot(self._pool)) as (caller, opened):
+            yield BlockingSnapshot(BlockingCaller(self._portal, caller, self), opened)
 
     @contextmanager
     def transaction(

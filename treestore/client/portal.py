@@ -169,7 +169,7 @@ class Portal(Generic[T]):
     def _work(self, opened: _Outcome) -> None:
         try:
             self._loop.run_until_complete(self._live(opened))
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - raised where it is waited for
             opened.set(None, error)
         finally:
             with self._lock:
@@ -233,7 +233,7 @@ class Portal(Generic[T]):
         except GeneratorExit:  # Nobody will ever leave the block.
             self.post(call.abandon)
             raise
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - not async
             # An exit that is done with the exception says so; else it raised it, or another.
             if not self._leave(held, call, error, quiet=True):
                 raise

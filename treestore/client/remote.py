@@ -18,9 +18,11 @@ from treestore.client.connection import AnyConnection, Target
 from treestore.client.pool import Pool
 from treestore.client.runtime import current_runtime
 from treestore.client.stream import RemoteStream
+from treestore.client.watch import Place, RemoteFeed
 from treestore.errors import InvalidArgument, SnapshotExpired
 from treestore.retrying import ATTEMPTS, TRANSACTION_TIMEOUT_S, Attempts, run_again
 from treestore.services import Services
+from treestore.stores.changes.service import Watching
 from treestore.stores.operation import Async, Operation, ReadOnly, ReadWrite
 
 if TYPE_CHECKING:
@@ -42,7 +44,10 @@ _encode = msgspec.msgpack.Encoder(enc_hook=_as_list).encode
 def encoded(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> msgspec.Raw:
     """The parameters of a call as they are sent."""
     # A wrong call is a TypeError here, as it would be on a plain function.
-    parameters = operation.encode_parameters(args, kwargs)
+    return _packed(operation, operation.encode_parameters(args, kwargs))
+
+
+def _packed(operation: Operation, parameters: msgspec.Struct) -> msgspec.Raw:
     try:
         return msgspec.Raw(_encode(parameters))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -94,12 +99,20 @@ class ClientCaller(abc.ABC):
                 return self.stream(operation, encoded(operation, args, kwargs), kwargs)
 
             return stream
+        if operation.kind == "feed":
+            return partial(self.feed, operation)
         send, decode = self.sender(operation), decoder_of(operation)
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             return decode(await send(encoded(operation, args, kwargs)))
 
         return call
+
+    def feed(self, operation: Operation, *args: Any, **kwargs: Any) -> RemoteFeed[Any]:
+        """A feed with these parameters, not yet begun."""
+        parameters = operation.encode_parameters(args, kwargs)
+        place: Place[Any] = Place(parameters, partial(_packed, operation), operation.result)
+        return RemoteFeed(self.pool, operation.name, place)
 
     def stream(
         self, operation: Operation, params: msgspec.Raw, arguments: dict[str, Any]
@@ -195,20 +208,38 @@ def _gone(why: str) -> SnapshotExpired:
     return SnapshotExpired(f"The snapshot is gone with its connection; open a new one. {why}")
 
 
+class Opened(msgspec.Struct):
+    """The answer of ``session.open_snapshot``."""
+
+    snapshot: int
+    number: int
+    lsn: int = 0
+    position: str = ""
+
+
 class RemoteSnapshot(Services[Async, ReadOnly]):
-    """Read-only services that see one state of the database."""
+    """Read-only services that see one state of the database.
 
-    def __init__(self, caller: SnapshotCaller, number: int) -> None:
+    Attributes:
+        number: commit number of the state.
+        lsn: of the last transaction in it; what a feed gives behind it is not in it.
+        position: the same for a feed's ``from_lsn``, with the history that it belongs to.
+    """
+
+    def __init__(self, caller: SnapshotCaller, opened: Opened) -> None:
         super().__init__(caller)
-        self.number = number
-        """Commit number of the state."""
+        self.number = opened.number
+        self.lsn = opened.lsn
+        self.position = opened.position
 
 
-class RemoteDatabase(Services[Async, ReadWrite]):
+class RemoteDatabase(Services[Async, ReadWrite], Watching[Async, ReadWrite]):
     """A database on a server. Made by `connect`; belongs to one event loop."""
 
     def __init__(self, pool: Pool) -> None:
-        super().__init__(RemoteCaller(pool))
+        caller = RemoteCaller(pool)
+        Services.__init__(self, caller)
+        Watching.__init__(self, caller)
         self._pool = pool
 
     @property
@@ -222,8 +253,8 @@ class RemoteDatabase(Services[Async, ReadWrite]):
 
         The snapshot lives on one connection; if that is lost, reads raise `SnapshotExpired`.
         """
-        async with open_snapshot(self._pool) as (caller, number):
-            yield RemoteSnapshot(caller, number)
+        async with open_snapshot(self._pool) as (caller, opened):
+            yield RemoteSnapshot(caller, opened)
 
     @asynccontextmanager
     async def transaction(
@@ -287,8 +318,8 @@ class RemoteDatabase(Services[Async, ReadWrite]):
 
 
 @asynccontextmanager
-async def open_snapshot(pool: Pool) -> AsyncGenerator[tuple[SnapshotCaller, int], None]:
-    """A caller on a snapshot of this moment, and the number of its commit."""
+async def open_snapshot(pool: Pool) -> AsyncGenerator[tuple[SnapshotCaller, Opened], None]:
+    """A caller on a snapshot of this moment, and what the server says of that."""
     deadline = pool.deadline()
     while True:
         connection = await pool.connection(deadline)
@@ -297,15 +328,14 @@ async def open_snapshot(pool: Pool) -> AsyncGenerator[tuple[SnapshotCaller, int]
             break
         except ConnectionLost:
             await pool.runtime.checkpoint()
-    opened = msgspec.msgpack.decode(raw, type=dict[str, int])
-    caller = SnapshotCaller(pool, connection, opened["snapshot"])
+    opened = msgspec.msgpack.decode(raw, type=Opened)
+    caller = SnapshotCaller(pool, connection, opened.snapshot)
     try:
-        yield caller, opened["number"]
+        yield caller, opened
     finally:
         caller.closed = True
-        connection.post(
-            "session.close_snapshot", msgspec.Raw(_encode({"snapshot": opened["snapshot"]}))
-        )
+        params = msgspec.Raw(_encode({"snapshot": opened.snapshot}))
+        connection.post("session.close_snapshot", params)
 
 
 @asynccontextmanager

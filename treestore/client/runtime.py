@@ -4,7 +4,7 @@ The client's rules (pool, retries, streams, snapshots) are written once, as coro
 interface. There are two of it, `TrioRuntime` and `AsyncioRuntime`; the blocking client runs the
 latter on a thread of its own.
 
-Why not anyio: these seven functions are all that is needed. anyio would be one more dependency of
+Why not anyio: these few functions are all that is needed. anyio would be one more dependency of
 every program, its scopes and events cost 2 to 5 µs each on top of asyncio's own (an event that is
 set already: 3.9 µs in place of 0.4), and on asyncio they cancel again and again where asyncio
 programs expect `Task.cancel` to cancel once.
@@ -71,6 +71,10 @@ class Runtime(Protocol):
 
     async def checkpoint(self) -> None:
         """Let others run, and be cancelled."""
+        ...
+
+    async def give_way(self) -> None:
+        """Let others run; where the caller is cancelled meanwhile it learns of that later."""
         ...
 
     def background(self) -> AbstractAsyncContextManager[Tasks]:

@@ -55,6 +55,10 @@ class TrioRuntime:
         """Let others run, and be cancelled."""
         await trio.lowlevel.checkpoint()
 
+    async def give_way(self) -> None:
+        """Let others run; where the caller is cancelled meanwhile it learns of that later."""
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
     @asynccontextmanager
     async def background(self) -> AsyncGenerator[Tasks, None]:
         """Tasks that are cancelled, and waited for, where the block ends."""

@@ -25,6 +25,9 @@ class EngineOptions:
     """Hard limit of the live log: past it writers wait for a checkpoint."""
     log_segment_size_bytes_min: int = 4 * MEBIBYTE
     log_segment_size_bytes_max: int = 100 * MEBIBYTE
+    log_retention_bytes: int = 0
+    """Log that is kept although no checkpoint needs it, for feeds of changes that fell behind. The
+    last three segments stay anyway; on a full disk nothing does."""
     transaction_size_bytes_max: int = 200 * MEBIBYTE
     """Log bytes of one transaction; below half of the log's limit, so that one transaction can
     never wait for a checkpoint that waits for it."""

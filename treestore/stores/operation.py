@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import (
     Annotated,
     Any,
@@ -62,7 +62,7 @@ class ReadWrite:
 M = TypeVar("M")
 A = TypeVar("A")
 
-Kind = Literal["query", "command", "prepared", "stream", "action"]
+Kind = Literal["query", "command", "prepared", "stream", "feed", "action"]
 
 
 @attrs.frozen
@@ -90,7 +90,7 @@ class Operation:
     parameters: type[msgspec.Struct]
     """Keyword parameters of ``function`` without its transaction, in their wire types."""
     result: Any
-    """Type of the result (of an item, for a stream)."""
+    """Type of the result (of an item, for a stream or a feed)."""
     wires: dict[str, Wire]
     """Parameters that are converted on their way."""
     idempotent: bool = False
@@ -233,6 +233,9 @@ class _Descriptor(Generic[P, R]):
             # Iterator[list[T]]: what the caller sees is T.
             (batch,) = typing.get_args(result)
             (result,) = typing.get_args(batch)
+        elif self.kind == "feed":
+            # FeedSource[T]: what the caller sees is T.
+            (result,) = typing.get_args(result)
         self.operation = Operation(
             name,
             self.kind,
@@ -372,6 +375,74 @@ class Stream(_Descriptor[P, T]):
     def __get__(
         self, service: Service[Blocking, Any], owner: Any
     ) -> Callable[P, BlockingStream[T]]: ...
+    def __get__(self, service: Any, owner: Any) -> Any:
+        return self if service is None else self._bound(service)
+
+
+class FeedSource(Protocol[Item]):
+    """What a feed operation returns: reads on in the log, bit by bit, when it is told to."""
+
+    @property
+    def lsn(self) -> int:
+        """Everything up to this record of the log was read."""
+        ...
+
+    @property
+    def position(self) -> str:
+        """Where another feed would go on behind what was read."""
+        ...
+
+    def backlog_bytes(self) -> int:
+        """About how much there is to be read, in bytes."""
+        ...
+
+    def read(self, until_lsn: int) -> Sequence[Item]:
+        """Items of the next records, up to that one at most; perhaps none."""
+        ...
+
+
+class AsyncFeed(AsyncStream[Item], Protocol[Item]):
+    """Items as they come to be: it has no end."""
+
+    @property
+    def position(self) -> str:
+        """Where to go on behind what was delivered: another feed's ``from_lsn``."""
+        ...
+
+    async def __anext__(self) -> Item: ...
+    async def __aenter__(self) -> AsyncFeed[Item]: ...
+
+
+class BlockingFeed(BlockingStream[Item], Protocol[Item]):
+    """Likewise; each item is waited for."""
+
+    @property
+    def position(self) -> str:
+        """See `AsyncFeed.position`."""
+        ...
+
+
+class Feed(_Descriptor[P, T]):
+    """Items that come to be, from some position on, in the order of commits, without an end.
+
+    The function's first argument is the engine; it checks its arguments and begins.
+    """
+
+    kind = "feed"
+
+    def __init__(self, function: Callable[Concatenate[Any, P], FeedSource[T]]) -> None:
+        super().__init__(function)
+
+    @overload
+    def __get__(self, service: None, owner: Any) -> Self: ...
+    @overload
+    def __get__(
+        self, service: Service[Async, ReadWrite], owner: Any
+    ) -> Callable[P, AsyncFeed[T]]: ...
+    @overload
+    def __get__(
+        self, service: Service[Blocking, ReadWrite], owner: Any
+    ) -> Callable[P, BlockingFeed[T]]: ...
     def __get__(self, service: Any, owner: Any) -> Any:
         return self if service is None else self._bound(service)
 

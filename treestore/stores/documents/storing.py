@@ -120,9 +120,10 @@ class _PreparedDocument:
             effective_to=entry.effective_to,
             **self.fields,
         )
+        # The source before the nodes: that tells a feed of changes that all of them are new.
+        txn.put(place.source, self.source)
         txn.put_sorted(self.items)
         txn.put(place.document, encode(document))
-        txn.put(place.source, self.source)
         return document
 
     def let_go(self) -> None:
