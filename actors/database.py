@@ -23,7 +23,9 @@ from actors.checkpointer import Checkpointer
 from actors.compactor import Compactor
 from actors.database_admin import AdminPart
 from actors.database_host import HostPart
-from actors.embedded import EmbeddedCaller, InlineReader
+from actors.embedded import EmbeddedCaller, EmbeddedSnapshot, InlineReader
+from actors.embedded_transaction import TransactionPart
+from actors.feeds import FeedHub, FeedPart
 from actors.housekeeper import Housekeeper
 from actors.indexer import Indexer
 from actors.lease_keeper import LeaseKeeper
@@ -39,8 +41,9 @@ from treestore.engine.realdisk import real_environment
 from treestore.engine.snapshot import Snapshot
 from treestore.errors import InvalidArgument, TreeStoreError, Unavailable
 from treestore.services import Services
+from treestore.stores.changes.service import Watching
 from treestore.stores.deduplication import Sessions
-from treestore.stores.operation import Async, ReadOnly, ReadWrite
+from treestore.stores.operation import Async, ReadWrite
 
 log = structlog.get_logger("treestore.database")
 
@@ -54,7 +57,15 @@ BACKGROUND_PAUSE_S = 0.0002
 which nobody notices, and readers beside it wait a tenth as long, which they would."""
 
 
-class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
+class Database(
+    Services[Async, ReadWrite],
+    Watching[Async, ReadWrite],
+    HostPart,
+    AdminPart,
+    BackupPart,
+    FeedPart,
+    TransactionPart,
+):
     """An open store in this process. Made by `open_database`.
 
     Belongs to the event loop that opened it.
@@ -68,7 +79,9 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
         scrub: ScrubOptions | None = None,
         search_directory: str | None = None,
     ) -> None:
-        Services.__init__(self, EmbeddedCaller(self))
+        caller = EmbeddedCaller(self)
+        Services.__init__(self, caller)
+        Watching.__init__(self, caller)
         self.inline_readers: list[InlineReader] = []
         self._closed = False
         self.store = store
@@ -83,6 +96,8 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
             threads,
         )
         self.writer.need_checkpoint = self.checkpointer.ask
+        self.feeds = FeedHub()
+        self.writer.published = self.feeds.announce
         self.archiver = Archiver.of(store.engine, self.writer.poke, threads)
         if self.archiver is not None:
             self.checkpointer.archive = self.archiver.make_room
@@ -110,6 +125,7 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
         self._actors = trio.CancelScope()
         self._actors_ended = trio.Event()
         HostPart.__init__(self)
+        TransactionPart.__init__(self)
         BackupPart.__init__(self)
 
     @property
@@ -131,7 +147,7 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
         """What an operation that waits reads with: a snapshot, or (None) the newest state."""
         return Reader(self, snapshot, raw=raw)
 
-    def snapshot(self) -> AbstractAsyncContextManager[Services[Async, ReadOnly]]:
+    def snapshot(self) -> AbstractAsyncContextManager[EmbeddedSnapshot]:
         """The newest durable state, pinned for the length of the ``async with``.
 
         The services of the result read that one state, whatever is written meanwhile.
@@ -139,12 +155,12 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
         return self._snapshot()
 
     @asynccontextmanager
-    async def _snapshot(self) -> AsyncGenerator[Services[Async, ReadOnly]]:
+    async def _snapshot(self) -> AsyncGenerator[EmbeddedSnapshot]:
         await trio.lowlevel.checkpoint()
         self.ensure_open()
         snapshot = self.engine.snapshot("embedded")
         try:
-            yield Services(EmbeddedCaller(self, snapshot))
+            yield EmbeddedSnapshot(self, snapshot)
         finally:
             snapshot.close()
 
@@ -173,6 +189,7 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
                     self.supervisor.start("housekeeper", self.housekeeper.run)
                     self.supervisor.start("lease keeper", self.lease_keeper.run)
                     self.supervisor.start("compactor", self.compactor.run)
+                    self.supervisor.start("transactions", self.transactions.run)
                     if self.archiver is not None:
                         self.supervisor.start("archiver", self.archiver.run)
                     if self.indexer is not None:
@@ -194,6 +211,8 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
         with trio.CancelScope(shield=True):
             await self.writer.stop()
             self._closed = True
+            self.transactions.close()
+            self.feeds.announce()
             for reader in self.inline_readers:
                 reader.forbid()
             await self.stop_backup()
@@ -214,14 +233,22 @@ class Database(Services[Async, ReadWrite], HostPart, AdminPart, BackupPart):
 
 
 def _options(
-    cache_size_mb: int, archive_dir: str | None, archive_interval_s: float
+    cache_size_mb: int,
+    watch_retention_mb: int,
+    archive_dir: str | None,
+    archive_interval_s: float,
 ) -> EngineOptions:
     if not isinstance(cache_size_mb, int) or cache_size_mb < 1:
         raise InvalidArgument(f"cache_size_mb is a number of MiB, not {cache_size_mb!r}.")
+    if not isinstance(watch_retention_mb, int) or watch_retention_mb < 0:
+        raise InvalidArgument(
+            f"watch_retention_mb is a number of MiB, 0 or more, not {watch_retention_mb!r}."
+        )
     if not archive_interval_s > 0:
         raise InvalidArgument(f"archive_interval_s is above 0, not {archive_interval_s!r}.")
     return EngineOptions(
         cache_size_bytes=cache_size_mb * MEBIBYTE,
+        log_retention_bytes=watch_retention_mb * MEBIBYTE,
         archive_directory=os.path.abspath(archive_dir) if archive_dir else archive_dir,
         archive_interval_s=archive_interval_s,
     )
@@ -232,6 +259,7 @@ async def open_database(
     directory: str | os.PathLike[str],
     *,
     cache_size_mb: int = CACHE_SIZE_MB,
+    watch_retention_mb: int = 0,
     create: bool = True,
     archive_dir: str | None = None,
     archive_interval_s: float = 60.0,
@@ -241,13 +269,14 @@ async def open_database(
     threads: Threads = WORKER_THREADS,
     progress: Callable[[OpenProgress], None] | None = None,
     scrub: ScrubOptions | None = None,
-    search_index: bool | None = None,
+    search_index: bool = True,
 ) -> AsyncGenerator[Database]:
     """Open (or create) the store in ``directory`` and run its actors for the ``async with``.
 
     Args:
         directory: the data directory; made where it does not exist, unless ``create`` is False.
         cache_size_mb: budget of the node cache in MiB, as decoded in memory.
+        watch_retention_mb: log to keep for feeds that fell behind, in MiB (``docs/watch.md``).
         archive_dir: copy the log there, piece by piece (``docs/backup.md``). It must exist, and the
             store remembers it. None: as it was; "": from now on to nowhere.
         archive_interval_s: how often the log's segment in use is copied, in seconds.
@@ -257,8 +286,7 @@ async def open_database(
         progress: told, on a worker thread, how far the recovery of a long log has come.
         scrub: how eagerly stored data are verified in the background; by default 4 MiB a second,
             once an hour, from a minute after opening on.
-        search_index: keep the index for ``documents.search``, in the directory's folder ``search``;
-            by default unless ``environment`` is given, whose disk it could not use.
+        search_index: keep the index for ``documents.search``; not where ``environment`` is given.
 
     Resource handling:
         Owns the directory's lock, the files and the actors. Leaving the block waits for what was
@@ -269,9 +297,9 @@ async def open_database(
         Raises what `open_engine` does. A background actor that fails never cancels the body:
         calls then raise `Unavailable`.
     """
-    indexed = search_index or (search_index is None and environment is None)
-    search_directory = os.fspath(directory) if indexed else None
-    options = options or _options(cache_size_mb, archive_dir, archive_interval_s)
+    search_directory = os.fspath(directory) if search_index and environment is None else None
+    given = cache_size_mb, watch_retention_mb, archive_dir, archive_interval_s
+    options = options or _options(*given)
     environment = environment or attrs.evolve(
         real_environment(), pause=lambda: time.sleep(BACKGROUND_PAUSE_S)
     )

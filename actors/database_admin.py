@@ -79,8 +79,7 @@ class AdminPart:
         """See ``admin.stats``."""
         from treestore.stores.documents.counting import count_documents
 
-        db = self._db
-        engine = db.engine
+        db, engine = self._db, self._db.engine
         policies, documents, nodes = await in_thread(db, None, count_documents, raw=False)
         log, cache = engine.log.statistics(), engine.pages.cache.statistics()
         writer, checkpoints = db.writer.statistics(), db.checkpointer.statistics()
@@ -88,7 +87,7 @@ class AdminPart:
         scrubs = db.scrubber.statistics()
         snapshots = engine.snapshots()
         db.lease_keeper.advance()
-        return Stats(
+        stats = Stats(
             database_uuid=str(uuid.UUID(bytes=engine.identity.database_uuid)),
             timeline=engine.identity.timeline,
             commit_number=engine.durable.number,
@@ -144,6 +143,17 @@ class AdminPart:
             scrub_finished_at=scrubs.finished_at,
             scrub_bytes_per_s=scrubs.bytes_per_s,
             **await self._search_stats(),
+        )
+        return self._with_transactions(stats)
+
+    def _with_transactions(self, stats: Stats) -> Stats:
+        transactions = self._db.transactions
+        return attrs.evolve(
+            stats,
+            transactions_open=transactions.open,
+            transactions_committed=transactions.committed,
+            transaction_conflicts=transactions.conflicts,
+            transactions_expired=transactions.expired,
         )
 
     async def _search_stats(self) -> dict[str, Any]:

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from actors.feeds import EmbeddedFeed
 from actors.mail import Call
-from treestore.engine.snapshot import Snapshot
+from treestore.engine.snapshot import LeasedRead, Snapshot
 from treestore.engine.transaction import OverBudget, ReadTransaction
 from treestore.errors import InvalidArgument
-from treestore.stores.operation import Operation
+from treestore.services import Services
+from treestore.stores.changes.position import FeedPosition
+from treestore.stores.operation import Async, Operation, ReadOnly
 
 if TYPE_CHECKING:
     from actors.database import Database
@@ -87,6 +90,8 @@ class EmbeddedCaller:
             return self._bind_awaited(operation)
         if self._snapshot is not None:
             return _bind_refusal(operation)
+        if operation.kind == "feed":
+            return partial(EmbeddedFeed, self._database, operation)
         if operation.kind == "action":
             return self._bind_action(operation)
         if operation.kind == "prepared":
@@ -97,6 +102,8 @@ class EmbeddedCaller:
         function = operation.function
         database, snapshot = self._database, self._snapshot
         engine = database.engine
+        if operation.long:
+            return self._bind_long_query(function)
         if self._reader is None:
             self._reader = InlineReader(database, raw=False)
         next_slice = self._reader.next_slice
@@ -124,6 +131,15 @@ class EmbeddedCaller:
 
         return query_newest if snapshot is None else query
 
+    def _bind_long_query(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        database = self._database
+
+        async def query(*args: Any, **kwargs: Any) -> Any:
+            database.ensure_open()
+            return await self._in_thread(function, args, kwargs)
+
+        return query
+
     async def _in_thread(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
@@ -144,7 +160,7 @@ class EmbeddedCaller:
 
         async def command(*args: Any, **kwargs: Any) -> Any:
             database.ensure_open()
-            long = operation.long or _has_long_list(args) or _has_long_list(kwargs.values())
+            long = operation.long or has_long_list(args) or has_long_list(kwargs.values())
             return await database.writer.execute(Call(function, args, kwargs, long=long))
 
         return command
@@ -169,7 +185,24 @@ class EmbeddedCaller:
         return action
 
 
-def _has_long_list(arguments: Iterable[Any]) -> bool:
+class EmbeddedSnapshot(Services[Async, ReadOnly]):
+    """Read-only services that see one state of the database.
+
+    Attributes:
+        number: commit number of the state.
+        lsn: of the last transaction in it; what a feed gives behind it is not in it.
+        position: the same for a feed's ``from_lsn``, with the history that it belongs to.
+    """
+
+    def __init__(self, database: Database, snapshot: Snapshot) -> None:
+        super().__init__(EmbeddedCaller(database, snapshot))
+        self.number = snapshot.number
+        self.lsn = snapshot.state.position.lsn
+        self.position = str(FeedPosition.at(database.engine.identity, self.lsn))
+
+
+def has_long_list(arguments: Iterable[Any]) -> bool:
+    """Whether one of a command's arguments is too long for the event loop."""
     for argument in arguments:
         if isinstance(argument, list | tuple) and len(argument) > LONG_ITEMS:
             return True
@@ -242,12 +275,16 @@ class EmbeddedStream:
         self._batch: list[Any] = []
         self._cursor = partial(operation.cursor_after, kwargs)
         try:
-            self._read = self._own.read()
+            self._read = self._open_read()
             self._batches = operation.function(self._read, *args, **kwargs)
         except BaseException:
             self._release()
             raise
         self._pace_until = 0.0
+
+    def _open_read(self) -> LeasedRead:
+        assert self._own is not None
+        return self._own.read()
 
     def _release(self) -> None:
         self._batches = None

@@ -29,7 +29,8 @@ class Submission(Protocol):
 
 
 class EncodedStream(Protocol):
-    """Items of a stream operation, all of one snapshot, pinned while the context is open."""
+    """Items of a stream operation, all of one snapshot, pinned while the context is open; or of a
+    feed, which has no end."""
 
     async def next_batch(self, size_bytes_max: int, count_max: int) -> list[bytes] | None:
         """The next items, each encoded; None at the end. At least one item unless at the end.
@@ -50,6 +51,68 @@ class HostSnapshot(Protocol):
 
     def close(self) -> None:
         """Let go of it; closing twice is harmless."""
+        ...
+
+
+class HostTransaction(Protocol):
+    """An interactive transaction that belongs to a session."""
+
+    def ensure_open(self) -> None:
+        """Raise the sentence that says how it ended, once it has."""
+        ...
+
+    def run_now(
+        self, operation: Operation, parameters: msgspec.Struct, size_bytes: int
+    ) -> bytes | memoryview | None:
+        """Run a query or command inside it at once; None where that must wait: then await `run`.
+
+        Args:
+            size_bytes: size of the encoded parameters.
+        """
+        ...
+
+    async def run(
+        self, operation: Operation, parameters: msgspec.Struct, size_bytes: int
+    ) -> bytes | memoryview:
+        """Run a query, command or two-stage command inside it, after the calls before it."""
+        ...
+
+    def stream(
+        self, operation: Operation, parameters: msgspec.Struct
+    ) -> AbstractAsyncContextManager[EncodedStream]:
+        """Open a stream inside it."""
+        ...
+
+    def begin_commit(self) -> bool | None:
+        """Take no more calls, to be followed by `submit`; or False where there is nothing to
+        commit, and it is over; or None where this must wait: then await `commit` instead."""
+        ...
+
+    def submit(
+        self,
+        operation: Operation,
+        parameters: msgspec.Struct,
+        done: Done,
+        *,
+        deduplication: Deduplication | None = None,
+        size_bytes: int = 0,
+        deadline: float | None = None,
+    ) -> Submission | None:
+        """Hand the commit to the writer, as `Host.submit` does with a command."""
+        ...
+
+    async def commit(
+        self, deduplication: Deduplication | None = None, deadline: float | None = None
+    ) -> bytes:
+        """Commit, however long it takes."""
+        ...
+
+    def abandon_commit(self) -> None:
+        """There will be no `submit` after `begin_commit`; harmless after one."""
+        ...
+
+    def roll_back(self) -> bool:
+        """Drop it; whether it was open."""
         ...
 
 
@@ -143,4 +206,19 @@ class Host(Protocol):
 
     def open_snapshot(self, owner: str) -> HostSnapshot:
         """Pin the newest durable state."""
+        ...
+
+    def open_transaction(
+        self, owner: str, timeout_s: float, ended: Callable[[], None]
+    ) -> HostTransaction:
+        """Begin an interactive transaction on the newest durable state.
+
+        Args:
+            timeout_s: after so long it is rolled back.
+            ended: called once when it is over, however it ended; must not raise.
+        """
+        ...
+
+    def feed_position(self, snapshot: HostSnapshot) -> tuple[int, str]:
+        """The LSN of a snapshot's state, and the position of a feed behind it."""
         ...

@@ -27,9 +27,9 @@ from treestore.engine.log import LogPosition
 from treestore.engine.snapshot import Snapshot
 from treestore.errors import CorruptionError, NotFound, Unavailable
 from treestore.search.folder import IndexFailed
-from treestore.stores.documents.changes import Changes
 from treestore.stores.documents.history import History, Notes
 from treestore.stores.documents.text_index import Identity, Progress, TextIndex, day_of
+from treestore.stores.documents.touched import Changes
 
 log = structlog.get_logger("treestore.indexer")
 

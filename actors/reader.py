@@ -15,7 +15,6 @@ from treestore.errors import InvalidArgument, Unavailable
 from treestore.model.search import Hit
 from treestore.search.folder import IndexFailed
 from treestore.stores.access import Read
-from treestore.stores.documents.changes import Changes
 from treestore.stores.documents.searching import (
     BRIEF_TOP_K_MAX,
     Basis,
@@ -26,6 +25,7 @@ from treestore.stores.documents.searching import (
     search,
 )
 from treestore.stores.documents.text_index import View, day_of
+from treestore.stores.documents.touched import Changes
 
 if TYPE_CHECKING:
     from actors.database import Database

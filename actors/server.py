@@ -267,6 +267,7 @@ def _engine_options(settings: ServerSettings) -> EngineOptions:
     return EngineOptions(
         cache_size_bytes=settings.cache_size_mb * MIB,
         log_size_bytes_max=log_size_bytes_max,
+        log_retention_bytes=settings.watch_retention_mb * MIB,
         transaction_size_bytes_max=min(
             EngineOptions().transaction_size_bytes_max, log_size_bytes_max // 2
         ),
@@ -275,6 +276,7 @@ def _engine_options(settings: ServerSettings) -> EngineOptions:
         snapshot_age_s_soft=settings.snapshot_soft_age,
         snapshot_age_s_hard=settings.snapshot_max_age,
         snapshot_pinned_bytes_max=settings.snapshot_pinned_mb * MIB,
+        transactions_max=settings.max_transactions,
         compact_free_percent=settings.compact_free_percent,
         compact_size_bytes_min=settings.compact_min_mb * MIB,
         archive_directory="" if settings.no_archive else archive,

@@ -20,10 +20,11 @@ it). `run` raises nothing but that, and `trio.Cancelled`.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import Any
 
@@ -31,10 +32,11 @@ import msgspec
 import structlog
 import trio
 
-from actors.host import HostSnapshot, Submission
+from actors.host import EncodedStream, HostSnapshot, HostTransaction, Submission
 from actors.memory import Account
 from actors.session_answers import LARGE_SIZE_BYTES, Answers
 from actors.session_snapshots import Snapshots
+from actors.session_transactions import SessionTransactions, TransactionRequests
 from actors.session_watch import watch
 from actors.session_work import Command, Task, parameters_error
 from actors.wire import Method, Shared
@@ -72,6 +74,9 @@ BATCH_SIZE_BYTES = 256 * KIB
 BATCH_COUNT = 1024
 """Likewise, by number."""
 
+STREAMED = ("stream", "feed")
+"""Kinds of operations whose items are sent as the client has room for them."""
+
 BURST_S = 0.001
 """Answering queries holds the event loop for about this long and one query, then others run. The
 clock is read after each: a small query takes 3 µs, one of 600 nodes a third of a millisecond."""
@@ -80,7 +85,7 @@ LINGER_S = 1.0
 """How long a goodbye may take to reach the client."""
 
 
-class Session:
+class Session(TransactionRequests):
     """A client's connection. Made by the listener; `run` does everything."""
 
     def __init__(self, shared: Shared, stream: trio.abc.Stream, number: int, peer: str) -> None:
@@ -107,6 +112,8 @@ class Session:
         self._streams = 0
         self._backlog: deque[Command] = deque()
         self._snapshots = Snapshots(shared.host, shared.counters, self._limits.snapshots_max)
+        owner = f"transaction, session {number} ({peer})"
+        self._transactions = SessionTransactions(shared, self._account, owner)
         self._room: trio.Event | None = None
         self._nursery: trio.Nursery | None = None
         self._goodbye: tuple[str, str] | None = None
@@ -159,6 +166,9 @@ class Session:
         goodbye = Goodbye(codes.UNAVAILABLE, "The server is stopping.")
         self._duplex.append(self._connection.send(goodbye))
         self._duplex.flush_soon()
+        for entry in self._running.values():
+            if isinstance(entry, Task) and entry.endless:
+                entry.scope.cancel()
         self._end_if_idle()
 
     def count_bytes(self) -> None:
@@ -232,6 +242,7 @@ class Session:
                     entry.submission.cancel()
                 self._finish(entry)
         self._snapshots.close_all()
+        self._transactions.close_all()
         self._account.close()
 
     # --- input -----------------------------------------------------------------------------
@@ -312,6 +323,8 @@ class Session:
     def _request(self, request: Request) -> None:
         """Answer a request at once, or see to it that it will be."""
         self._counters.requests += 1
+        if request.transaction is not None:
+            return self._in_transaction(request)
         method = self._find(request.method) or self._shared.methods.find(request.method)
         if method is None:
             return self._own_method(request)
@@ -332,27 +345,33 @@ class Session:
                 return self._fail(request.id, error)
             if result is not None:
                 return self._answer(request.id, result)
+        if self._may_start(request):
+            self._start(request, method, parameters, snapshot)
+
+    def _may_start(self, request: Request) -> bool:
+        """Whether new work may be begun; if not, the request is answered."""
         if request.id in self._running:
             text = f"The client broke the rules: request {request.id} is in flight already."
             raise RemoteProtocolError(text)
         if self._stopping:
             text = "The server is stopping; nothing was done."
-            return self._fail(request.id, Unavailable(text, not_begun=True))
-        self._start(request, method, parameters, snapshot)
+            self._fail(request.id, Unavailable(text, not_begun=True))
+        return not self._stopping
 
     def _start(
         self,
         request: Request,
         method: Method,
         parameters: msgspec.Struct,
-        snapshot: HostSnapshot | None,
+        snapshot: HostSnapshot | None = None,
+        transaction: HostTransaction | None = None,
     ) -> None:
         """Set a request going that cannot be answered at once."""
         kind = method.kind
         if snapshot is not None and kind not in ("query", "awaited", "stream"):
             text = f"{request.method} cannot be done on a snapshot, which is only read."
             return self._fail(request.id, InvalidArgument(text))
-        if kind == "stream" and self._streams >= self._limits.streams_max:
+        if kind in STREAMED and self._streams >= self._limits.streams_max:
             text = f"This connection has {self._streams} streams open, as many as are allowed."
             return self._fail(request.id, ResourceExhausted(text))
         size = len(memoryview(request.params))
@@ -362,85 +381,87 @@ class Session:
         deadline = None
         if request.deadline_ms is not None:
             deadline = trio.current_time() + request.deadline_ms / 1000
-        deduplication = None
-        if request.sequence is not None:
-            deduplication = Deduplication(
-                self._client,
-                request.sequence,
-                request.watermark,
-                request_checksum(request.method, request.params),
-            )
         self._counters.requests_in_flight += 1
-        if kind == "command":
-            command = Command(
-                request.id, method.operation, parameters, size, deadline, deduplication
+        operation = method.operation
+        if kind == "command" and transaction is None:
+            deduplication = self._deduplication(request)
+            return self._send_to_writer(
+                Command(request.id, operation, parameters, size, deadline, deduplication)
             )
-            self._running[request.id] = command
-            if self._backlog or not self._submit(command):
-                self._wait_for_writer(command)
-            return
         # The host itself minds the deadline of a command: only it knows whether it was begun.
         task = Task(request.id, size, None if kind == "prepared" else deadline)
-        self._running[request.id] = task
-        assert self._nursery is not None
-        host, operation = self._host, method.operation
-        if kind == "stream":
+        if kind in STREAMED:
             task.is_stream = True
+            task.endless = kind == "feed"
             self._streams += 1
             self._counters.streams += 1
-            self._nursery.start_soon(
-                self._run_task, task, partial(self._stream, task, operation, parameters, snapshot)
-            )
-            return
+            if transaction is not None:
+                source = transaction.stream(operation, parameters)
+            else:
+                source = self._host.stream(operation, parameters, snapshot)
+            return self._spawn(task, partial(self._stream, task, source))
         work: Callable[[], Awaitable[bytes | memoryview]]
-        if kind == "query":
+        if transaction is not None:
+            task.scope.deadline = math.inf if deadline is None else deadline
+            work = partial(transaction.run, operation, parameters, size)
+        elif kind == "query":
             work = partial(self._query, operation, parameters, snapshot)
         elif kind == "awaited":
-            work = partial(host.awaited, operation, parameters, snapshot)
+            work = partial(self._host.awaited, operation, parameters, snapshot)
         elif kind == "prepared":
             task.writes = True
             work = partial(
-                host.prepared,
+                self._host.prepared,
                 operation,
                 parameters,
-                deduplication=deduplication,
+                deduplication=self._deduplication(request),
                 size_bytes=size,
                 deadline=deadline,
             )
         else:
-            work = partial(host.action, operation, parameters)
+            work = partial(self._host.action, operation, parameters)
+        self._spawn(task, work)
+
+    def _deduplication(self, request: Request) -> Deduplication | None:
+        if request.sequence is None:
+            return None
+        checksum = request_checksum(request.method, request.params)
+        return Deduplication(self._client, request.sequence, request.watermark, checksum)
+
+    def _send_to_writer(self, command: Command) -> None:
+        """Submit it; where the writer's mailbox is full it waits behind those before it."""
+        self._running[command.id] = command
+        if self._backlog or not self._submit(command):
+            self._backlog.append(command)
+            if len(self._backlog) == 1:
+                assert self._nursery is not None
+                self._nursery.start_soon(self._submit_backlog)
+
+    def _spawn(self, task: Task, work: Callable[[], Awaitable[bytes | memoryview | None]]) -> None:
+        self._running[task.id] = task
+        assert self._nursery is not None
         self._nursery.start_soon(self._run_task, task, work)
 
     def _own_method(self, request: Request) -> None:
         """Snapshots belong to the session, not to the database's operations."""
         try:
-            if request.method == "session.open_snapshot":
-                result = self._snapshots.open(f"session {self.number} ({self.peer})", request.id)
-            elif request.method == "session.close_snapshot":
-                result = self._snapshots.close(request.params)
-            else:
+            result = self._snapshots.call(request, f"session {self.number} ({self.peer})")
+            if result is None:
                 hint = self._shared.methods.suggestions(request.method)
                 raise InvalidArgument(f"There is no method {request.method[:100]!r}. {hint}")
         except msgspec.MsgspecError as error:
-            self._fail(request.id, parameters_error(request.method, error))
+            return self._fail(request.id, parameters_error(request.method, error))
         except Exception as error:
-            self._fail(request.id, error)
-        else:
-            self._answer(request.id, result)
+            return self._fail(request.id, error)
+        self._answer(request.id, result)
 
     # --- work ------------------------------------------------------------------------------
-
-    def _wait_for_writer(self, command: Command) -> None:
-        """The writer's mailbox is full: wait behind those before it."""
-        self._backlog.append(command)
-        if len(self._backlog) == 1:
-            assert self._nursery is not None
-            self._nursery.start_soon(self._submit_backlog)
 
     def _submit(self, command: Command) -> bool:
         submission: Submission | None
         try:
-            submission = self._host.submit(
+            host = command.transaction or self._host
+            submission = host.submit(
                 command.operation,
                 command.parameters,
                 partial(self._done, command),
@@ -485,6 +506,8 @@ class Session:
             return False
         del self._running[entry.id]
         if type(entry) is Command:
+            if entry.transaction is not None and entry.submission is None:
+                entry.transaction.abandon_commit()
             entry.submission = None  # The two would hold each other, and wait for the collector.
         self._account.release(entry.size_bytes)
         self._counters.requests_in_flight -= 1
@@ -542,15 +565,11 @@ class Session:
         return await self._host.query(operation, parameters, snapshot)
 
     async def _stream(
-        self,
-        task: Task,
-        operation: Any,
-        parameters: msgspec.Struct,
-        snapshot: HostSnapshot | None,
+        self, task: Task, opening: AbstractAsyncContextManager[EncodedStream]
     ) -> None:
         """Send a stream's items as far as the client's credit goes."""
         duplex, send = self._duplex, self._connection.send
-        async with self._host.stream(operation, parameters, snapshot) as source:
+        async with opening as source:
             while True:
                 await task.wait_for_credit()
                 await duplex.wait_below(self._settings.output_pause_size_bytes)
@@ -567,12 +586,9 @@ class Session:
                 duplex.flush_soon()
         duplex.append(send(StreamEnd(task.id)), task.id)
 
-    def _reading(self) -> bool:
-        return self._room is None
-
     async def _watch(self) -> None:
         ending = await watch(
-            self._settings, self._duplex, self._connection, self._account, self._reading
+            self._settings, self._duplex, self._connection, self._account, lambda: not self._room
         )
         self._end(ending.code, ending.message, linger=ending.linger)
 

@@ -9,6 +9,7 @@ import msgspec
 
 from actors.host import Host, HostSnapshot
 from actors.wire import Counters
+from protocol.messages import Request
 from treestore.errors import ResourceExhausted
 
 _decode: Callable[[Any], dict[str, int]] = msgspec.msgpack.Decoder(dict[str, int]).decode
@@ -31,6 +32,14 @@ class Snapshots:
         """The open snapshot of that number."""
         return self._open.get(number)
 
+    def call(self, request: Request, owner: str) -> bytes | None:
+        """The encoded answer to one of the session's own methods; None where it is none."""
+        if request.method == "session.open_snapshot":
+            return self.open(owner, request.id)
+        if request.method == "session.close_snapshot":
+            return self.close(request.params)
+        return None
+
     def open(self, owner: str, request: int) -> bytes:
         """Pin the newest state for ``request``; returns the encoded answer.
 
@@ -47,7 +56,15 @@ class Snapshots:
         self._open[self._last] = snapshot
         self._requests[request] = self._last
         self._counters.snapshots += 1
-        return _encode({"snapshot": self._last, "number": snapshot.number})
+        lsn, position = self._host.feed_position(snapshot)
+        return _encode(
+            {
+                "snapshot": self._last,
+                "number": snapshot.number,
+                "lsn": lsn,
+                "position": position,
+            }
+        )
 
     def close(self, params: msgspec.Raw) -> bytes:
         """Let go of the snapshot that the parameters name; returns the encoded answer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import trio
 
-from actors.host import Submission
+from actors.host import HostTransaction, Submission
 from protocol import codes
 from protocol.messages import Failure
 from treestore.errors import (
@@ -13,6 +13,7 @@ from treestore.errors import (
     InvalidArgument,
     OutcomeUnknown,
     TreeStoreError,
+    Unavailable,
 )
 from treestore.stores.deduplication import Deduplication
 from treestore.stores.operation import Operation
@@ -32,6 +33,7 @@ class Command:
         "parameters",
         "size_bytes",
         "submission",
+        "transaction",
     )
 
     def __init__(
@@ -50,6 +52,8 @@ class Command:
         self.deadline = deadline
         self.deduplication = deduplication
         self.submission: Submission | None = None
+        self.transaction: HostTransaction | None = None
+        """It is the commit of this one."""
 
 
 class Task:
@@ -59,6 +63,7 @@ class Task:
         "_credited",
         "cancelled",
         "credit_bytes",
+        "endless",
         "id",
         "is_stream",
         "scope",
@@ -73,6 +78,8 @@ class Task:
         self.writes = False
         """Whether it changes something; the host itself minds its deadline then."""
         self.is_stream = False
+        self.endless = False
+        """A feed: it is cut off when the server stops."""
         self.cancelled = False
         """Whether the client asked to stop it."""
         self.credit_bytes = 0
@@ -96,6 +103,8 @@ class Task:
 
     def interrupted(self) -> TreeStoreError:
         """The error to answer with after the scope was cancelled."""
+        if self.endless and not self.cancelled:
+            return Unavailable("The server is stopping; watch on from here later.", not_begun=True)
         why = "was cancelled by the client" if self.cancelled else "reached its deadline"
         if self.writes:
             # The writer may have begun it; only the host knows, and it was interrupted.

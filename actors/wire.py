@@ -12,6 +12,7 @@ import msgspec
 from actors.host import Host
 from actors.memory import MemoryBudget, MemoryStatistics
 from protocol.limits import MIB, Limits
+from treestore.stores.access import Write
 from treestore.stores.operation import OPERATIONS, Operation
 
 Authenticate = Callable[[str | None], bool]
@@ -66,6 +67,8 @@ class WireStatistics:
     """Streams open now."""
     snapshots: int
     """Snapshots that sessions hold now."""
+    transactions: int
+    """Interactive transactions that are open now."""
     errors: Mapping[str, int]
     """Failures sent and connections ended, by code."""
     received_bytes: int
@@ -87,6 +90,7 @@ class Counters:
     requests_in_flight: int = 0
     streams: int = 0
     snapshots: int = 0
+    transactions: int = 0
     errors: Counter[str] = attrs.field(factory=Counter)
     received_bytes: int = 0
     sent_bytes: int = 0
@@ -103,11 +107,31 @@ class Counters:
             requests_in_flight=self.requests_in_flight,
             streams=self.streams,
             snapshots=self.snapshots,
+            transactions=self.transactions,
             errors=dict(self.errors),
             received_bytes=self.received_bytes,
             sent_bytes=self.sent_bytes,
             memory=memory,
         )
+
+
+def _settle(_txn: Write) -> bool:
+    """A commit that names no transaction: a client asks what became of one it knows no answer of.
+
+    Under its number the answer of that commit is found, if it was applied. If not, this answer is
+    stored there, so that the commit, should it still be on its way, never is.
+    """
+    return False
+
+
+SETTLE = Operation(
+    "session.commit",
+    "command",
+    _settle,
+    msgspec.defstruct("session_commit", [], forbid_unknown_fields=True),
+    bool,
+    {},
+)
 
 
 class Method:
@@ -126,7 +150,7 @@ class Methods:
     """Dispatch by name. Operations defined later are found too."""
 
     def __init__(self) -> None:
-        self._methods: dict[str, Method] = {}
+        self._methods: dict[str, Method] = {SETTLE.name: Method(SETTLE)}
         self.known = self._methods.get
 
     def find(self, name: str) -> Method | None:

@@ -73,6 +73,8 @@ class Writer:
         self.stopped = trio.Event()
         self.need_checkpoint: Callable[[bool], None] = lambda log_full: None
         """Called when a checkpoint is due, with True when the log is full."""
+        self.published: Callable[[], None] = lambda: None
+        """Called when a group was published, before its callers are answered."""
         self._commands = self._failed = self._groups = self._transactions = 0
         self._group_last = self._stalls = 0
 
@@ -343,6 +345,7 @@ class Writer:
         self._groups += 1
         self._transactions += len(group.transactions)
         self._group_last = len(group.transactions)
+        self.published()
         for mail in mails:
             mail.end()
         if self.engine.checkpoint_due():

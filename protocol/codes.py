@@ -11,6 +11,7 @@ ALREADY_EXISTS = "already_exists"
 INVALID_ARGUMENT = "invalid_argument"
 TRANSACTION_CONFLICT = "transaction_conflict"
 SNAPSHOT_EXPIRED = "snapshot_expired"
+FEED_EXPIRED = "feed_expired"
 UNAUTHENTICATED = "unauthenticated"
 PERMISSION_DENIED = "permission_denied"
 RATE_LIMITED = "rate_limited"
@@ -30,6 +31,7 @@ ALL = frozenset(
         INVALID_ARGUMENT,
         TRANSACTION_CONFLICT,
         SNAPSHOT_EXPIRED,
+        FEED_EXPIRED,
         UNAUTHENTICATED,
         PERMISSION_DENIED,
         RATE_LIMITED,

@@ -52,3 +52,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     snapshots_max: int = 64
     """Snapshots of one connection that may be open at a time; one more is refused."""
+
+    transactions_max: int = 256
+    """Transactions of one connection that may be open at a time; one more is refused."""

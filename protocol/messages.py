@@ -104,6 +104,11 @@ class Request(msgspec.Struct, array_like=True, tag=16, frozen=True, gc=False):
     """Deduplication: number of this command within the client's session; None: no deduplication."""
     watermark: Count = 0
     """The client will never again send a sequence number below this one."""
+    transaction: Id | None = None
+    """Do it inside this transaction of the same connection; the client chooses the number."""
+    begin_ms: Count | None = None
+    """Begin the transaction with this request, unless it is open already; it is rolled back so
+    many milliseconds from receipt."""
 
 
 class Response(msgspec.Struct, array_like=True, tag=17, frozen=True, gc=False):

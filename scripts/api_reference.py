@@ -22,9 +22,11 @@ from treestore.model.admin import (
     SnapshotInfo,
     Stats,
 )
+from treestore.model.changes import Change
 from treestore.model.documents import Document, Node
 from treestore.model.page import Page
 from treestore.model.search import Hit
+from treestore.model.versions import FieldChange, NodeChange, PolicyVersion
 from treestore.stores.operation import OPERATIONS, Operation
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
@@ -34,9 +36,11 @@ INTRODUCTION = """\
 
 Made by `python -m scripts.api_reference` from the operations' own definitions.
 
-The same calls work on what `treestore.open(directory)` and `treestore.connect(address)` give,
-and, as far as they only read, on `db.snapshot()`. All are awaited, but for streams, which are
-iterated with `async for` (or `async with`, to let go of one early). On the wire the method's
+The same calls work on what `treestore.open(directory)`, `treestore.connect(address)` and
+`treestore.connect_sync(address)` give, and, as far as they only read, on `db.snapshot()`. All are
+awaited, but for streams, which are iterated with `async for` (or `async with`, to let go of one
+early); on the blocking client of `connect_sync` nothing is awaited, and it is `for` and `with`.
+On the wire the method's
 name is as below, parameters are a msgpack map by name, and what has a default may be left out;
 `docs/protocol.md` has the rest. Errors are classes of `treestore.errors`, each with a stable
 `code`.
@@ -48,12 +52,14 @@ KINDS = {
     "command": "Writes; durable when it returns.",
     "prepared": "Writes; durable when it returns.",
     "stream": "A stream: all its items are of one snapshot.",
+    "feed": "A feed: items as they come to be, without an end.",
     "action": "Done by the running store.",
 }
 
 RESULTS = (
-    *(Node, Document, Hit, Page, Health, Stats, CheckResult, SnapshotInfo, CompactResult),
-    *(BackupResult, BackupProgress),
+    *(Node, Document, PolicyVersion, NodeChange, FieldChange, Hit, Page),
+    *(Health, Stats, CheckResult, SnapshotInfo, CompactResult),
+    *(BackupResult, BackupProgress, Change),
 )
 
 
@@ -74,12 +80,15 @@ def signature_of(operation: Operation) -> str:
         result = re.sub(r"^Callable\[\[Write\], (.*)\]$", r"\1", result)
     elif operation.kind == "stream":
         result = re.sub(r"^Iterator\[list\[(.*)\]\]$", r"\1", result)
+    elif operation.kind == "feed":
+        result = re.sub(r"^FeedSource\[(.*)\]$", r"\1", result)
     return f"{operation.name}({', '.join(shown)}) → {result}"
 
 
 def page() -> str:
     """The whole page."""
-    importlib.import_module("treestore.services")  # defines every operation
+    for module in ("treestore.services", "treestore.stores.changes.service"):
+        importlib.import_module(module)  # defines operations
     parts = [INTRODUCTION]
     service = ""
     for operation in sorted(OPERATIONS.values(), key=lambda one: one.name.split(".")[0]):

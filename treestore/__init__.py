@@ -1,7 +1,8 @@
 """TreeStore: the storage layer for applications that reason over documents.
 
-async with treestore.open("data") as db: ...              # embedded, in a trio program
-async with treestore.connect("127.0.0.1:7707") as db: ... # a client
+async with treestore.open("data") as db: ...               # embedded, in a trio program
+async with treestore.connect("127.0.0.1:7707") as db: ...  # a client, on trio and on asyncio
+with treestore.connect_sync("127.0.0.1:7707") as db: ...   # a blocking client
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from actors.database import open_database as open
     from actors.tuning import tune
     from treestore import errors
-    from treestore.client import RemoteDatabase, connect
+    from treestore.client import BlockingDatabase, RemoteDatabase, connect, connect_sync
+    from treestore.model.changes import Change
     from treestore.model.documents import Document, Node
     from treestore.model.page import Page
 
@@ -24,6 +26,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "UNSET",
+    "BlockingDatabase",
+    "Change",
     "Database",
     "Document",
     "Node",
@@ -31,6 +35,7 @@ __all__ = [
     "RemoteDatabase",
     "__version__",
     "connect",
+    "connect_sync",
     "errors",
     "open",
     "tune",
@@ -40,12 +45,15 @@ __all__ = [
 # engine's own modules can import ``treestore.errors`` without loading everything else.
 _LAZY = {
     "UNSET": ("msgspec", "UNSET"),
+    "BlockingDatabase": ("treestore.client.blocking", "BlockingDatabase"),
+    "Change": ("treestore.model.changes", "Change"),
     "Database": ("actors.database", "Database"),
     "Document": ("treestore.model.documents", "Document"),
     "Node": ("treestore.model.documents", "Node"),
     "Page": ("treestore.model.page", "Page"),
-    "RemoteDatabase": ("treestore.client", "RemoteDatabase"),
-    "connect": ("treestore.client", "connect"),
+    "RemoteDatabase": ("treestore.client.remote", "RemoteDatabase"),
+    "connect": ("treestore.client.remote", "connect"),
+    "connect_sync": ("treestore.client.blocking", "connect_sync"),
     "errors": ("treestore.errors", None),
     "open": ("actors.database", "open_database"),
     "tune": ("actors.tuning", "tune"),

@@ -69,6 +69,18 @@ class SnapshotExpired(TreeStoreError):
         self.cursor = cursor
 
 
+class FeedExpired(SnapshotExpired):
+    """A feed of changes cannot go on from that position: the log was trimmed beyond it, or the
+    position is of another database or another history (before a restore). Read anew from a
+    snapshot, then watch from its ``position``.
+
+    ``details`` have ``first_lsn`` and ``last_lsn``, the lowest and highest ``from_lsn`` that works
+    now, and ``position``, the one that was asked for.
+    """
+
+    code = "feed_expired"
+
+
 class Unauthenticated(TreeStoreError):
     """An API key is needed and none, or an unknown one, was given."""
 
@@ -144,6 +156,7 @@ BY_CODE: dict[str, type[TreeStoreError]] = {
         InvalidArgument,
         TransactionConflict,
         SnapshotExpired,
+        FeedExpired,
         Unauthenticated,
         PermissionDenied,
         RateLimited,

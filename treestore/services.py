@@ -1,4 +1,4 @@
-"""Every service, bound to one caller: what ``db`` and a snapshot of it have in common."""
+"""Every service, bound to one caller: what ``db``, snapshots and transactions have in common."""
 
 from __future__ import annotations
 
@@ -8,18 +8,31 @@ from treestore.stores.admin import Admin
 from treestore.stores.documents.service import Documents
 from treestore.stores.kv import KV
 from treestore.stores.operation import A, Caller, M
+from treestore.stores.versions.service import Versions
 
 
-class Services(Generic[M, A]):
-    """The services of a database, a snapshot or a client.
+class Stores(Generic[M, A]):
+    """The services that read and write what is stored: all that a transaction has.
 
     Attributes:
         kv: plain keys and values.
         documents: document trees.
-        admin: looking after the store.
+        versions: when each version of a policy is in effect.
     """
 
     def __init__(self, caller: Caller) -> None:
         self.kv: KV[M, A] = KV(caller)
         self.documents: Documents[M, A] = Documents(caller)
+        self.versions: Versions[M, A] = Versions(caller)
+
+
+class Services(Stores[M, A]):
+    """The services of a database, a snapshot or a client.
+
+    Attributes:
+        admin: looking after the store.
+    """
+
+    def __init__(self, caller: Caller) -> None:
+        super().__init__(caller)
         self.admin: Admin[M, A] = Admin(caller)

@@ -90,6 +90,12 @@ class ServerSettings:
     wal_size_mb: int = _setting(
         512, "Hard limit of the live log, in MiB; past it writers wait for a checkpoint.", low=64
     )
+    watch_retention_mb: int = _setting(
+        0,
+        "Log to keep beyond what checkpoints need, in MiB, for watchers that fell behind; the last "
+        "three segments stay anyway.",
+        low=0,
+    )
     checkpoint_wal_mb: int = _setting(
         64, "A checkpoint begins after this much log, in MiB ...", low=1
     )
@@ -107,6 +113,9 @@ class ServerSettings:
         "What snapshots may keep from being used again, together, in MiB; past it the oldest is "
         "evicted.",
         low=1,
+    )
+    max_transactions: int = _setting(
+        4096, "Interactive transactions that may be open at a time; more are refused.", low=1
     )
     compact_free_percent: float = _setting(
         33.0,

@@ -15,6 +15,8 @@ import trio
 
 from scripts.simulation.history import Call, History, Outcome, Value
 from scripts.simulation.network import Network
+from scripts.simulation.transactions import Body
+from scripts.simulation.values import decoded, encoded
 from treestore.client.connection import Target
 from treestore.client.remote import RemoteDatabase, connect_to
 from treestore.errors import (
@@ -40,19 +42,6 @@ NEVER = (CorruptionError, InternalError, InvalidArgument, ProtocolError)
 def registers(family: str) -> list[str]:
     """The keys of a family, as the history names them."""
     return [f"{family}{number}" for number in range(KEYS)]
-
-
-def encoded(value: int, random: Random) -> bytes:
-    """A value as it is stored: now and then too long for a page, or for the event loop."""
-    size = random.choice((0, 0, 0, 20, 20, 200, 700, 5000))
-    if random.random() < 0.01:
-        size = 40_000
-    return b"%d:" % value + b"." * size
-
-
-def decoded(data: bytes | None) -> Value:
-    """What `encoded` was given."""
-    return None if data is None else int(data.partition(b":")[0])
 
 
 @attrs.define(eq=False)
@@ -240,6 +229,26 @@ class Process:
         if call.reads.setdefault(name, value) != value:
             self.history.fault(f"A snapshot changed: {name} is {value} now: {call}")
 
+    # -- transactions ---------------------------------------------------------------------------
+
+    async def transact(self) -> None:
+        """Several calls in one transaction, begun anew after a conflict or not."""
+        random = self.random
+        family = random.choice(FAMILIES)
+        names = registers(family)
+
+        async def make(call: Call) -> None:
+            version = VERSION
+            body = Body(names, family.encode(), LISTS, version, call, self.history, random)
+            timeout = random.choice((0.1, 30.0)) if random.random() < 0.2 else 30.0
+            if random.random() < 0.5:
+                await self.db.run_transaction(body.run, attempts=5, timeout=timeout)
+                return
+            async with self.db.transaction(timeout=timeout) as txn:
+                await body.run(txn)
+
+        await self.call("transact", make)
+
     # -- documents ------------------------------------------------------------------------------
 
     async def append(self) -> None:
@@ -334,6 +343,7 @@ _MIX: dict[Callable[[Process], Awaitable[None]], int] = {
     Process.batch: 10,
     Process.scan: 6,
     Process.snapshot: 6,
+    Process.transact: 14,
     Process.append: 10,
     Process.listing: 5,
     Process.store: 3,

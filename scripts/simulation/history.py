@@ -73,11 +73,47 @@ class Call:
         return ", ".join(parts)
 
 
+@attrs.define(eq=False)
+class Piece:
+    """What one watcher saw of the feed of changes, from a snapshot on, without a break.
+
+    Attributes:
+        watcher: who.
+        lsn: of the snapshot.
+        position: where it goes on.
+        values: what the registers of ``kv`` held in the snapshot.
+        opened: the event after which the snapshot was open.
+        changes: LSN, register (None: something else than a key of ``kv``), what it holds, whether
+            it is the last of its transaction, and its position.
+        ended: the event after which it was known to be at the end of the feed; 0 where it never
+            was, since it fell behind what the log keeps.
+        end_lsn: everything up to there was seen.
+    """
+
+    watcher: int
+    lsn: int
+    position: str
+    values: dict[str, Value]
+    opened: int
+    changes: list[tuple[int, str | None, Value, bool, str]] = attrs.field(factory=list)
+    ended: int = 0
+    end_lsn: int = 0
+
+    def covers(self, call: Call) -> bool:
+        """Whether the call began and ended while it was watched."""
+        return self.opened < call.began and call.ended < self.ended
+
+    def __str__(self) -> str:
+        return f"watcher {self.watcher} from {self.lsn} to {self.end_lsn}"
+
+
 class History:
     """All calls, in the order in which they began."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.pieces: list[Piece] = []
+        """What watchers saw."""
         self.faults: list[str] = []
         """What must never happen, whatever else is going on: seen by whoever made the calls."""
         self.on_fault: Callable[[], None] = lambda: None
@@ -89,6 +125,11 @@ class History:
         """A number that was never written."""
         self._values += 1
         return self._values
+
+    def mark(self) -> int:
+        """A place in the order of events."""
+        self._events += 1
+        return self._events
 
     def begin(self, process: int, name: str, now_s: float) -> Call:
         """A call begins now."""

@@ -10,6 +10,7 @@
   failed is not there; every read is a prefix of the longest; the order agrees with real time.
 * *Snapshots*: `check_snapshots`. Numbers of states never go back in real time, and two snapshots
   of one number show the same.
+* *Feeds of changes*: see `feeds`.
 * *Sessions*: read your writes and monotonic reads follow from the above for registers; for lists
   and snapshots they are checked of each process by itself, since that names the culprit.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from scripts.simulation.feeds import check_feeds
 from scripts.simulation.history import Call, History
 from scripts.simulation.linearize import Undecided, components, linearize, registers_of
 
@@ -29,6 +31,7 @@ def judge(history: History) -> list[str]:
     """What is wrong, in sentences; empty where everything was kept."""
     calls = history.calls
     found = [*history.faults, *check_sources(calls), *check_lists(calls), *check_snapshots(calls)]
+    found += check_feeds(history.pieces, calls)
     if not found:
         # With the above broken no order is to be had, and the reason is known.
         found += check_order(calls)

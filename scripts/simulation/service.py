@@ -28,6 +28,7 @@ from scripts.simulation.history import History
 from scripts.simulation.judge import judge
 from scripts.simulation.machine import DIRECTORY, LIFE, Machine
 from scripts.simulation.network import Network
+from scripts.simulation.watchers import Watcher
 from treestore.client.connection import Target
 from treestore.client.remote import RemoteDatabase, connect_to
 from treestore.engine.check import check_engine
@@ -45,6 +46,7 @@ class Plan:
 
     clients: int = 3
     processes: int = 2
+    watchers: int = 2
     duration_s: float = 10.0
     fault_pause_s: float = 0.8
     faults: frozenset[str] | None = None
@@ -104,6 +106,7 @@ class World:
         self.random = Random(seed)
         self.trace = Trace(keep=keep_trace)
         self.history = History()
+        self.watchers: list[Watcher] = []
         self.calls = 0
         self.virtual_s = 0.0
         self.machine: Machine | None = None
@@ -129,6 +132,10 @@ class World:
                 # There is no use in going on after something that must never happen.
                 self.history.on_fault = nursery.cancel_scope.cancel
                 nursery.start_soon(machine.run)
+                for number in range(self.plan.watchers):
+                    watcher = Watcher(number, network, self.history, Random(random.getrandbits(64)))
+                    self.watchers.append(watcher)
+                    nursery.start_soon(watcher.run)
                 for phase in (self._prepare, self._disturb, self._settle, self._end):
                     with trio.move_on_after(SETTLED_S) as scope:
                         await phase(network, machine)
@@ -194,6 +201,11 @@ class World:
         async with self._connected(network) as db:
             last = Process(-1, db, self.history, Random(self.random.getrandbits(64)))
             await last.look_at_everything()
+            async with db.snapshot() as snapshot:
+                for watcher in self.watchers:
+                    watcher.finish_at(snapshot.lsn)
+            for watcher in self.watchers:
+                await watcher.finished.wait()
 
     async def _end(self, _network: Network, machine: Machine) -> None:
         """Stop the server properly, and check what it leaves."""

@@ -21,9 +21,9 @@ from random import Random
 import attrs
 
 from scripts.torture.bytemap import Span, Use, map_store
-from scripts.torture.memorydisk import Images, MemoryDisk
 from treestore.engine.check import check_engine
 from treestore.engine.directory import OpenStore, open_engine
+from treestore.engine.memorydisk import Images, MemoryDisk
 from treestore.engine.options import EngineOptions, Environment
 from treestore.errors import CorruptionError
 

@@ -13,11 +13,11 @@ from typing import Any
 import attrs
 import msgspec
 
-from scripts.torture.memorydisk import Images, MemoryDisk
 from treestore.engine.log import format as log_format
 from treestore.engine.log.header import SegmentHeader
 from treestore.engine.log.position import Tip
 from treestore.engine.log.reader import walk
+from treestore.engine.memorydisk import Images, MemoryDisk
 
 
 class Use(Enum):

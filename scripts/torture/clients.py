@@ -93,9 +93,13 @@ class Clients:
             try:
                 await step(db, task)
             except TreeStoreError as error:
-                self.errors[error.code] = self.errors.get(error.code, 0) + 1
+                self.count(error)
                 await trio.sleep(0.02)
             self.calls += 1
+
+    def count(self, error: TreeStoreError) -> None:
+        """A call failed."""
+        self.errors[error.code] = self.errors.get(error.code, 0) + 1
 
     async def _single_keys(self, db: AnyDatabase, task: int) -> None:
         """Put, delete and read keys that are this task's alone."""

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -26,6 +27,7 @@ from scripts.torture.clients import Clients, prepare, verify
 from scripts.torture.ledger import Loss
 from scripts.torture.process import ServerProcess
 from scripts.torture.proxy import Proxy
+from treestore.client.remote import RemoteDatabase
 from treestore.errors import TreeStoreError
 
 DISK_SIZE_MB = 128
@@ -33,6 +35,12 @@ CALL_TIMEOUT_S = 3.0
 VERIFY_TIMEOUT_S = 120.0
 FLAGS = ("--checkpoint-wal-mb", "1", "--checkpoint-interval", "1", "--wal-size-mb", "64")
 """Small limits: checkpoints and rotations happen in every round."""
+
+FULL_DISK_S = 5.0
+"""How long a full disk is written on at most."""
+
+BALLAST_KEY = b"ballast"
+BALLAST_BYTES = 400_000
 
 CLOCK_JUMPS_S = (-86_400, -3_600, -1, 1, 3_600, 86_400, 30 * 86_400)
 
@@ -74,6 +82,7 @@ class Torture:
     proxy: Proxy
     clients: Clients
     result: Result
+    database: RemoteDatabase
     disk: Path | None
     """Mount point of a small file system of its own, if there is one."""
 
@@ -127,7 +136,7 @@ class Torture:
         assert self.disk is not None
         junk = self.disk / "junk"
         await trio.to_thread.run_sync(_fill, junk)
-        await trio.sleep(self.random.uniform(0.1, 0.6))
+        await self.write_until_refused()
         if self.random.random() < 0.5:
             # The server dies with the disk still full, and has to start on it.
             self.result.mishaps["started on a full disk"] += 1
@@ -135,6 +144,19 @@ class Torture:
             await trio.sleep(0.3)
         junk.unlink()
         await trio.sleep(0.2)
+
+    async def write_until_refused(self) -> None:
+        """Use up what the store had reserved: only then is it seen how it refuses."""
+        before = self.clients.ledger.refused
+        with trio.move_on_after(FULL_DISK_S):
+            while self.clients.ledger.refused == before:
+                value = self.random.randbytes(BALLAST_BYTES)
+                put = partial(self.database.kv.put, BALLAST_KEY, value)
+                try:
+                    await self.clients.write(BALLAST_KEY, value, put)
+                except TreeStoreError as error:
+                    self.clients.count(error)
+                    await trio.sleep(0.02)
 
     async def jump(self) -> None:
         """The wall clock jumps, backwards too."""
@@ -266,7 +288,7 @@ async def _run(
         await prepare(databases[0])
         clients = Clients(random)
         nursery.start_soon(clients.run, databases, tasks)
-        work = Torture(random, server, proxy, clients, result, disk)
+        work = Torture(random, server, proxy, clients, result, databases[0], disk)
         try:
             while result.rounds < rounds and not clients.ledger.losses:
                 await work.round()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -26,13 +27,21 @@ async def listening(
     host: Host,
     settings: WireSettings | None = None,
     authenticate: Callable[[str | None], bool] = accept_any,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncGenerator[Listener]:
     """A listener on loopback; stopped at the end."""
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
             listener = await nursery.start(
-                partial(serve_listener, host, port=0, settings=settings, authenticate=authenticate)
+                partial(
+                    serve_listener,
+                    host,
+                    port=0,
+                    settings=settings,
+                    authenticate=authenticate,
+                    tls=tls,
+                )
             )
             try:
                 yield listener

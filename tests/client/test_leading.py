@@ -13,17 +13,17 @@ from tests.actors.fake_host import FakeHost
 from tests.actors.wire_tools import eventually, listening
 from tests.client.test_retry import Proxy, proxied
 from treestore.client import connect
-from treestore.client.connection import LONELY_ANSWERS, Connection
+from treestore.client.trio_connection import LONELY_ANSWERS, TrioConnection
 from treestore.errors import DeadlineExceeded, OutcomeUnknown, Unavailable
 
 
-def only_connection(db: Any) -> Connection:
+def only_connection(db: Any) -> TrioConnection:
     [connection] = db._pool._connections
-    assert isinstance(connection, Connection)
+    assert isinstance(connection, TrioConnection)
     return connection
 
 
-async def stand_by(db: Any) -> Connection:
+async def stand_by(db: Any) -> TrioConnection:
     """Have the reader stand by; returns the connection."""
     connection = only_connection(db)
     for _ in range(LONELY_ANSWERS + 2):
@@ -35,7 +35,7 @@ async def stand_by(db: Any) -> Connection:
 @asynccontextmanager
 async def led(
     host: FakeHost, **options: Any
-) -> AsyncGenerator[tuple[Any, Connection, Proxy, trio.Nursery]]:
+) -> AsyncGenerator[tuple[Any, TrioConnection, Proxy, trio.Nursery]]:
     """A client of one connection whose reader stands by."""
     with trio.fail_after(10):
         async with (
@@ -51,7 +51,7 @@ def stored(host: FakeHost) -> dict[bytes, bytes]:
     return {key[1:]: value for key, value in host.data.items()}
 
 
-async def leading(connection: Connection) -> None:
+async def leading(connection: TrioConnection) -> None:
     await eventually(lambda: connection._leader is not None)
 
 

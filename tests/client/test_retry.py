@@ -33,20 +33,21 @@ class Proxy:
             scope.cancel()
 
     async def serve(self, client: trio.SocketStream) -> None:
-        if self.refuse:
-            await trio.aclose_forcefully(client)
+        async with client:  # Closed also where it is dropped before the server is reached.
+            if not self.refuse:
+                with trio.CancelScope() as scope:
+                    self._scopes.add(scope)
+                    await self._join(client, scope)
+                self._scopes.discard(scope)
+
+    async def _join(self, client: trio.SocketStream, scope: trio.CancelScope) -> None:
+        try:
+            server = await trio.open_tcp_stream("127.0.0.1", self.server_port)
+        except OSError:
             return
-        with trio.CancelScope() as scope:
-            self._scopes.add(scope)
-            try:
-                server = await trio.open_tcp_stream("127.0.0.1", self.server_port)
-            except OSError:
-                await trio.aclose_forcefully(client)
-                return
-            async with client, server, trio.open_nursery() as nursery:
-                nursery.start_soon(self._copy, client, server, scope, False)
-                nursery.start_soon(self._copy, server, client, scope, True)
-        self._scopes.discard(scope)
+        async with server, trio.open_nursery() as nursery:
+            nursery.start_soon(self._copy, client, server, scope, False)
+            nursery.start_soon(self._copy, server, client, scope, True)
 
     async def _copy(
         self, source: trio.abc.Stream, to: trio.abc.Stream, scope: trio.CancelScope, answers: bool
@@ -225,13 +226,13 @@ async def test_a_server_that_stops_gracefully_loses_nothing() -> None:
 
 
 async def test_a_failing_background_task_does_not_cancel_the_body(monkeypatch) -> None:
-    from treestore.client.connection import Connection
+    from treestore.client.trio_connection import TrioConnection
 
-    async def crash(self: Connection) -> str:
+    async def crash(self: TrioConnection) -> str:
         await trio.sleep(0.01)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Connection, "_read", crash)
+    monkeypatch.setattr(TrioConnection, "_read", crash)
     with trio.fail_after(10):
         async with (
             listening(FakeHost()) as listener,

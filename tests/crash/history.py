@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import pytest
+
 from tests.stores.fake import FakeWrite
 from treestore.engine.directory import OpenStore
+from treestore.errors import TransactionConflict
 
 State = dict[bytes, bytes]
 Change = Callable[[Any], object]
@@ -123,3 +126,42 @@ def numbered(numbers: Iterable[int], size: int) -> State:
             yield b"k%04d" % n, bytes((n % 256,)) * size
 
     return dict(pairs())
+
+
+def interactive(store: OpenStore, changes: Iterable[Change]) -> Change:
+    """The commit of an interactive transaction that made these changes, one call after the other.
+
+    The calls are made now, on the newest durable state. On the model the changes are simply made:
+    a transaction that was validated must leave what running it at its commit would.
+    """
+    chosen = list(changes)
+    core = store.engine.optimistic("test")
+    now = core.command(raw=False).now
+    for change in chosen:
+        command = core.command(raw=False)
+        change(command)
+        core.keep(command)
+
+    def commit(txn: Any) -> None:
+        if isinstance(txn, FakeWrite):
+            txn.now = now  # Its calls have one time, the first one's.
+            for change in chosen:
+                change(txn)
+            return
+        try:
+            core.apply(txn)
+        finally:
+            core.close()
+
+    return commit
+
+
+def conflicting(commit: Change) -> Change:
+    """A commit that meets a conflict, and so changes nothing."""
+
+    def attempt(txn: Any) -> None:
+        if not isinstance(txn, FakeWrite):
+            with pytest.raises(TransactionConflict):
+                commit(txn)
+
+    return attempt

@@ -359,7 +359,9 @@ class SimDisk:
 
     def used_bytes(self) -> int:
         """The sum of the sizes of all files."""
-        return sum(len(inode.live) for inode in self._names.values() if inode is not None)
+        # A list first: other threads may create and remove files meanwhile.
+        inodes = list(self._names.values())
+        return sum(len(inode.live) for inode in inodes if inode is not None)
 
     # -- what its files use ---------------------------------------------------------------------
 

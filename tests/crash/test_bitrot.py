@@ -22,10 +22,10 @@ from scripts.torture.bitrot import (
     specimens,
 )
 from scripts.torture.bytemap import Span, Use
-from scripts.torture.memorydisk import MemoryDisk
 from treestore.engine import page
 from treestore.engine.check import check_engine
 from treestore.engine.directory import open_engine
+from treestore.engine.memorydisk import MemoryDisk
 
 
 @pytest.fixture(params=["always the same", "never the same"])

@@ -10,7 +10,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from tests.crash.history import Change, numbered, put, remove, remove_keys
+from tests.crash.history import (
+    Change,
+    conflicting,
+    interactive,
+    numbered,
+    put,
+    remove,
+    remove_keys,
+)
 from tests.crash.world import World
 from tests.engine.compacting import compact, steps_of
 from treestore.stores.documents import editing, storing
@@ -209,6 +217,37 @@ def compaction(world: World) -> None:
     world.checkpoint()
 
 
+def transactions(world: World) -> None:
+    """Interactive transactions: some calls each, committed among other commands, or in conflict."""
+    world.start()
+    engine = world.store.engine
+    size = world.random.randrange(20, 60)
+    world.write(put(numbered(range(30), size)))
+    world.write(storing.store("policy", "v1", _tree("a", 2, 1, "words ")))
+    for turn in range(4):
+        edit = partial(_add_a_node, title=f"Turn {turn}")
+        chain = [put(numbered(range(turn * 5, turn * 5 + 8), size + turn)), edit]
+        commits = interactive(world.store, [*chain, _move_the_first])
+        blind = interactive(world.store, [put(numbered([turn, 100 + turn], 900))])
+        late = interactive(world.store, [_move_the_first, put({b"never": b"1"})])
+        world.groups([commits, blind], [conflicting(late), put(numbered([turn], 5))])
+        if turn % 2:
+            world.checkpoint()
+    assert engine.window.transactions == 0
+
+
+def _move_the_first(txn: Any) -> None:
+    """Move the first of the numbered keys behind the last, by what a scan finds."""
+    key, value = next(txn.scan(b"k", b"l"))
+    last, _ = next(txn.scan(b"k", b"l", reverse=True))
+    txn.delete(key)
+    txn.put(b"k%04d" % (int(last[1:]) + 1), value)
+
+
+def _add_a_node(txn: Any, *, title: str) -> None:
+    editing.insert_nodes(txn, "policy", [{"title": title, "text": "new " * 50}])
+
+
 def mixed(world: World) -> None:
     """Anything, as the seed has it."""
     world.start()
@@ -273,6 +312,7 @@ WORKLOADS: dict[str, Workload] = {
         recovery,
         documents,
         compaction,
+        transactions,
         mixed,
     )
 }

@@ -39,10 +39,16 @@ CHECKPOINTS = Plan(
 WORLDS: dict[Plant, Plan] = {
     plants.publish_before_sync: LOSS_AMONG_MANY,
     plants.forget_an_answer: RETRIES,
+    plants.show_changes_before_sync: LOSS_AMONG_MANY,
     plants.read_what_is_not_published: LOSS_AMONG_MANY,
     plants.apply_a_batch_in_halves: CROWD,
     plants.flip_before_the_pages_are_synced: CHECKPOINTS,
     plants.reuse_pinned_pages: LONG,
+    plants.skip_the_range_check: CROWD,
+    plants.validate_a_stale_read_set: CROWD,
+    plants.validate_against_what_is_durable_only: CROWD,
+    plants.take_no_notice_of_what_a_delete_found: CROWD,
+    plants.take_a_lost_commit_for_none: RETRIES,
 }
 """The worlds in which a bug shows soonest; `LOSS` for all others."""
 

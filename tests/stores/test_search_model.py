@@ -31,9 +31,7 @@ from treestore.engine.changes import notes_of
 from treestore.errors import NotFound, TreeStoreError
 from treestore.search.languages import analyzer
 from treestore.stores.documents import editing, reading, storing
-from treestore.stores.documents.changes import Changes
 from treestore.stores.documents.history import History
-from treestore.stores.documents.policies import read_entries
 from treestore.stores.documents.searching import (
     Basis,
     make_request,
@@ -41,6 +39,9 @@ from treestore.stores.documents.searching import (
     search,
 )
 from treestore.stores.documents.text_index import Identity, TextIndex
+from treestore.stores.documents.text_rows import facts_of
+from treestore.stores.documents.touched import Changes, all_places
+from treestore.stores.versions import changing
 
 QUICK = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
@@ -177,6 +178,14 @@ class SearchMachine(RuleBasedStateMachine):
     @rule(policy=POLICIES, version=VERSIONS)
     def delete(self, policy: str, version: str) -> None:
         self.run(storing.delete, policy, version)
+
+    @rule(policy=POLICIES, version=VERSIONS, end=st.sampled_from(["2022-01-01", "2023-11-15"]))
+    def retire(self, policy: str, version: str, end: str) -> None:
+        self.run(changing.retire, policy, version, end)
+
+    @rule(policy=POLICIES)
+    def delete_policy(self, policy: str) -> None:
+        self.run(storing.delete_policy, policy)
 
     @rule(days=st.integers(1, 3))
     def days_pass(self, days: int) -> None:
@@ -357,12 +366,8 @@ class SearchMachine(RuleBasedStateMachine):
         if not hasattr(self, "engine") or self.index.view.lsn != self.engine.durable.position.lsn:
             return
         txn = self.engine.read()
-        nodes = 0
-        for policy in ["p", "q\0r"]:
-            for entry in read_entries(txn, policy):
-                if entry.stored:
-                    nodes += reading.get(txn, policy, entry.version_id).node_count
-        assert self.index.rows() == nodes
+        facts = [facts_of(txn, place) for place in all_places(txn)]
+        assert self.index.rows() == sum(its[1] for its in facts if its is not None)
 
     def teardown(self) -> None:
         if hasattr(self, "engine"):

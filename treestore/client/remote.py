@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import importlib
+import abc
 import ssl
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-import trio
 
 from protocol.messages import EMPTY_MAP
+from treestore.client.breaker import Breaker
 from treestore.client.calls import ConnectionLost, Deduplicate
-from treestore.client.connection import Connection, Target
+from treestore.client.connection import AnyConnection, Target
 from treestore.client.pool import Pool
+from treestore.client.runtime import current_runtime
 from treestore.client.stream import RemoteStream
+from treestore.client.watch import Place, RemoteFeed
 from treestore.errors import InvalidArgument, SnapshotExpired
+from treestore.retrying import ATTEMPTS, TRANSACTION_TIMEOUT_S, Attempts, run_again
+from treestore.services import Services
+from treestore.stores.changes.service import Watching
 from treestore.stores.operation import READS, Async, Operation, ReadOnly, ReadWrite
 
 if TYPE_CHECKING:
-    from treestore.stores.admin import Admin
-    from treestore.stores.documents.service import Documents
-    from treestore.stores.kv import KV
+    from treestore.client.transaction import RemoteTransaction
 
-SERVICES = {
-    "kv": ("treestore.stores.kv", "KV"),
-    "documents": ("treestore.stores.documents.service", "Documents"),
-    "admin": ("treestore.stores.admin", "Admin"),
-}
-"""Attribute of a database → module and class of the service."""
+T = TypeVar("T")
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -43,9 +41,13 @@ def _as_list(value: Any) -> list[Any]:
 _encode = msgspec.msgpack.Encoder(enc_hook=_as_list).encode
 
 
-def _encoded(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> msgspec.Raw:
+def encoded(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> msgspec.Raw:
+    """The parameters of a call as they are sent."""
     # A wrong call is a TypeError here, as it would be on a plain function.
-    parameters = operation.encode_parameters(args, kwargs)
+    return _packed(operation, operation.encode_parameters(args, kwargs))
+
+
+def _packed(operation: Operation, parameters: msgspec.Struct) -> msgspec.Raw:
     try:
         return msgspec.Raw(_encode(parameters))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -60,92 +62,141 @@ def _encoded(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) from None
 
 
-class RemoteCaller:
-    """`treestore.stores.operation.Caller` over a pool of connections."""
+Send = Callable[[msgspec.Raw], Coroutine[Any, Any, msgspec.Raw]]
+"""Sends the encoded parameters of an operation; gives the encoded result."""
+
+
+class ClientCaller(abc.ABC):
+    """What stands behind the services of a client: `treestore.stores.operation.Caller`.
+
+    A subclass says how the parameters of an operation get to the server, which is all that a
+    pool, a snapshot and a transaction differ in. The blocking client binds the same ones.
+    """
+
+    @property
+    @abc.abstractmethod
+    def pool(self) -> Pool:
+        """The connections."""
+
+    @abc.abstractmethod
+    def sender(self, operation: Operation) -> Send:
+        """How the operation is sent."""
+
+    @abc.abstractmethod
+    async def connection(self) -> AnyConnection:
+        """The connection to open a stream on."""
+
+    @property
+    def snapshot(self) -> int | None:
+        """The snapshot that streams are of, on that connection; None: each has its own."""
+        return None
+
+    def bind(self, operation: Operation) -> Callable[..., Any]:
+        """A callable with the operation's parameters."""
+        if operation.kind == "stream":
+
+            def stream(*args: Any, **kwargs: Any) -> RemoteStream[Any]:
+                return self.stream(operation, encoded(operation, args, kwargs), kwargs)
+
+            return stream
+        if operation.kind == "feed":
+            return partial(self.feed, operation)
+        send, decode = self.sender(operation), decoder_of(operation)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return decode(await send(encoded(operation, args, kwargs)))
+
+        return call
+
+    def feed(self, operation: Operation, *args: Any, **kwargs: Any) -> RemoteFeed[Any]:
+        """A feed with these parameters, not yet begun."""
+        parameters = operation.encode_parameters(args, kwargs)
+        place: Place[Any] = Place(parameters, partial(_packed, operation), operation.result)
+        return RemoteFeed(self.pool, operation.name, place)
+
+    def stream(
+        self, operation: Operation, params: msgspec.Raw, arguments: dict[str, Any]
+    ) -> RemoteStream[Any]:
+        """A stream with these parameters, not yet begun."""
+        return RemoteStream(
+            self.pool.runtime,
+            self.connection,
+            operation.name,
+            params,
+            decoder_of(operation),
+            snapshot=self.snapshot,
+            timeout_s=self.pool.timeout_s,
+            cursor=partial(operation.cursor_after, arguments),
+        )
+
+
+@cache
+def decoder_of(operation: Operation) -> Callable[[Any], Any]:
+    """Decodes a result of the operation, or an item of the stream."""
+    decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(operation.result)
+    return decoder.decode
+
+
+class RemoteCaller(ClientCaller):
+    """Over a pool of connections: each call on whichever has the least to do."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    def bind(self, operation: Operation) -> Callable[..., Any]:
-        """A callable with the operation's parameters."""
-        pool, name = self._pool, operation.name
-        decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(operation.result)
-        decode = decoder.decode
+    @property
+    def pool(self) -> Pool:
+        """The connections."""
+        return self._pool
 
-        if operation.kind == "stream":
-
-            def stream(*args: Any, **kwargs: Any) -> RemoteStream[Any]:
-                return RemoteStream(
-                    lambda: pool.connection(pool.deadline()),
-                    name,
-                    _encoded(operation, args, kwargs),
-                    decode,
-                    snapshot=None,
-                    timeout_s=pool.timeout_s,
-                    cursor=partial(operation.cursor_after, kwargs),
-                )
-
-            return stream
-
+    def sender(self, operation: Operation) -> Send:
+        """How the operation is sent."""
         if operation.kind in READS:
+            return partial(self._pool.query, operation.name)
+        return partial(self._pool.command, operation)
 
-            async def query(*args: Any, **kwargs: Any) -> Any:
-                return decode(await pool.query(name, _encoded(operation, args, kwargs)))
-
-            return query
-
-        async def command(*args: Any, **kwargs: Any) -> Any:
-            return decode(await pool.command(operation, _encoded(operation, args, kwargs)))
-
-        return command
+    async def connection(self) -> AnyConnection:
+        """The connection to open a stream on."""
+        return await self._pool.connection(self._pool.deadline())
 
 
-class SnapshotCaller:
-    """A `Caller` whose reads see one snapshot, which lives on one connection."""
+class SnapshotCaller(ClientCaller):
+    """Reads see one snapshot, which lives on one connection; commands are refused."""
 
-    def __init__(self, pool: Pool, connection: Connection, snapshot: int) -> None:
+    def __init__(self, pool: Pool, connection: AnyConnection, snapshot: int) -> None:
         self._pool = pool
         self._connection = connection
         self._snapshot = snapshot
         self.closed = False
 
-    def bind(self, operation: Operation) -> Callable[..., Any]:
-        """A callable with the operation's parameters; commands are refused."""
+    @property
+    def pool(self) -> Pool:
+        """The connections."""
+        return self._pool
+
+    @property
+    def snapshot(self) -> int:
+        """Its number on the connection."""
+        return self._snapshot
+
+    def sender(self, operation: Operation) -> Send:
+        """How the operation is sent."""
         name = operation.name
-        decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(operation.result)
-        decode = decoder.decode
 
-        if operation.kind == "stream":
-
-            def stream(*args: Any, **kwargs: Any) -> RemoteStream[Any]:
-                return RemoteStream(
-                    self._here,
-                    name,
-                    _encoded(operation, args, kwargs),
-                    decode,
-                    snapshot=self._snapshot,
-                    timeout_s=self._pool.timeout_s,
-                    cursor=partial(operation.cursor_after, kwargs),
-                )
-
-            return stream
-
-        async def query(*args: Any, **kwargs: Any) -> Any:
+        async def query(params: msgspec.Raw) -> msgspec.Raw:
             if operation.kind not in READS:
                 raise InvalidArgument(f"{name} cannot be done on a snapshot, which is only read.")
-            params = _encoded(operation, args, kwargs)
-            connection = await self._here()
+            connection = await self.connection()
             try:
-                raw = await connection.call(
+                return await connection.call(
                     name, params, self._pool.deadline(), snapshot=self._snapshot
                 )
             except ConnectionLost as lost:
                 raise _gone(str(lost)) from lost
-            return decode(raw)
 
         return query
 
-    async def _here(self) -> Connection:
+    async def connection(self) -> AnyConnection:
+        """The snapshot's own."""
         if self.closed:
             raise SnapshotExpired("This snapshot was closed.")
         if self._connection.lost:
@@ -157,42 +208,44 @@ def _gone(why: str) -> SnapshotExpired:
     return SnapshotExpired(f"The snapshot is gone with its connection; open a new one. {why}")
 
 
-def _services(caller: RemoteCaller | SnapshotCaller) -> dict[str, Any]:
-    """Every service that this build has, bound to ``caller``."""
-    services: dict[str, Any] = {}
-    for attribute, (module_name, class_name) in SERVICES.items():
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not module_name.startswith(error.name):
-                raise  # The service is there, and something that it needs is not.
-            continue
-        services[attribute] = getattr(module, class_name)(caller)
-    return services
+class Opened(msgspec.Struct):
+    """The answer of ``session.open_snapshot``."""
+
+    snapshot: int
+    number: int
+    lsn: int = 0
+    position: str = ""
 
 
-class RemoteSnapshot:
-    """Read-only services that see one state of the database."""
+class RemoteSnapshot(Services[Async, ReadOnly]):
+    """Read-only services that see one state of the database.
 
-    kv: KV[Async, ReadOnly]
-    documents: Documents[Async, ReadOnly]
+    Attributes:
+        number: commit number of the state.
+        lsn: of the last transaction in it; what a feed gives behind it is not in it.
+        position: the same for a feed's ``from_lsn``, with the history that it belongs to.
+    """
 
-    def __init__(self, caller: SnapshotCaller, number: int) -> None:
-        self.number = number
-        """Commit number of the state."""
-        self.__dict__.update(_services(caller))
+    def __init__(self, caller: SnapshotCaller, opened: Opened) -> None:
+        super().__init__(caller)
+        self.number = opened.number
+        self.lsn = opened.lsn
+        self.position = opened.position
 
 
-class RemoteDatabase:
+class RemoteDatabase(Services[Async, ReadWrite], Watching[Async, ReadWrite]):
     """A database on a server. Made by `connect`; belongs to one event loop."""
 
-    kv: KV[Async, ReadWrite]
-    documents: Documents[Async, ReadWrite]
-    admin: Admin[Async, ReadWrite]
-
     def __init__(self, pool: Pool) -> None:
+        caller = RemoteCaller(pool)
+        Services.__init__(self, caller)
+        Watching.__init__(self, caller)
         self._pool = pool
-        self.__dict__.update(_services(RemoteCaller(pool)))
+
+    @property
+    def pool(self) -> Pool:
+        """The connections."""
+        return self._pool
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncGenerator[RemoteSnapshot, None]:
@@ -200,23 +253,89 @@ class RemoteDatabase:
 
         The snapshot lives on one connection; if that is lost, reads raise `SnapshotExpired`.
         """
+        async with open_snapshot(self._pool) as (caller, opened):
+            yield RemoteSnapshot(caller, opened)
+
+    @asynccontextmanager
+    async def transaction(
+        self, *, timeout: float = TRANSACTION_TIMEOUT_S
+    ) -> AsyncGenerator[RemoteTransaction, None]:
+        """The services, inside one transaction: ``async with db.transaction() as txn``.
+
+        Everything that ``txn`` reads is of one state, with its own writes. Leaving the block
+        commits, and what was written is then durable; an exception or cancellation rolls back.
+        Transactions are strictly serialisable. Calls of several tasks inside one are run one after
+        the other. Within ``txn``, ``admin`` is not to be had. It lives on one connection: if that
+        is lost, it is rolled back.
+
+        Args:
+            timeout: seconds after which it is rolled back, wherever it stands.
+
+        Raises:
+            TransactionConflict: at the exit: another transaction was committed meanwhile and
+                changed what this one read. Nothing was changed; run it again, or use
+                `run_transaction`, which does that.
+            DeadlineExceeded: its time was up; nothing was changed.
+            SnapshotExpired: its snapshot was evicted, or its connection lost; nothing was changed.
+            ResourceExhausted: too many transactions are open, or this one writes too much.
+            OutcomeUnknown: the connection was lost while the commit was on its way, and the server
+                could not be asked since; or writing its log failed.
+            Exception: what the body raised, as it is.
+        """
+        from treestore.client.transaction import RemoteTransaction, open_transaction
+
+        async with open_transaction(self._pool, timeout) as caller:
+            yield RemoteTransaction(caller)
+
+    async def run_transaction(
+        self,
+        function: Callable[[RemoteTransaction], Awaitable[T]],
+        *,
+        attempts: int = ATTEMPTS,
+        timeout: float = TRANSACTION_TIMEOUT_S,
+    ) -> T:
+        """``await function(txn)`` in a transaction; run again, from the start, after a conflict.
+
+        Args:
+            function: called once for each attempt; it should have no effects but on ``txn``.
+            attempts: how often it is called at most; there is a growing, random pause between.
+            timeout: of each attempt, see `transaction`.
+
+        Returns:
+            What ``function`` returned in the attempt that was committed.
+
+        Raises:
+            TransactionConflict: the last attempt met one too.
+            Exception: see `transaction`; what ``function`` raises is raised as it is.
+        """
         pool = self._pool
-        deadline = pool.deadline()
-        while True:
-            connection = await pool.connection(deadline)
-            try:
-                raw = await connection.call("session.open_snapshot", EMPTY_MAP, deadline)
-                break
-            except ConnectionLost:
-                continue
-        opened = msgspec.msgpack.decode(raw, type=dict[str, int])
-        caller = SnapshotCaller(pool, connection, opened["snapshot"])
+        return await run_again(
+            lambda: self.transaction(timeout=timeout),
+            function,
+            Attempts(attempts, pool.target.random),
+            pool.runtime.sleep,
+        )
+
+
+@asynccontextmanager
+async def open_snapshot(pool: Pool) -> AsyncGenerator[tuple[SnapshotCaller, Opened], None]:
+    """A caller on a snapshot of this moment, and what the server says of that."""
+    deadline = pool.deadline()
+    while True:
+        connection = await pool.connection(deadline)
         try:
-            yield RemoteSnapshot(caller, opened["number"])
-        finally:
-            caller.closed = True
-            params = msgspec.Raw(_encode({"snapshot": opened["snapshot"]}))
-            connection.post("session.close_snapshot", params)
+            raw = await connection.call("session.open_snapshot", EMPTY_MAP, deadline)
+            break
+        except ConnectionLost:
+            await pool.runtime.checkpoint()
+    opened = msgspec.msgpack.decode(raw, type=Opened)
+    caller = SnapshotCaller(pool, connection, opened.snapshot)
+    try:
+        yield caller, opened
+    finally:
+        caller.closed = True
+        params = msgspec.Raw(_encode({"snapshot": opened.snapshot}))
+        connection.post("session.close_snapshot", params)
 
 
 @asynccontextmanager
@@ -228,20 +347,27 @@ async def connect(
     timeout: float = 30.0,
     tls: ssl.SSLContext | None = None,
     deduplicate: Deduplicate = "all",
+    breaker_failures: int = 10,
+    breaker_pause: float = 5.0,
 ) -> AsyncGenerator[RemoteDatabase, None]:
     """Connect to a server: ``async with connect("127.0.0.1:7707") as db``.
+
+    For trio and asyncio programs alike: it uses the event loop that runs the caller.
 
     Args:
         address: ``host:port``; ``[::1]:7707`` for IPv6.
         api_key: needed where the server has keys.
         connections: connections to keep open; callers share them.
         timeout: seconds that a call may take, lost connections and retries included. An
-            enclosing `trio.fail_after` that ends earlier counts as well.
+            enclosing `trio.fail_after` or `asyncio.timeout` that ends earlier counts as well.
         tls: speak TLS with this context.
         deduplicate: which commands are sent under a number, so that a retry after a lost
             connection is applied once. ``"not_idempotent"`` leaves out those that give the same
             end state when they are applied twice (``kv.put``): cheaper for the server, but a
             retry may then undo what another client wrote in between.
+        breaker_failures: after so many attempts to connect that failed in a row calls fail at
+            once; 0: they always wait until their time is up.
+        breaker_pause: seconds between two attempts from then on.
 
     Raises:
         Unavailable: the server cannot be reached.
@@ -251,41 +377,41 @@ async def connect(
     Resource handling: the connections are closed at the exit; calls that are still under way in
     other tasks raise `Unavailable`.
     """
-    host, port = parse_address(address)
-    target = Target(host=host, port=port, api_key=api_key, tls=tls)
-    async with connect_to(target, connections, timeout, deduplicate) as database:
+    target = target_of(address, api_key, tls)
+    breaker = Breaker(breaker_failures, breaker_pause)
+    async with connect_to(target, connections, timeout, deduplicate, breaker) as database:
         yield database
 
 
 @asynccontextmanager
 async def connect_to(
-    target: Target, connections: int, timeout: float, deduplicate: Deduplicate = "all"
+    target: Target,
+    connections: int,
+    timeout: float,
+    deduplicate: Deduplicate = "all",
+    breaker: Breaker | None = None,
 ) -> AsyncGenerator[RemoteDatabase, None]:
     """`connect` to a target that is put together already."""
-    pool = Pool(target, connections, timeout, deduplicate)
-    first = await pool.connect()
-    failure: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(pool.run, first)
-            try:
-                # One turn of the loop, so that the first call finds the connection.
-                await pool.connection(trio.current_time() + timeout)
-                yield RemoteDatabase(pool)
-            except BaseException as error:
-                failure = error
-                raise
-            finally:
-                pool.close("The client was closed.")
-                nursery.cancel_scope.cancel()
-    except BaseExceptionGroup:
-        # The nursery wraps what the body raised; `Pool.run` itself raises nothing.
-        if failure is None:
-            raise
-    finally:
-        await first.aclose()  # Where the pool was cancelled before it took it over.
-    if failure is not None:
-        raise failure
+    pool = Pool(
+        current_runtime(),
+        target,
+        connections=connections,
+        timeout_s=timeout,
+        deduplicate=deduplicate,
+        breaker=breaker,
+    )
+    async with pool.serve():
+        yield RemoteDatabase(pool)
+
+
+def target_of(address: str, api_key: str | None, tls: ssl.SSLContext | None) -> Target:
+    """Where ``host:port`` is.
+
+    Raises:
+        InvalidArgument: it is not of that form.
+    """
+    host, port = parse_address(address)
+    return Target(host=host, port=port, api_key=api_key, tls=tls)
 
 
 def parse_address(address: str) -> tuple[str, int]:

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 import msgspec
-import trio
 
 from protocol.limits import MIB
 from treestore.client.calls import ConnectionLost
-from treestore.client.connection import Connection
+from treestore.client.connection import AnyConnection
+from treestore.client.runtime import Event, Runtime
 from treestore.errors import DeadlineExceeded, SnapshotExpired, Unavailable
 
 T = TypeVar("T")
@@ -19,7 +19,7 @@ T = TypeVar("T")
 WINDOW_SIZE_BYTES = 1 * MIB
 """Bytes of items that may be under way or waiting here; one item may exceed it."""
 
-Connect = Callable[[], Awaitable[Connection]]
+Connect = Callable[[], Awaitable[AnyConnection]]
 
 
 class _Inbox:
@@ -31,11 +31,11 @@ class _Inbox:
 
     __slots__ = ("ended", "error", "waiting", "wake")
 
-    def __init__(self) -> None:
+    def __init__(self, wake: Event) -> None:
         self.waiting: deque[msgspec.Raw] = deque()
         self.ended = False
         self.error: Exception | None = None
-        self.wake = trio.Event()
+        self.wake = wake
 
     def items(self, items: list[msgspec.Raw]) -> None:
         """More items came."""
@@ -64,6 +64,7 @@ class RemoteStream(Generic[T]):
 
     def __init__(
         self,
+        runtime: Runtime,
         connect: Connect,
         method: str,
         params: msgspec.Raw,
@@ -73,6 +74,7 @@ class RemoteStream(Generic[T]):
         timeout_s: float,
         cursor: Callable[[list[Any]], bytes | None],
     ) -> None:
+        self._runtime = runtime
         self._cursor = cursor
         self._last: msgspec.Raw | None = None
         self._connect = connect
@@ -81,43 +83,62 @@ class RemoteStream(Generic[T]):
         self._decode = decode
         self._snapshot = snapshot
         self._timeout_s = timeout_s
-        self._connection: Connection | None = None
+        self._connection: AnyConnection | None = None
         self._id = 0
-        self._inbox = _Inbox()
+        self._inbox = _Inbox(runtime.event())
         self._taken_bytes = 0
         self._closed = False
-        self._token: trio.lowlevel.TrioToken | None = None
+        self._begun = False
 
     def __aiter__(self) -> RemoteStream[T]:
         return self
 
     async def __anext__(self) -> T:
         waiting = self._inbox.waiting
-        while not waiting:
-            if self._closed:
-                await trio.lowlevel.checkpoint()
+        if not waiting:
+            await self._some()
+            waiting = self._inbox.waiting
+            if not waiting:
                 raise StopAsyncIteration
+        raw = waiting.popleft()
+        self._took(raw, len(memoryview(raw)))
+        return self._decode(raw)
+
+    async def batch(self) -> list[msgspec.Raw]:
+        """Everything that is here, at least one item; empty at the end."""
+        await self._some()
+        waiting = self._inbox.waiting
+        items = list(waiting)
+        if items:
+            waiting.clear()
+            self._took(items[-1], sum(len(memoryview(raw)) for raw in items))
+        return items
+
+    async def _some(self) -> None:
+        """Return once an item waits, or it is certain that none will."""
+        while not self._inbox.waiting:
+            if self._closed:
+                await self._runtime.checkpoint()
+                return
             if self._inbox.ended:
                 self._finish()
-                waiting = self._inbox.waiting
             else:
                 await self._more()
-        raw = waiting.popleft()
-        self._last = raw
-        self._taken_bytes += len(memoryview(raw))
+
+    def _took(self, last: msgspec.Raw, size_bytes: int) -> None:
+        self._last = last
+        self._taken_bytes += size_bytes
         if self._taken_bytes >= WINDOW_SIZE_BYTES // 2:
             assert self._connection is not None
             self._connection.grant(self._id, self._taken_bytes)
             self._taken_bytes = 0
-        return self._decode(raw)
 
     def _finish(self) -> None:
         """The stream ended: note it, raise why, or prepare to set out again."""
         error = self._inbox.error
-        retry = isinstance(error, ConnectionLost) and self._last is None and self._snapshot is None
-        if retry:
+        if isinstance(error, ConnectionLost) and self._last is None and self._repeatable:
             self._connection = None
-            self._inbox = _Inbox()
+            self._inbox = _Inbox(self._runtime.event())
             return
         self._closed = True
         if isinstance(error, ConnectionLost):
@@ -131,29 +152,37 @@ class RemoteStream(Generic[T]):
         if error is not None:
             raise error
 
+    @property
+    def _repeatable(self) -> bool:
+        """Whether it may be opened anew where its connection is lost before anything came."""
+        return self._snapshot is None
+
+    def _open(self, connection: AnyConnection) -> int:
+        """Ask for it; the request's number."""
+        return connection.open_stream(
+            self._method,
+            self._params,
+            self._inbox,
+            snapshot=self._snapshot,
+            credit_bytes=WINDOW_SIZE_BYTES,
+        )
+
     async def _more(self) -> None:
         """Open the stream if need be, and wait for items or the end."""
         if self._connection is None:
             connection = await self._connect()
-            self._token = trio.lowlevel.current_trio_token()
+            self._begun = True
             try:
-                self._id = connection.open_stream(
-                    self._method,
-                    self._params,
-                    self._inbox,
-                    snapshot=self._snapshot,
-                    credit_bytes=WINDOW_SIZE_BYTES,
-                )
+                self._id = self._open(connection)
             except ConnectionLost as lost:
-                await trio.lowlevel.checkpoint()
+                await self._runtime.checkpoint()
                 self._inbox.end(lost)
                 return
             self._connection = connection
-        self._inbox.wake = trio.Event()
-        with trio.move_on_after(self._timeout_s) as scope:
-            await self._inbox.wake.wait()
-        if scope.cancelled_caught:
-            await self.aclose()
+        runtime = self._runtime
+        self._inbox.wake = wake = runtime.event()
+        if not await runtime.wait(wake, runtime.now() + self._timeout_s):
+            self.close()
             raise DeadlineExceeded(f"No item came for {self._timeout_s:g} s.")
 
     async def __aenter__(self) -> RemoteStream[T]:
@@ -164,6 +193,10 @@ class RemoteStream(Generic[T]):
 
     async def aclose(self) -> None:
         """Let go of the stream; the server is told. Never waits; closing twice is harmless."""
+        self.close()
+
+    def close(self) -> None:
+        """What `aclose` does; on the event loop only."""
         self._drop()
         self._closed = True
         self._inbox.waiting.clear()
@@ -176,10 +209,5 @@ class RemoteStream(Generic[T]):
     def __del__(self) -> None:
         # Left early by a bare `async for`. Only the event loop's own thread may touch the
         # connection; anywhere else the connection's end will clean up.
-        if self._token is None or self._closed:
-            return
-        try:
-            if trio.lowlevel.current_trio_token() is self._token:
-                self._drop()
-        except RuntimeError:
-            pass
+        if self._begun and not self._closed and self._runtime.inside():
+            self._drop()

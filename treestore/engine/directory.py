@@ -288,6 +288,7 @@ def log_options(options: EngineOptions) -> LogOptions:
         segment_size_bytes_min=options.log_segment_size_bytes_min,
         segment_size_bytes_max=options.log_segment_size_bytes_max,
         size_bytes_max=options.log_size_bytes_max,
+        retention_bytes=options.log_retention_bytes,
         archived=bool(options.archive_directory),
     )
 

@@ -26,11 +26,13 @@ from treestore.engine.leases import LeaseBooks, Leases
 from treestore.engine.log import Log, LogIdentity, LogPosition, Transaction
 from treestore.engine.meta import Meta
 from treestore.engine.node import Ref
+from treestore.engine.optimistic import OptimisticTransaction
 from treestore.engine.options import EngineOptions, Environment
 from treestore.engine.pagefile import PageFile
 from treestore.engine.snapshot import Snapshot, State
 from treestore.engine.space import SpacePart
 from treestore.engine.transaction import UNLIMITED, ReadTransaction, WriteTransaction
+from treestore.engine.window import Window
 from treestore.engine.working import WorkingTree
 from treestore.errors import ResourceExhausted, Unavailable
 
@@ -94,6 +96,8 @@ class Engine(SpacePart):
         self._moved = False
         """Whether the open group has moves of pages."""
         self.leases = Leases(pages)
+        self.window = Window(options.window_transactions_max, options.window_size_bytes_max)
+        """What interactive transactions are validated against."""
         self._room_pages = 0
         self._pages_short = False
         """Whether the page file could not grow when it was last tried."""
@@ -125,6 +129,16 @@ class Engine(SpacePart):
     def pin(self, state: State, owner: str, *, evictable: bool = True) -> Snapshot:
         """Lease a state that is pinned already, or is the newest, once more; see `snapshot`."""
         return self.leases.open(state, self.now, owner, evictable=evictable)
+
+    def optimistic(self, owner: str) -> OptimisticTransaction:
+        """Begin an interactive transaction on the newest durable state; the caller closes it."""
+        lease = self.snapshot(owner)
+        return OptimisticTransaction(self, lease, self.window.begin(lease.number))
+
+    @property
+    def executed(self) -> list[Transaction]:
+        """The transactions of the open group."""
+        return self._transactions
 
     def snapshots(self) -> list[Snapshot]:
         """Open leases, the oldest first."""
@@ -295,6 +309,7 @@ class Engine(SpacePart):
             return None
         # From here on its nodes are never changed again.
         self._shared = None
+        self.window.sealed(self._transactions, self._number, self._group_bytes)
         group = Group(
             self._transactions,
             self._superseded,
@@ -329,6 +344,7 @@ class Engine(SpacePart):
     def publish(self, group: Group, position: LogPosition) -> None:
         """Make a synced group visible to readers."""
         self.durable = State(group.root, group.number, group.count, position)
+        self.window.published(group.number)
         self.log_bytes_since_checkpoint += group.size_bytes
         self.transactions_since_checkpoint += len(group.transactions)
         self._freed = self._freed or group.frees
@@ -366,6 +382,7 @@ class Engine(SpacePart):
         """The log or page file failed: from now on the store is read-only."""
         if self.failed is None:
             self.failed = error
+        self.window.abandoned(self.durable.number)
         self._transactions = []
         self._superseded = []
         self._moved = False
@@ -378,6 +395,7 @@ class Engine(SpacePart):
         self.abandoned += 1
         if self._open is not None:
             self._open.doomed = True
+        self.window.abandoned(self.durable.number)
         self._root = self.durable.root
         self._count = self.durable.count
         self._number = self.durable.number

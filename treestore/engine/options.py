@@ -25,9 +25,20 @@ class EngineOptions:
     """Hard limit of the live log: past it writers wait for a checkpoint."""
     log_segment_size_bytes_min: int = 4 * MEBIBYTE
     log_segment_size_bytes_max: int = 100 * MEBIBYTE
+    log_retention_bytes: int = 0
+    """Log that is kept although no checkpoint needs it, for feeds of changes that fell behind. The
+    last three segments stay anyway; on a full disk nothing does."""
     transaction_size_bytes_max: int = 200 * MEBIBYTE
     """Log bytes of one transaction; below half of the log's limit, so that one transaction can
     never wait for a checkpoint that waits for it."""
+    window_transactions_max: int = 1_000_000
+    """Transactions that are remembered while an interactive transaction is open, so that it can be
+    validated against them ..."""
+    window_size_bytes_max: int = 128 * MEBIBYTE
+    """... and memory that they take, values included. Beyond either the oldest are forgotten, and
+    interactive transactions that began before them are refused at their commit."""
+    transactions_max: int = 4096
+    """Interactive transactions that may be open at a time; one more is refused."""
     checkpoint_log_size_bytes: int = 64 * MEBIBYTE
     """A checkpoint begins when this much log came since the last one ..."""
     checkpoint_records: int = 200_000

@@ -107,6 +107,14 @@ class Stats:
     archived_pieces: int = 0
     archived_size_bytes: int = 0
     archive_failures: int = 0
+    transactions_open: int = 0
+    """Interactive transactions that are open now."""
+    transactions_committed: int = 0
+    """Interactive ones, those that only read included."""
+    transaction_conflicts: int = 0
+    """Interactive transactions that were refused because another one was first."""
+    transactions_expired: int = 0
+    """Interactive transactions that were rolled back because their time was up."""
     search_nodes: int = 0
     """Nodes in the full-text index."""
     search_lsn: int | None = None

@@ -30,6 +30,15 @@ def _refuse(self: object, name: str, *_: object) -> NoReturn:
 
 def attrs_struct(described: type[T]) -> type[T]:
     """Class decorator for a frozen, keyword-only attrs class that has fields and nothing else."""
+    return _made(described, omit_defaults=False)
+
+
+def sparse_attrs_struct(described: type[T]) -> type[T]:
+    """The same, where most fields have their default most of the time: those are not sent."""
+    return _made(described, omit_defaults=True)
+
+
+def _made(described: type[T], *, omit_defaults: bool) -> type[T]:
     source: Any = described
     fields: list[tuple[Any, ...]] = []
     types = get_type_hints(source)
@@ -55,6 +64,7 @@ def attrs_struct(described: type[T]) -> type[T]:
         frozen=True,
         kw_only=True,
         gc=False,
+        omit_defaults=omit_defaults,
     )
     # A frozen struct refuses too, but with a plain AttributeError.
     struct.__setattr__ = struct.__delattr__ = _refuse

@@ -9,15 +9,15 @@ the descriptors here, the one definition serves every face of TreeStore:
   name, so that a parameter added later with a default breaks nobody;
 * dispatch tables, metrics labels and the API reference: `OPERATIONS`.
 
-What is rejected statically: wrong types, wrong keywords, and a `Command` on a read-only service
-(``tests/typing`` pins it).
+What is rejected statically: wrong types, wrong keywords, a `Command` on a read-only service, and a
+result that is awaited on a blocking service or is not on another (``tests/typing`` pins it).
 """
 
 from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import (
     Annotated,
     Any,
@@ -62,7 +62,7 @@ class ReadWrite:
 M = TypeVar("M")
 A = TypeVar("A")
 
-Kind = Literal["query", "awaited", "command", "prepared", "stream", "action"]
+Kind = Literal["query", "awaited", "command", "prepared", "stream", "feed", "action"]
 
 READS: tuple[Kind, ...] = ("query", "awaited")
 """Kinds that read one state and give one answer: asking again is harmless."""
@@ -93,14 +93,15 @@ class Operation:
     parameters: type[msgspec.Struct]
     """Keyword parameters of ``function`` without its transaction, in their wire types."""
     result: Any
-    """Type of the result (of an item, for a stream)."""
+    """Type of the result (of an item, for a stream or a feed)."""
     wires: dict[str, Wire]
     """Parameters that are converted on their way."""
     idempotent: bool = False
     """A command that gives the same end state when it is applied twice."""
     long: bool = False
-    """A command whose work grows with what is stored: run on a thread, not on the event loop. An
-    action that takes as long as it takes: a client does not give up on it, nor send it again."""
+    """A command or query whose work grows with what is stored: run on a thread, not on the event
+    loop. An action that takes as long as it takes: a client does not give up on it, nor send it
+    again."""
     positional_max: int = 0
     """How many parameters may be given by position; the others by name only."""
     cursor: Callable[..., bytes] | None = None
@@ -236,6 +237,9 @@ class _Descriptor(Generic[P, R]):
             # Iterator[list[T]]: what the caller sees is T.
             (batch,) = typing.get_args(result)
             (result,) = typing.get_args(batch)
+        elif self.kind == "feed":
+            # FeedSource[T]: what the caller sees is T.
+            (result,) = typing.get_args(result)
         self.operation = Operation(
             name,
             self.kind,
@@ -260,12 +264,16 @@ class _Descriptor(Generic[P, R]):
 
 
 class Query(_Descriptor[P, R]):
-    """An operation that reads one snapshot and answers at once."""
+    """An operation that reads one snapshot and answers at once.
+
+    Where it does much with the little that it reads, it is ``long``: run on a thread from the
+    start. (What reads much needs no mark; it gets there by its budget.)
+    """
 
     kind = "query"
 
-    def __init__(self, function: Callable[Concatenate[Read, P], R]) -> None:
-        super().__init__(function)
+    def __init__(self, function: Callable[Concatenate[Read, P], R], *, long: bool = False) -> None:
+        super().__init__(function, long=long)
 
     @overload
     def __get__(self, service: None, owner: Any) -> Self: ...
@@ -364,6 +372,16 @@ class AsyncStream(Protocol[Item]):
     async def __aexit__(self, *exception: object) -> None: ...
 
 
+class BlockingStream(Protocol[Item]):
+    """Items as they come: a bare ``for``, or ``with`` to let go of it early."""
+
+    def __iter__(self) -> Iterator[Item]: ...
+    def __next__(self) -> Item: ...
+    def __enter__(self) -> Iterator[Item]: ...
+    def __exit__(self, *exception: object) -> None: ...
+    def close(self) -> None: ...
+
+
 class Stream(_Descriptor[P, T]):
     """A read that gives its items one after the other, all of one snapshot.
 
@@ -386,7 +404,77 @@ class Stream(_Descriptor[P, T]):
     @overload
     def __get__(self, service: Service[Async, Any], owner: Any) -> Callable[P, AsyncStream[T]]: ...
     @overload
-    def __get__(self, service: Service[Blocking, Any], owner: Any) -> Callable[P, Iterator[T]]: ...
+    def __get__(
+        self, service: Service[Blocking, Any], owner: Any
+    ) -> Callable[P, BlockingStream[T]]: ...
+    def __get__(self, service: Any, owner: Any) -> Any:
+        return self if service is None else self._bound(service)
+
+
+class FeedSource(Protocol[Item]):
+    """What a feed operation returns: reads on in the log, bit by bit, when it is told to."""
+
+    @property
+    def lsn(self) -> int:
+        """Everything up to this record of the log was read."""
+        ...
+
+    @property
+    def position(self) -> str:
+        """Where another feed would go on behind what was read."""
+        ...
+
+    def backlog_bytes(self) -> int:
+        """About how much there is to be read, in bytes."""
+        ...
+
+    def read(self, until_lsn: int) -> Sequence[Item]:
+        """Items of the next records, up to that one at most; perhaps none."""
+        ...
+
+
+class AsyncFeed(AsyncStream[Item], Protocol[Item]):
+    """Items as they come to be: it has no end."""
+
+    @property
+    def position(self) -> str:
+        """Where to go on behind what was delivered: another feed's ``from_lsn``."""
+        ...
+
+    async def __anext__(self) -> Item: ...
+    async def __aenter__(self) -> AsyncFeed[Item]: ...
+
+
+class BlockingFeed(BlockingStream[Item], Protocol[Item]):
+    """Likewise; each item is waited for."""
+
+    @property
+    def position(self) -> str:
+        """See `AsyncFeed.position`."""
+        ...
+
+
+class Feed(_Descriptor[P, T]):
+    """Items that come to be, from some position on, in the order of commits, without an end.
+
+    The function's first argument is the engine; it checks its arguments and begins.
+    """
+
+    kind = "feed"
+
+    def __init__(self, function: Callable[Concatenate[Any, P], FeedSource[T]]) -> None:
+        super().__init__(function)
+
+    @overload
+    def __get__(self, service: None, owner: Any) -> Self: ...
+    @overload
+    def __get__(
+        self, service: Service[Async, ReadWrite], owner: Any
+    ) -> Callable[P, AsyncFeed[T]]: ...
+    @overload
+    def __get__(
+        self, service: Service[Blocking, ReadWrite], owner: Any
+    ) -> Callable[P, BlockingFeed[T]]: ...
     def __get__(self, service: Any, owner: Any) -> Any:
         return self if service is None else self._bound(service)
 

@@ -19,11 +19,15 @@ from scripts.bench.data import (
     LAW_VERSION,
     POLICY,
     VERSION,
+    VERSIONS_POLICY,
     TestDocument,
     law_file,
+    load_versions,
     make_document,
+    make_versions,
     random_keys,
     read_law,
+    some_days,
     some_keys,
     sorted_rows,
     value_of,
@@ -33,6 +37,9 @@ from scripts.bench.worker import AsyncWorkloads, Config, Sample, serve_trio
 
 PAIRS = 20_000
 TIMEOUT_S = 120.0
+ATTEMPTS = 100
+"""Of a transaction; conflicts are rare here."""
+
 WATCH_PAUSE_S = 0.005
 """Between two calls of each of the callers that look on while a document is stored."""
 
@@ -107,6 +114,24 @@ class TreeStoreClient:
             calls = [call_on(database) for database in databases]
             return await callers_trio(calls, random.Random(3).sample(ids, len(ids)), seconds)
 
+    async def prepare_versions(self) -> Sample:
+        """Record the versions of one policy."""
+        count = self._config.sizes.versions
+        return Sample(count, await load_versions(self._database, make_versions(count)))
+
+    async def as_of(
+        self, seconds: float, repetition: int, callers: int, separate: bool = False
+    ) -> Sample:
+        """The version in effect on some day."""
+
+        def call_on(database: Any) -> Call:
+            as_of = database.versions.as_of
+            return lambda day: as_of(VERSIONS_POLICY, day)
+
+        days = some_days(self._config.sizes.versions, repetition)
+        async with self._databases(callers, separate) as databases:
+            return await callers_trio([call_on(one) for one in databases], days, seconds)
+
     async def put(
         self, seconds: float, repetition: int, callers: int, separate: bool = False
     ) -> Sample:
@@ -119,6 +144,25 @@ class TreeStoreClient:
 
         async with self._databases(callers, separate) as databases:
             return await callers_trio([call_on(database) for database in databases], keys, seconds)
+
+    async def modify(
+        self, seconds: float, repetition: int, callers: int, separate: bool = False
+    ) -> Sample:
+        """Serialisable transactions that read a value and write it back changed."""
+
+        def call_on(database: Any) -> Call:
+            async def call(key: bytes) -> None:
+                async def body(txn: Any) -> None:
+                    value = await txn.kv.get(key)
+                    await txn.kv.put(key, value[1:] + value[:1])
+
+                await database.run_transaction(body, attempts=ATTEMPTS)
+
+            return call
+
+        async with self._databases(callers, separate) as databases:
+            calls = [call_on(database) for database in databases]
+            return await callers_trio(calls, self._keys, seconds)
 
     async def pipelined_get(self, seconds: float, repetition: int, callers: int) -> Sample:
         """Gets of many tasks over one connection."""
@@ -189,7 +233,10 @@ async def open_workloads(config: Config) -> AsyncGenerator[AsyncWorkloads, None]
             "get_node": client.get_node,
             "get_subtree": client.get_subtree,
             "get_ancestor_path": client.get_ancestor_path,
+            "prepare_versions": client.prepare_versions,
+            "as_of": client.as_of,
             "put": client.put,
+            "modify": client.modify,
             "pipelined_get": client.pipelined_get,
             "prepare_law": client.prepare_law,
             "store_law": client.store_law,

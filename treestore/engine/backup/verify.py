@@ -61,11 +61,10 @@ def open_view(
     index = chain[0].index(len(chain))
     files = [backup.open(PAGES) for backup in chain]
     try:
-        disk = ViewDisk()
-        disk.make_directory(_DIRECTORY)
         view = PagesView(f"{_DIRECTORY}/{PAGE_FILE}", index, files, manifest.page_size_bytes)
         view.allocate(manifest.page_count * manifest.page_size_bytes)
-        disk.put(view)
+        disk = ViewDisk(view)
+        disk.make_directory(_DIRECTORY)
         inside = attrs.evolve(environment, disk=disk)
         tip = manifest.log_position.tip
         history = successor(manifest.history, manifest.timeline + 1, tip, inside)

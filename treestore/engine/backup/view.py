@@ -6,52 +6,11 @@ being changed and without room for a copy.
 
 from __future__ import annotations
 
-import errno
-import os.path
 from collections.abc import Sequence
 
 from treestore.engine.backup.index import Index
-from treestore.engine.disk import Buffer, File, Lock
-
-
-class MemoryFile:
-    """An open file of a `ViewDisk`; see `treestore.engine.disk.File`."""
-
-    def __init__(self, path: str, data: bytearray) -> None:
-        self.path = path
-        self._data = data
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        """See `treestore.engine.disk.File`."""
-        return bytes(self._data[offset : offset + size])
-
-    def write_at(self, offset: int, buffers: Sequence[Buffer]) -> None:
-        """See `treestore.engine.disk.File`."""
-        data = b"".join(buffers)
-        self.allocate(offset + len(data))
-        self._data[offset : offset + len(data)] = data
-
-    def size(self) -> int:
-        """See `treestore.engine.disk.File`."""
-        return len(self._data)
-
-    def allocate(self, size: int) -> None:
-        """See `treestore.engine.disk.File`."""
-        if size > len(self._data):
-            self._data.extend(bytes(size - len(self._data)))
-
-    def truncate(self, size: int) -> None:
-        """See `treestore.engine.disk.File`."""
-        del self._data[size:]
-
-    def sync(self) -> None:
-        """Memory: there is nothing to sync."""
-
-    def forget(self, offset: int, size: int) -> None:
-        """Nothing is cached here."""
-
-    def close(self) -> None:
-        """The data stay with the disk."""
+from treestore.engine.disk import Buffer, File
+from treestore.engine.memorydisk import MemoryDisk
 
 
 class PagesView:
@@ -131,80 +90,15 @@ class PagesView:
         """The backups' files belong to whoever opened them."""
 
 
-class ViewLock:
-    """See `treestore.engine.disk.Lock`; nobody else can see this disk."""
+class ViewDisk(MemoryDisk):
+    """A disk in memory whose page file is a view."""
 
-    def release(self) -> None:
-        """Nothing to give up."""
-
-
-class ViewDisk:
-    """See the head of this file, and `treestore.engine.disk.Disk`."""
-
-    def __init__(self) -> None:
-        self._files: dict[str, bytearray | PagesView | None] = {}
-        """A directory is a name with None."""
-
-    def put(self, view: PagesView) -> None:
-        """Make a page file appear at its path."""
-        self._files[view.path] = view
-
-    def _find(self, path: str) -> bytearray | PagesView:
-        found = self._files.get(path)
-        if found is None:
-            raise FileNotFoundError(errno.ENOENT, "not in memory", path)
-        return found
+    def __init__(self, view: PagesView) -> None:
+        super().__init__({view.path: b""})
+        self._view = view
 
     def open(self, path: str, *, create: bool = False, read_only: bool = False) -> File:
         """See `treestore.engine.disk.Disk`."""
-        if create:
-            if path in self._files:
-                raise FileExistsError(errno.EEXIST, "in memory already", path)
-            self._files[path] = bytearray()
-        found = self._find(path)
-        return found if isinstance(found, PagesView) else MemoryFile(path, found)
-
-    def exists(self, path: str) -> bool:
-        """See `treestore.engine.disk.Disk`."""
-        return path in self._files
-
-    def list(self, directory: str) -> list[str]:
-        """See `treestore.engine.disk.Disk`."""
-        if self._files.get(directory, self) is not None:
-            raise FileNotFoundError(errno.ENOENT, "not a directory in memory", directory)
-        return sorted(
-            os.path.basename(name) for name in self._files if os.path.dirname(name) == directory
-        )
-
-    def make_directory(self, path: str) -> None:
-        """See `treestore.engine.disk.Disk`."""
-        self._files.setdefault(path, None)
-
-    def remove_directory(self, path: str) -> None:
-        """See `treestore.engine.disk.Disk`."""
-        if self.list(path):
-            raise OSError(errno.ENOTEMPTY, "not empty in memory", path)
-        del self._files[path]
-
-    def rename(self, source: str, target: str) -> None:
-        """See `treestore.engine.disk.Disk`; of files."""
-        found = self._find(source)
-        del self._files[source]
-        self._files[target] = found
-
-    def unlink(self, path: str) -> None:
-        """See `treestore.engine.disk.Disk`."""
-        self._find(path)
-        del self._files[path]
-
-    def sync_directory(self, path: str) -> None:
-        """Memory: there is nothing to sync."""
-
-    def lock(self, path: str, *, create: bool = True) -> Lock:
-        """See `treestore.engine.disk.Disk`."""
-        self._files.setdefault(path, bytearray())
-        return ViewLock()
-
-    def free_bytes(self, path: str) -> int:
-        """See `treestore.engine.disk.Disk`; more than anybody asks for."""
-        return 1 << 40
+        if path == self._view.path and not create:
+            return self._view
+        return super().open(path, create=create, read_only=read_only)

@@ -17,6 +17,9 @@ from treestore.engine.log.record import LogRecord
 PIECE_BYTES = 4 << 20
 """A group is handed on in pieces of about this size; only a record that is larger takes more."""
 
+Table = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""Transaction id, payload length and kind of each record of a group."""
+
 _LAST_KINDS = (fmt.KIND_COMMIT, fmt.KIND_SYNCED)
 
 
@@ -99,28 +102,38 @@ class LogGroup:
         for at in range(0, self.size, size):
             yield self.file.read_at(start + at, min(size, self.size - at))
 
-    def pieces(self) -> Iterator[Piece]:
-        """What is in it.
+    def table(self) -> Table:
+        """What stands before its payloads.
 
         Raises:
-            CorruptionError: the bytes changed since they were verified, which shows only at the
-                end of a long group; or they never were a group's.
+            CorruptionError: it makes no sense.
         """
         count = self.records
         table_size = fmt.ENTRY_BYTES * count
         if table_size > self.size:
             raise damaged(self.file.path, self.offset, "has a group that is shorter than its table")
-        body = self.body
-        table = self._read(0, table_size) if body is None else body[:table_size]
+        table = self._read(0, table_size) if self.body is None else self.body[:table_size]
         fields = fmt.table(count).unpack(table)
         ids, lengths, kinds = fields[:count], fields[count : 2 * count], fields[2 * count :]
         if table_size + sum(lengths) != self.size or kinds[-1] not in _LAST_KINDS:
             raise damaged(self.file.path, self.offset, "has a group whose table makes no sense")
+        return ids, lengths, kinds
+
+    def pieces(self, size_bytes: int | None = None, table: Table | None = None) -> Iterator[Piece]:
+        """What is in it, in pieces of about that size (`PIECE_BYTES`) where it is long.
+
+        Raises:
+            CorruptionError: the bytes changed since they were verified, which shows only at the
+                end of a long group; or they never were a group's.
+        """
+        count, body = self.records, self.body
+        table_size = fmt.ENTRY_BYTES * count
+        ids, lengths, kinds = table or self.table()
         if body is not None:
             yield Piece(self.lsn, ids, lengths, kinds, body[table_size:], True)
             return
-        offset, checksum = table_size, crc32c(table)
-        for first, last in _cuts(lengths):
+        offset, checksum = table_size, crc32c(self._read(0, table_size))
+        for first, last in _cuts(lengths, size_bytes or PIECE_BYTES):
             payloads = self._read(offset, sum(lengths[first:last]))
             offset += len(payloads)
             checksum = crc32c(payloads, checksum)
@@ -149,13 +162,13 @@ class LogGroup:
         return self.file.read_at(self.offset + fmt.GROUP_HEADER_BYTES + offset, size)
 
 
-def _cuts(lengths: tuple[int, ...]) -> list[tuple[int, int]]:
+def _cuts(lengths: tuple[int, ...], size_bytes: int) -> list[tuple[int, int]]:
     """Where to cut records of these lengths into pieces: (first, behind the last) of each."""
     cuts: list[tuple[int, int]] = []
     first = limit = 0
     for index, end in enumerate(accumulate(lengths)):
         if index == first:
-            limit = end - lengths[index] + PIECE_BYTES
+            limit = end - lengths[index] + size_bytes
         if end >= limit:
             cuts.append((first, index + 1))
             first = index + 1

@@ -21,6 +21,7 @@ from treestore.engine.disk import Disk
 from treestore.engine.log import format as fmt
 from treestore.engine.log import recovery
 from treestore.engine.log.failure import LogFailed
+from treestore.engine.log.follower import LogFollower
 from treestore.engine.log.group import LogGroup
 from treestore.engine.log.header import SegmentHeader
 from treestore.engine.log.inspection import Inspection, Progress, locate
@@ -36,6 +37,7 @@ from treestore.engine.log.record import (
     group_bytes,
 )
 from treestore.engine.log.recovery import Clean, Recovered, TornTail, new_salt
+from treestore.engine.log.retention import take_expendable
 from treestore.engine.log.segment import Segment, begin, discard, publish
 from treestore.engine.log.stretch import Stretch, groups_of, live_size_bytes, stretches
 from treestore.engine.log.verify import verify_closed
@@ -290,8 +292,7 @@ class Log:
         self._appended_records += after.lsn - segment.tip.lsn
         self._groups += 1
         with self._lock:
-            segment.tip = after
-            segment.end += padded
+            segment.advance(after, padded)
             self._live_bytes += padded
 
     def _check_usable(self) -> None:
@@ -455,7 +456,8 @@ class Log:
 
     def trim(self, position: LogPosition) -> None:
         """Give up what lies before ``position``, segment by segment; the last three are kept
-        (on a full disk only the last), and what is not archived, where that is waited for.
+        and what `LogOptions.retention_bytes` says (on a full disk only the last), and what is not
+        archived, where that is waited for.
 
         Segments become spares or are removed. Segments that an iterator of `read` still needs
         stay until a later trim.
@@ -463,21 +465,14 @@ class Log:
         Raises:
             LogFailed: renaming or removing failed; the log is latched.
         """
-        retired: list[Segment] = []
         with self._lock:
             if self._closed or self._failed is not None:
                 return
             if position.lsn > self._checkpointed.lsn:
                 self._checkpointed = position
             lsn = min(position.lsn, self._trimmed.lsn)
-            segments = self._segments
-            kept = 1 if self.short or self.lacks_reserve else self._options.segments_kept
-            while (
-                len(segments) > kept
-                and segments[1].header.follows.lsn <= lsn
-                and not segments[0].readers
-            ):
-                retired.append(segments.pop(0))
+            urgent = self.short or self.lacks_reserve
+            retired = take_expendable(self._segments, lsn, self._options, urgent=urgent)
             self._live_bytes = live_size_bytes(self._segments, self._trimmed)
         try:
             self._pool.recycle(
@@ -541,6 +536,10 @@ class Log:
             with self._lock:
                 for segment in segments:
                     segment.readers -= 1
+
+    def follow(self, after: LogPosition) -> LogFollower:
+        """Read on behind ``after``, of which the LSN will do, bit by bit; see `LogFollower`."""
+        return LogFollower(self._segments, self._lock, after)
 
     def verify_closed(
         self, start: LogPosition, size_bytes_max: int

@@ -26,6 +26,8 @@ class LogOptions:
         size_bytes_max: the most that may lie behind the last trim, in bytes and (see
             `RECORD_BYTES_MIN`) in records; past it `Log.append` raises `ResourceExhausted`.
         segments_kept: that many segments, the active one included, survive every trim.
+        retention_bytes: segments of about that size, together, survive a trim although nobody
+            needs them, for those who read the log (not on a full disk).
         segments_spare_max: trimmed segments kept for reuse; further ones are removed.
         fill_fast_ns: a segment that filled faster doubles the size of the next.
         fill_slow_ns: a segment that filled slower halves the size of the next.
@@ -36,6 +38,7 @@ class LogOptions:
     segment_size_bytes_max: int = 100 * MEBIBYTE
     size_bytes_max: int = 512 * MEBIBYTE
     segments_kept: int = 3
+    retention_bytes: int = 0
     segments_spare_max: int = 2
     fill_fast_ns: int = 10 * 10**9
     fill_slow_ns: int = 600 * 10**9

@@ -35,7 +35,9 @@ class Window:
         return self._data[begin : begin + size]
 
 
-def walk(file: File, header: SegmentHeader, offset: int, tip: Tip) -> Iterator[LogGroup]:
+def walk(
+    file: File, header: SegmentHeader, offset: int, tip: Tip, end: int | None = None
+) -> Iterator[LogGroup]:
     """The groups that follow ``tip``, one after the other.
 
     Ends, without an error, at the first bytes that are not the group that must come next: both
@@ -46,8 +48,9 @@ def walk(file: File, header: SegmentHeader, offset: int, tip: Tip) -> Iterator[L
         header: its header.
         offset: a block boundary where a group starts.
         tip: the state of the chain there.
+        end: where to stop at the latest, so that nothing behind it is read; None: the file's end.
     """
-    size, salt, seed = header.size_bytes, header.salt, header.seed
+    size, salt, seed = end or header.size_bytes, header.salt, header.seed
     window = Window(file, size)
     unpack, overhead, minimum = fmt.GROUP_BODY.unpack_from, fmt.GROUP_HEADER_BYTES, fmt.ENTRY_BYTES
     lsn, group, chain, time_ns = tip.lsn, tip.group, tip.chain, tip.time_ns
@@ -57,7 +60,7 @@ def walk(file: File, header: SegmentHeader, offset: int, tip: Tip) -> Iterator[L
             return
         fields = unpack(head, fmt.CRC.size)
         its_salt, its_group, its_lsn, its_time, before, count, length, checksum, rest = fields
-        end = offset + overhead + length
+        behind = offset + overhead + length
         if (
             its_salt != salt
             or its_lsn != lsn + 1
@@ -65,7 +68,7 @@ def walk(file: File, header: SegmentHeader, offset: int, tip: Tip) -> Iterator[L
             or before != chain
             or its_time < time_ns
             or not 0 < count * minimum <= length
-            or end > size
+            or behind > size
             or rest != fmt.GROUP_RESERVED
         ):
             return
@@ -84,7 +87,7 @@ def walk(file: File, header: SegmentHeader, offset: int, tip: Tip) -> Iterator[L
         yield LogGroup(
             file, offset, Tip(lsn, group, chain, time_ns), its_lsn, count, length, checksum, body
         )
-        offset = fmt.padded(end)
+        offset = fmt.padded(behind)
 
 
 def _checksum(file: File, offset: int, size: int) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_right
 from collections.abc import Sequence
+from operator import attrgetter
 
 import attrs
 from crc32c import crc32c
@@ -17,9 +19,16 @@ from treestore.engine.log.pool import Spare
 from treestore.engine.log.position import LogPosition, Tip
 from treestore.engine.log.record import encode_header
 
+MARK_EVERY_BYTES = 1 << 20
+"""How far apart the places in a segment are that are remembered."""
+
 _ZERO_BLOCK = bytes(fmt.BLOCK_BYTES)
 _JOIN_BYTES_MAX = 1 << 20
 """Up to here one copy into one buffer is cheaper than handing many buffers to the system."""
+
+
+_offset = attrgetter("offset")
+_lsn = attrgetter("lsn")
 
 
 @attrs.define(eq=False)
@@ -33,6 +42,8 @@ class Segment:
         stale: whether the file held other bytes before it was activated.
         marked: whether nothing was appended since the last marker or since the activation.
         readers: iterators that are reading it; it is not recycled under them.
+        places: some positions in it, ascending: whoever looks for a record begins at the one
+            before it.
     """
 
     path: str
@@ -43,6 +54,7 @@ class Segment:
     stale: bool
     marked: bool = True
     readers: int = 0
+    places: list[LogPosition] = attrs.field(factory=list)
 
     @property
     def position(self) -> LogPosition:
@@ -55,6 +67,31 @@ class Segment:
         return LogPosition(
             tip.lsn, tip.group, tip.chain, tip.time_ns, header.sequence, header.epoch, offset
         )
+
+    def advance(self, tip: Tip, size: int) -> None:
+        """A group of ``size`` bytes is on the medium at ``end``."""
+        self.tip = tip
+        self.end += size
+        self.remember(self.position)
+
+    def remember(self, position: LogPosition) -> None:
+        """A position in it, to be kept unless there is one nearby."""
+        places = self.places
+        index = len(places)
+        if places and places[-1].offset > position.offset:
+            index = bisect_right(places, position.offset, key=_offset)
+        if index and position.offset - places[index - 1].offset < MARK_EVERY_BYTES:
+            return
+        if places[index:] and places[index].offset - position.offset < MARK_EVERY_BYTES:
+            return
+        places.insert(index, position)
+
+    def place_before(self, lsn: int) -> tuple[int, Tip]:
+        """Offset and tip of the last place that is remembered before record ``lsn + 1``."""
+        index = bisect_right(self.places, lsn, key=_lsn)
+        if index:
+            return self.places[index - 1].offset, self.places[index - 1].tip
+        return fmt.BLOCK_BYTES, self.header.follows
 
     @property
     def room(self) -> int:

@@ -1,213 +1,162 @@
-"""Which nodes and policies the log says have changed.
+"""What the log's records about documents say, as changes.
 
-Names only, never content: what is indexed or searched is read from a tree. So a set of changes may
-say too much (a node more is looked at than need be), but never too little.
+A store writes thousands of keys, and deletes ranges of them, for what is one change to the world:
+the document is another one now. What tells it from an edit is in the order of the notes of a
+transaction::
+
+    store                                    edit
+      [NODES, NODE_IDS, PAGES: whole ranges]   NODES, NODE_IDS, PAGES: keys and parts of ranges
+      SOURCES put                              DOCUMENTS put
+      NODES, NODE_IDS, PAGES: keys             SOURCES put
+      DOCUMENTS put
+
+    delete
+      DOCUMENTS delete
+      [NODES, NODE_IDS, PAGES: whole ranges]
+      SOURCES delete
+
+So a whole range, or a SOURCES put that follows no DOCUMENTS put, says that nodes are not to be told
+one by one. Where a transaction both edits and stores, some may have been told before that is known:
+that is more than need be said, and still true.
+
+Nothing is kept of the notes but which documents a transaction touched and, of edits, the ids of
+nodes that were deleted and did not come back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Iterator
 
-import attrs
 import msgspec
 
-from treestore.stores.access import Read
-from treestore.stores.documents.layout import (
-    HEAD,
-    TEXT,
-    bare,
-    is_well_formed,
-    packed_node_id,
-)
+from treestore.stores.changes.decoding import Fields
+from treestore.stores.documents.layout import AFTER, HEAD, bare
 from treestore.stores.keys import Keyspace, unpack_one
 
-NODES_MAX: Final = 20_000
-"""Changed nodes of one document that are named; with more, the whole document counts as changed."""
-
-_NODES: Final = Keyspace.NODES[0]
-_NODE_IDS: Final = Keyspace.NODE_IDS[0]
-_DOCUMENTS: Final = Keyspace.DOCUMENTS[0]
-_POLICIES: Final = Keyspace.POLICIES[0]
+_NODES, _NODE_IDS = Keyspace.NODES[0], Keyspace.NODE_IDS[0]
+_DOCUMENTS, _SOURCES = Keyspace.DOCUMENTS[0], Keyspace.SOURCES[0]
 
 
-class _Id(msgspec.Struct):
-    """The one field of a record that matters here."""
+class _NodeId(msgspec.Struct):
+    """The one field of a record that is looked at."""
 
     node_id: str
 
 
-_decode_id = msgspec.msgpack.Decoder(_Id).decode
+_decode_node_id = msgspec.msgpack.Decoder(_NodeId).decode
 
 
-@attrs.define
-class PlaceChanges:
-    """What changed in one document.
+class _Touched:
+    """A document that the transaction at hand touched."""
 
-    Attributes:
-        whole: everything may have.
-        ids: packed node ids.
-        paths: paths of nodes of which only a long text was written.
-    """
+    __slots__ = ("gone", "kind", "packed", "policy_id", "version_id", "whole")
 
-    whole: bool = False
-    ids: set[bytes] = attrs.field(factory=set)
-    paths: set[bytes] = attrs.field(factory=set)
-
-    def all(self) -> None:
-        """Everything may have changed."""
-        self.whole = True
-        self.ids, self.paths = set(), set()
-
-    def add(self, other: PlaceChanges) -> None:
-        """Put in what another one holds."""
-        if other.whole or self.whole:
-            self.all()
-            return
-        self.ids |= other.ids
-        self.paths |= other.paths
-        self.limit()
-
-    def limit(self) -> None:
-        """Name no more than so many nodes."""
-        if len(self.ids) + len(self.paths) > NODES_MAX:
-            self.all()
-
-    def copy(self) -> PlaceChanges:
-        """One of its own."""
-        return PlaceChanges(self.whole, set(self.ids), set(self.paths))
-
-    def ids_in(self, txn: Read, place: bytes) -> set[bytes]:
-        """The packed ids of all the nodes meant, where not the whole document is."""
-        found = set(self.ids)
-        for path in self.paths:
-            record = txn.get(Keyspace.NODES + place + path + HEAD)
-            # A node that is there no more is among the ids.
-            if record is not None:
-                found.add(packed_node_id(_decode_id(bare(record)).node_id))
-        return found
+    def __init__(self, packed: bytes, policy_id: str, version_id: str) -> None:
+        self.packed = packed
+        self.policy_id = policy_id
+        self.version_id = version_id
+        self.kind = ""
+        """The last thing that was done to its own record: ``put``, ``delete``, or nothing yet."""
+        self.whole = False
+        """It is told of as a whole, no longer node by node."""
+        self.gone: dict[str, None] = {}
+        """Nodes that were deleted and did not come back."""
 
 
-@attrs.define
-class Changes:
-    """What changed between two states: documents by their packed place, and policies."""
+class DocumentChanges:
+    """Implements `treestore.stores.changes.decoding.Decoder`."""
 
-    places: dict[bytes, PlaceChanges] = attrs.field(factory=dict)
-    policies: set[bytes] = attrs.field(factory=set)
-    everything: bool = False
-    """More than documents can be named for: a range over several of them was removed."""
+    remembers = True
+    keyspaces = Keyspace.NODES + Keyspace.NODE_IDS + Keyspace.DOCUMENTS + Keyspace.SOURCES
 
-    def __bool__(self) -> bool:
-        return bool(self.places or self.policies or self.everything)
+    def __init__(self, *, policy_id: str | None = None) -> None:
+        """Made for one feed.
 
-    def place(self, place: bytes) -> PlaceChanges:
-        """Those of one document; made where there are none."""
-        found = self.places.get(place)
-        if found is None:
-            found = self.places[place] = PlaceChanges()
-        return found
+        Args:
+            policy_id: only changes of that policy.
+        """
+        self._policy_id = policy_id
+        self._touched: dict[bytes, _Touched] = {}
+        self._last: _Touched | None = None
 
-    def note(self, key: bytes, value: bytes | None) -> None:
-        """A key was written, or removed where ``value`` is None."""
-        space = key[0]
-        if not _NODES <= space <= _POLICIES:
-            return
-        if space == _NODE_IDS:
-            end = _place_end(key)
-            its = self.place(key[1:end])
-            if not its.whole:
-                its.ids.add(key[end:])
-                its.limit()
-        elif space == _NODES:
-            self._note_node(key, value)
-        elif space == _DOCUMENTS:
-            self.place(key[1:])
-            self.policies.add(key[1 : key.index(b"\0", 1) + 1])
-        elif space == _POLICIES:
-            self.policies.add(key[1:])
+    def _at(self, key: bytes) -> _Touched:
+        """The document that a key belongs to."""
+        last = self._last
+        if last is not None and key.startswith(last.packed, 1):
+            return last
+        policy_id, at = unpack_one(key, 1)
+        version_id, at = unpack_one(key, at)
+        packed = key[1:at]
+        touched = self._touched.get(packed)
+        if touched is None:
+            touched = _Touched(packed, str(policy_id), str(version_id))
+            self._touched[packed] = touched
+        self._last = touched
+        return touched
 
-    def _note_node(self, key: bytes, value: bytes | None) -> None:
+    def note(self, key: bytes, value: bytes | None) -> Fields | None:
+        """See `Decoder.note`."""
+        document = self._at(key)
+        keyspace = key[0]
+        if keyspace == _DOCUMENTS:
+            document.kind = "delete" if value is None else "put"
+            document.whole = document.whole or value is None
+        elif keyspace == _SOURCES:
+            if value is not None and document.kind != "put":
+                document.whole = True
+        elif document.whole:
+            pass
+        elif keyspace == _NODE_IDS:
+            self._note_id(document, key, value)
+        elif value is not None and key[-1:] == HEAD:
+            return self._node(document, "put", _decode_node_id(bare(value)).node_id)
+        return None
+
+    def _note_id(self, document: _Touched, key: bytes, value: bytes | None) -> None:
+        node_id, _ = unpack_one(key, 1 + len(document.packed))
         if value is None:
-            return  # Its id went, or moved, too.
-        end = _place_end(key)
-        its = self.place(key[1:end])
-        if its.whole:
-            return
-        if key[-1:] == TEXT:
-            its.paths.add(key[end:-1])
-        elif is_well_formed(value):
-            its.ids.add(packed_node_id(_decode_id(bare(value)).node_id))
-        its.limit()
-
-    def note_range(self, start: bytes, end: bytes | None) -> None:
-        """All keys with ``start <= key < end`` were removed."""
-        if end is None or end[:1] != start[:1]:
-            first, last = start[:1], b"\xff" if end is None else end[:1]
-            self.everything |= first <= Keyspace.POLICIES and last >= Keyspace.NODES
-            return
-        if start[0] != _NODE_IDS:
-            # Of the nodes, the ids go too, one by one; the other ranges are no documents'.
-            self.everything |= start[0] in (_DOCUMENTS, _POLICIES)
-            return
-        try:
-            place_end = _place_end(start)
-        except ValueError:
-            self.everything = True
-            return
-        if end.startswith(start[:place_end]):
-            self.place(start[1:place_end]).all()
+            document.gone[str(node_id)] = None
         else:
-            self.everything = True
+            document.gone.pop(str(node_id), None)
 
-    def note_all(self, notes: Iterable[tuple[Any, bytes | None]]) -> None:
-        """What a transaction noted for the log: keys with their values, and removed ranges."""
-        for what, value in notes:
-            if what.__class__ is bytes:
-                self.note(what, value)
-            else:
-                self.note_range(*what)
+    def cleared(self, start: bytes, end: bytes | None) -> Fields | None:
+        """See `Decoder.cleared`."""
+        if start[0] not in self.keyspaces:
+            return None
+        document = self._at(start)
+        prefix = start[:1] + document.packed
+        if start == prefix and end == prefix + AFTER:
+            document.whole = True
+        return None
 
-    def add(self, other: Changes) -> None:
-        """Put in what another one holds."""
-        for place, its in other.places.items():
-            mine = self.places.get(place)
-            if mine is None:
-                self.places[place] = its.copy()
-            else:
-                mine.add(its)
-        self.policies |= other.policies
-        self.everything = self.everything or other.everything
+    def _node(self, document: _Touched, kind: str, node_id: str) -> Fields | None:
+        if self._policy_id is not None and document.policy_id != self._policy_id:
+            return None
+        return {
+            "entity": "node",
+            "kind": kind,
+            "policy_id": document.policy_id,
+            "version_id": document.version_id,
+            "node_id": node_id,
+        }
 
-    def count(self) -> int:
-        """How many nodes and policies are named; a whole document counts as `NODES_MAX`."""
-        nodes = sum(
-            NODES_MAX if its.whole else len(its.ids) + len(its.paths)
-            for its in self.places.values()
-        )
-        return nodes + len(self.policies)
-
-
-def _place_end(key: bytes) -> int:
-    """Where the packed policy_id and version_id of a key end."""
-    return key.index(b"\0", key.index(b"\0", 1) + 1) + 1
-
-
-def names_of(place: bytes) -> tuple[str, str]:
-    """policy_id and version_id of a packed place."""
-    policy_id, at = unpack_one(place, 0)
-    version_id, _ = unpack_one(place, at)
-    assert isinstance(policy_id, str)
-    assert isinstance(version_id, str)
-    return policy_id, version_id
-
-
-def policy_of(place: bytes) -> bytes:
-    """The packed policy_id of a packed place."""
-    return place[: place.index(b"\0") + 1]
-
-
-def all_places(txn: Read) -> Iterator[bytes]:
-    """The packed places of all stored documents."""
-    first = Keyspace.DOCUMENTS
-    for keys, _ in txn.batches(first, bytes((first[0] + 1,))):
-        yield from (key[1:] for key in keys)
+    def finish(self) -> Iterator[Fields]:
+        """See `Decoder.finish`."""
+        touched, self._touched, self._last = self._touched, {}, None
+        for document in touched.values():
+            if self._policy_id is not None and document.policy_id != self._policy_id:
+                continue
+            if not document.whole:
+                for node_id in document.gone:
+                    change = self._node(document, "delete", node_id)
+                    if change is not None:
+                        yield change
+            kind = "stored" if document.whole else "edited"
+            if document.kind == "delete":
+                kind = "deleted"
+            yield {
+                "entity": "document",
+                "kind": kind,
+                "policy_id": document.policy_id,
+                "version_id": document.version_id,
+            }

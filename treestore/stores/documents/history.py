@@ -14,7 +14,7 @@ from typing import Any, Final
 import attrs
 
 from treestore.engine.log import LogPosition
-from treestore.stores.documents.changes import Changes
+from treestore.stores.documents.touched import Changes
 
 Notes = Iterator[tuple[list[tuple[Any, bytes | None]], LogPosition]]
 ReadLog = Callable[[LogPosition, int], Notes]

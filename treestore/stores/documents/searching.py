@@ -25,7 +25,6 @@ from treestore.search.query import Clause, Mode, Wanted, analysed, check_fuzzy, 
 from treestore.search.snippets import Highlighter
 from treestore.search.statistics import IndexStatistics
 from treestore.stores.access import Read
-from treestore.stores.documents.changes import Changes, policy_of
 from treestore.stores.documents.layout import bare
 from treestore.stores.documents.policies import no_document, place_to_read
 from treestore.stores.documents.text_index import View, in_effect
@@ -42,6 +41,7 @@ from treestore.stores.documents.text_rows import (
     search_fields,
     texts_of,
 )
+from treestore.stores.documents.touched import Changes, policy_of
 
 Consistency = Literal["strong", "eventual"]
 

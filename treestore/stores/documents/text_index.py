@@ -31,13 +31,6 @@ from treestore.errors import NotFound
 from treestore.search.folder import IndexFailed, IndexFolder, faults, verify
 from treestore.search.languages import analysis_version
 from treestore.stores.access import Read
-from treestore.stores.documents.changes import (
-    Changes,
-    PlaceChanges,
-    all_places,
-    names_of,
-    policy_of,
-)
 from treestore.stores.documents.policies import place_to_read
 from treestore.stores.documents.text_rows import (
     NODES_PER_STEP,
@@ -49,6 +42,13 @@ from treestore.stores.documents.text_rows import (
     make_schema,
     node_texts,
     tokenizers,
+)
+from treestore.stores.documents.touched import (
+    Changes,
+    PlaceChanges,
+    all_places,
+    names_of,
+    policy_of,
 )
 from treestore.stores.keys import Keyspace, unpack_one
 

@@ -1,7 +1,8 @@
 """A disk in memory, made for being copied a hundred thousand times.
 
-It forgets nothing and fails never: whoever wants crashes takes the simulated medium of the tests.
-Files are shared between copies until they are written to.
+Backups are verified on one, and damage is tried out on others. It forgets nothing and fails never:
+whoever wants crashes takes the simulated medium of the tests. Files are shared between copies until
+they are written to.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import posixpath
 from collections.abc import Sequence
 
-from treestore.engine.disk import Buffer
+from treestore.engine.disk import Buffer, File
 
 Images = dict[str, bytes | None]
 """The content of each file by its path; None: it is a directory."""
@@ -40,9 +41,11 @@ class MemoryFile:
         self._node = node
 
     def read_at(self, offset: int, size: int) -> bytes:
+        """See `treestore.engine.disk.File`."""
         return bytes(self._node.data[offset : offset + size])
 
     def write_at(self, offset: int, buffers: Sequence[Buffer]) -> None:
+        """See `treestore.engine.disk.File`."""
         content = b"".join(buffers)
         data = self._node.own()
         if offset > len(data):
@@ -50,24 +53,27 @@ class MemoryFile:
         data[offset : offset + len(content)] = content
 
     def size(self) -> int:
+        """See `treestore.engine.disk.File`."""
         return len(self._node.data)
 
     def allocate(self, size: int) -> None:
+        """See `treestore.engine.disk.File`."""
         if size > len(self._node.data):
             data = self._node.own()
             data.extend(bytes(size - len(data)))
 
     def truncate(self, size: int) -> None:
+        """See `treestore.engine.disk.File`."""
         del self._node.own()[size:]
 
     def sync(self) -> None:
-        pass
+        """Memory: there is nothing to sync."""
 
     def forget(self, offset: int, size: int) -> None:
-        pass
+        """Nothing is cached here."""
 
     def close(self) -> None:
-        pass
+        """The content stays with the disk."""
 
 
 class MemoryLock:
@@ -78,6 +84,7 @@ class MemoryLock:
         self._path = path
 
     def release(self) -> None:
+        """See `treestore.engine.disk.Lock`."""
         self._held.discard(self._path)
 
 
@@ -102,7 +109,8 @@ class MemoryDisk:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return node
 
-    def open(self, path: str, *, create: bool = False, read_only: bool = False) -> MemoryFile:
+    def open(self, path: str, *, create: bool = False, read_only: bool = False) -> File:
+        """See `treestore.engine.disk.Disk`."""
         if create:
             if path in self._nodes:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
@@ -110,9 +118,11 @@ class MemoryDisk:
         return MemoryFile(path, self._node(path))
 
     def exists(self, path: str) -> bool:
+        """See `treestore.engine.disk.Disk`."""
         return path in self._nodes
 
     def list(self, directory: str) -> list[str]:
+        """See `treestore.engine.disk.Disk`."""
         return sorted(
             posixpath.basename(path)
             for path in self._nodes
@@ -120,25 +130,30 @@ class MemoryDisk:
         )
 
     def make_directory(self, path: str) -> None:
+        """See `treestore.engine.disk.Disk`."""
         self._nodes.setdefault(path, None)
 
     def remove_directory(self, path: str) -> None:
+        """See `treestore.engine.disk.Disk`."""
         if self.list(path):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
         del self._nodes[path]
 
     def rename(self, source: str, target: str) -> None:
+        """See `treestore.engine.disk.Disk`."""
         self._nodes[target] = self._node(source)
         del self._nodes[source]
 
     def unlink(self, path: str) -> None:
+        """See `treestore.engine.disk.Disk`."""
         self._node(path)
         del self._nodes[path]
 
     def sync_directory(self, path: str) -> None:
-        pass
+        """Memory: there is nothing to sync."""
 
     def lock(self, path: str, *, create: bool = True) -> MemoryLock:
+        """See `treestore.engine.disk.Disk`."""
         if path not in self._nodes:
             if not create:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -149,4 +164,5 @@ class MemoryDisk:
         return MemoryLock(self._held, path)
 
     def free_bytes(self, path: str) -> int:
+        """See `treestore.engine.disk.Disk`; more than anybody asks for."""
         return 1 << 40

@@ -1,0 +1,1 @@
+"""Changes: what the log's records say, in the words of the services."""
