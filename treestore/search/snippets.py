@@ -88,6 +88,8 @@ class Highlighter:
 
 def _window(text: str, hits: list[Word]) -> tuple[str, Ranges]:
     """The part with the most different words, then the most words."""
+    if len(text) <= SNIPPET_CHARACTERS:
+        return text, tuple((word.start, word.end) for word in _separate(hits))
     best, best_score = 0, (0, 0)
     inside: Counter[str] = Counter()
     last = 0
@@ -119,6 +121,8 @@ def _window(text: str, hits: list[Word]) -> tuple[str, Ranges]:
 
 def _separate(words: list[Word]) -> list[Word]:
     """Without those that lie within another one: Chinese words hold others."""
+    if len(words) == 1:
+        return words
     kept: list[Word] = []
     for word in sorted(words, key=lambda word: (word.start, -word.end)):
         if not kept or word.start >= kept[-1].end:
