@@ -28,6 +28,7 @@ from treestore.engine.meta import Meta
 from treestore.engine.node import Ref
 from treestore.engine.options import EngineOptions, Environment
 from treestore.engine.pagefile import PageFile
+from treestore.engine.remains import Remains
 from treestore.engine.snapshot import Snapshot, State
 from treestore.engine.space import SpacePart
 from treestore.engine.transaction import UNLIMITED, ReadTransaction, WriteTransaction
@@ -94,6 +95,8 @@ class Engine(SpacePart):
         self._moved = False
         """Whether the open group has moves of pages."""
         self.leases = Leases(pages)
+        self.remains: Remains | None = None
+        """Where old states go, if somebody takes them apart."""
         self._room_pages = 0
         self._pages_short = False
         """Whether the page file could not grow when it was last tried."""
@@ -328,7 +331,10 @@ class Engine(SpacePart):
 
     def publish(self, group: Group, position: LogPosition) -> None:
         """Make a synced group visible to readers."""
+        before = self.durable
         self.durable = State(group.root, group.number, group.count, position)
+        if self.remains is not None:
+            self.remains.add(before, len(group.superseded))
         self.log_bytes_since_checkpoint += group.size_bytes
         self.transactions_since_checkpoint += len(group.transactions)
         self._freed = self._freed or group.frees
