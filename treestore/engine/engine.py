@@ -333,18 +333,20 @@ class Engine(SpacePart):
         """Make a synced group visible to readers."""
         before = self.durable
         self.durable = State(group.root, group.number, group.count, position)
-        if self.remains is not None:
-            self.remains.add(before, len(group.superseded))
         self.log_bytes_since_checkpoint += group.size_bytes
         self.transactions_since_checkpoint += len(group.transactions)
         self._freed = self._freed or group.frees
         self._published_dirty_pages += group.dirty_pages
         superseded, group.superseded = group.superseded, []
+        count = len(superseded)
         if self.checkpoint is None:
             # What has no page yet never gets one. Under a checkpoint, that is not known yet.
             self.leases.note_unwritten(superseded, group.number)
             superseded = [entry for entry in superseded if entry[0].page]
         self._published.append((superseded, group.number))
+        if self.remains is not None:
+            # Now that what was superseded is let go of: its references count.
+            self.remains.add(before, count)
 
     def take_superseded(self) -> list[tuple[list[Superseded], int]]:
         """What published groups superseded since the last call."""
