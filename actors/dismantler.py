@@ -33,10 +33,13 @@ class Dismantler:
     async def run(self) -> None:
         """Work through what there is, and wait for more; the actor's task."""
         look_s = REST_S
-        while True:
-            if not self._remains:
-                await self._filled.wait()
-                self._filled = trio.Event()
-                look_s = REST_S
-            look_s = REST_S if self._remains.step() else min(2 * look_s, LOOK_S_MAX)
-            await trio.sleep(look_s)
+        try:
+            while True:
+                if not self._remains:
+                    await self._filled.wait()
+                    self._filled = trio.Event()
+                    look_s = REST_S
+                look_s = REST_S if self._remains.step() else min(2 * look_s, LOOK_S_MAX)
+                await trio.sleep(look_s)
+        finally:
+            self._remains.clear()

@@ -71,6 +71,11 @@ class Remains:
         self._take_apart()
         return bool(self._stack)
 
+    def clear(self) -> None:
+        """Let go of everything at once: the store is being closed."""
+        self._held.clear()
+        self._stack.clear()
+
     def _look(self) -> None:
         """Find the roots that nobody else has."""
         held, self._held = self._held, []
