@@ -96,3 +96,24 @@ def test_readers_see_their_state_whatever_is_taken_apart(seed: int, what: list[s
         assert dict(lease.read().scan(b"", None)) == expected
         lease.close()
     close_checked(store)
+
+
+def test_what_nobody_reads_goes_at_once() -> None:
+    store = open_small(SimDisk(1))
+    engine = store.engine
+    put_now(store, [(b"%05d" % n, bytes(20)) for n in range(KEYS)])
+    calls: list[None] = []
+    remains = engine.remains = Remains(lambda: calls.append(None))
+    overwrite(engine, Random(1), 300)
+    assert not remains
+    checkpoint = engine.begin_checkpoint()
+    assert checkpoint is not None
+    overwrite(engine, Random(2), 300)
+    # The state that is being written, and none of those that came after it.
+    assert len(calls) == 1
+    remains.clear()
+    overwrite(engine, Random(3), 300)
+    assert not remains
+    checkpoint.run()
+    engine.finish_checkpoint()
+    close_checked(store)

@@ -346,7 +346,7 @@ class Engine(SpacePart):
         self._published.append((superseded, group.number))
         if self.remains is not None:
             # Now that what was superseded is let go of: its references count.
-            self.remains.add(before, count)
+            self.remains.add(before, count, listed=self.checkpoint is not None)
 
     def take_superseded(self) -> list[tuple[list[Superseded], int]]:
         """What published groups superseded since the last call."""

@@ -18,8 +18,9 @@ from typing import Final
 from treestore.engine.node import Ref
 from treestore.engine.snapshot import State
 
-FEW: Final = 128
-"""Nodes that are freed at once rather than looked for: that takes a fraction of a millisecond."""
+FEW: Final = 512
+"""So many nodes are freed at once rather than looked for, which takes much longer altogether: it is
+about a millisecond, and more than most groups supersede."""
 
 STEP: Final = 1024
 """What one step may cost, in looks at a reference: at most about half a millisecond."""
@@ -49,16 +50,18 @@ class Remains:
         """Whether there is anything left, even if others still hold all of it."""
         return bool(self._held or self._stack)
 
-    def add(self, state: State, superseded: int) -> None:
+    def add(self, state: State, superseded: int, *, listed: bool) -> None:
         """Take over a state that is the newest no longer.
 
         Args:
             state: what the caller has in one variable, and perhaps others elsewhere.
             superseded: how many nodes of it the next state does without.
+            listed: whether they are kept in a list, its root among them, until a checkpoint ends.
+                Whoever drops the list then frees them, and does so bit by bit.
         """
         # The caller's variable and this one; the state's own reference to its root.
-        held = getrefcount(state) > _MINE + 1 or getrefcount(state.root) > _MINE
-        if held or superseded > FEW:
+        held = getrefcount(state) > _MINE + 1 or getrefcount(state.root) > _MINE + listed
+        if held or (superseded > FEW and not listed):
             if not self:
                 self.on_first()
             self._held.append((state.root, self._superseded))
@@ -79,12 +82,17 @@ class Remains:
     def _look(self) -> None:
         """Find the roots that nobody else has."""
         held, self._held = self._held, []
+        # Of the next newer state that stays for now: what was superseded since may be freed.
+        later = self._superseded
         while held:
             root, before = held.pop()
             if getrefcount(root) > _MINE:
                 self._held.append((root, before))
-            elif self._superseded - before > FEW:
+            elif later - before > FEW:
                 self._stack.append(root)
+            else:
+                continue
+            later = before
         self._held.reverse()
 
     def _take_apart(self) -> None:
