@@ -367,7 +367,7 @@ class Session(TransactionRequests):
         transaction: HostTransaction | None = None,
     ) -> None:
         """Set a request going that cannot be answered at once."""
-        kind = method.kind
+        kind, operation = method.kind, method.operation
         if snapshot is not None and kind not in ("query", "stream"):
             text = f"{request.method} cannot be done on a snapshot, which is only read."
             return self._fail(request.id, InvalidArgument(text))
@@ -382,7 +382,6 @@ class Session(TransactionRequests):
         if request.deadline_ms is not None:
             deadline = trio.current_time() + request.deadline_ms / 1000
         self._counters.requests_in_flight += 1
-        operation = method.operation
         if kind == "command" and transaction is None:
             deduplication = self._deduplication(request)
             return self._send_to_writer(
