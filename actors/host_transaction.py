@@ -46,10 +46,10 @@ class EncodedTransaction:
         """See `HostTransaction.run_now`."""
         running, kind = self._running, operation.kind
         running.ensure_open()
-        if kind not in ("query", "command"):
-            if kind in ("action", "feed"):
-                raise refusal(operation)
+        if kind == "prepared":
             return None
+        if kind not in ("query", "command"):
+            raise refusal(operation)
         work = self._work(operation, parameters)
         try:
             if kind == "query":
@@ -129,15 +129,16 @@ class EncodedTransaction:
         self, deduplication: Deduplication | None = None, deadline: float | None = None
     ) -> bytes:
         """See `HostTransaction.commit`."""
-        running, sessions = self._running, self._database.sessions
+        running, sessions, request = self._running, self._database.sessions, deduplication
 
         def call() -> CommitCall:
-            if deduplication is None:
-                return CommitCall(running, lambda txn: encode(running.core.apply(txn)))
+            apply = running.core.apply
+            if request is None:
+                return CommitCall(running, lambda txn: encode(apply(txn)))
             return CommitCall(
                 running,
-                lambda txn: sessions.run(txn, deduplication, running.core.apply, {}),
-                on_failure=partial(sessions.forget, deduplication.session),
+                partial(sessions.run, request=request, function=apply, arguments={}),
+                on_failure=partial(sessions.forget, request.session),
             )
 
         return await running.commit(call) or _TRUE

@@ -49,7 +49,7 @@ COMMAND_COST = 20
 """Of the budget between two checkpoints, what a short command takes."""
 
 LONG_COMMIT_BYTES = 32 << 10
-"""A transaction that changes more is applied on a thread, and let go of on one."""
+"""A transaction that changes more is applied on a thread."""
 
 
 class Transactions:
@@ -341,7 +341,7 @@ class RunningTransaction:
         if core.closed:
             return
         core.close()
-        if core.size_bytes > LONG_COMMIT_BYTES:
+        if core.holds_much:
             self._registry.discard(core)
 
     def taken_back(self) -> None:

@@ -226,6 +226,7 @@ def test_every_interleaving_is_a_serial_execution(steps: list[tuple[Any, ...]]) 
     play(steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "check", ["_key_was_written", "_key_was_in_a_removed_range", "_range_was_written"]
 )

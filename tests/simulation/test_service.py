@@ -29,8 +29,9 @@ def test_all_kinds_of_calls_and_faults_come_up() -> None:
     outcomes = {outcome for result in results for outcome in result.outcomes}
     assert {"power_fails", "process_is_killed", "disk_fails", "connections_are_cut"} <= faults
     kinds = ("get", "put", "delete", "batch", "scan", "snapshot", "append", "list", "store", "read")
-    assert {f"{kind} ok" for kind in kinds} <= outcomes
-    assert {f"{kind} unknown" for kind in ("put", "append", "batch")} <= outcomes
+    assert {f"{kind} ok" for kind in (*kinds, "transact")} <= outcomes
+    assert {f"{kind} unknown" for kind in ("put", "append", "batch", "transact")} <= outcomes
+    assert "transact failed" in outcomes
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -21,8 +21,12 @@ from typing import Any, assert_type
 
 import asyncio
 import treestore
+from treestore.services import Services, Stores
+from treestore.stores.operation import Async, ReadOnly, ReadWrite
 from treestore import BlockingDatabase, Change, Database, Node, Page, Document, RemoteDatabase
 from treestore.client import BlockingSnapshot, RemoteSnapshot
+from treestore.client.blocking import BlockingTransaction
+from treestore.client.transaction import RemoteTransaction
 
 
 async def embedded(db: Database) -> None:
@@ -43,6 +47,18 @@ async def embedded(db: Database) -> None:
         assert_type(await snapshot.kv.get(b"a"), bytes | None)
         await snapshot.kv.put(b"a", b"1")  # wrong
         await snapshot.documents.delete("p", "v")  # wrong
+    async with db.transaction(timeout=5) as txn:
+        assert_type(txn, Stores[Async, ReadWrite])
+        assert_type(await txn.kv.get(b"a"), bytes | None)
+        await txn.kv.put(b"a", b"1")
+        await txn.kv.put(b"a", "1")  # wrong
+        await txn.admin.stats()  # wrong
+
+    async def count(txn: Stores[Async, ReadWrite]) -> int:
+        return len(await txn.kv.get(b"a") or b"")
+
+    assert_type(await db.run_transaction(count, attempts=3), int)
+    await db.run_transaction(count, 3)  # wrong
 
 
 async def remote(address: str) -> None:
@@ -63,12 +79,17 @@ async def remote(address: str) -> None:
             assert_type(snapshot, RemoteSnapshot)
             assert_type(await snapshot.documents.get_nodes("p", ["1"]), list[Node])
             await snapshot.kv.put(b"a", b"1")  # wrong
+        async with db.transaction() as txn:
+            assert_type(txn, RemoteTransaction)
+            assert_type(await txn.kv.delete(b"a"), bool)
+            await txn.admin.stats()  # wrong
+
+        async def count(txn: RemoteTransaction) -> int:
+            return len(await txn.kv.get(b"a") or b"")
+
+        assert_type(await db.run_transaction(count), int)
         with db.snapshot():  # wrong
             pass
-        async with db.transaction() as txn:
-            assert_type(await txn.kv.get(b"a"), bytes | None)
-            await txn.kv.put(b"a", b"1")
-            await txn.admin.health()  # wrong
         async for change in db.watch(service="kv"):
             assert_type(change, Change)
     treestore.connect(address, timeout="5")  # wrong
@@ -103,6 +124,11 @@ def blocking(address: str) -> None:
             assert_type(snapshot.kv.get(b"a"), bytes | None)
             snapshot.kv.put(b"a", b"1")  # wrong
             snapshot.kv.delete(b"a")  # wrong
+        with db.transaction() as txn:
+            assert_type(txn, BlockingTransaction)
+            assert_type(txn.kv.delete(b"a"), bool)
+            txn.admin.stats()  # wrong
+        assert_type(db.run_transaction(lambda txn: txn.kv.delete(b"a")), bool)
     treestore.connect_sync(address, connections="2")  # wrong
 
 

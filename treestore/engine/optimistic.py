@@ -21,7 +21,7 @@ import msgspec
 from treestore.engine import tree
 from treestore.engine.node import Large, Ref
 from treestore.engine.pagefile import PageFile
-from treestore.engine.readset import ReadRange, ReadSet, read_ranges
+from treestore.engine.readset import ReadRange, ReadSet, WriteSet, read_ranges
 from treestore.engine.snapshot import LeasedRead, Snapshot
 from treestore.engine.transaction import ReadTransaction, WriteTransaction
 from treestore.engine.working import WorkingTree, ascending
@@ -42,6 +42,12 @@ READS_AT_ONCE = 5000
 
 UNSEEN_BYTES_AT_ONCE = 256 << 10
 """So much that was written is looked at there."""
+
+HELD_BYTES_AT_ONCE = 32 << 10
+"""What takes more is freed on a thread; and so are ..."""
+
+HELD_GROUPS_AT_ONCE = 100
+"""... more groups than this."""
 
 SORTED_RUN = 8
 """So many puts of ascending keys in a row are merged as a sorted run."""
@@ -231,6 +237,8 @@ class OptimisticTransaction:
         self._validated: set[int] = set()
         """Numbers of sealed groups that `validate_ahead` found harmless."""
         self._settled = False
+        self._dropped: list[WriteSet] = []
+        """What of the window only this one needed."""
         self.closed = False
 
     @property
@@ -392,7 +400,7 @@ class OptimisticTransaction:
                 if not writes.number:
                     engine.window.saw_open(engine.open_group_bytes)
 
-    def _check(self, writes: Any) -> None:
+    def _check(self, writes: WriteSet) -> None:
         writes.index()
         if self.reads.meets(writes):
             raise TransactionConflict(
@@ -418,8 +426,15 @@ class OptimisticTransaction:
         """It is over: let go of the snapshot and of the window; harmless when done twice."""
         if not self.closed:
             self.closed = True
-            self._engine.window.end(self._window_id)
+            self._dropped = self._engine.window.end(self._window_id)
             self.lease.close()
+
+    @property
+    def holds_much(self) -> bool:
+        """Whether, now that it is closed, freeing it is no work for the event loop."""
+        dropped = self._dropped
+        large = self.size_bytes > HELD_BYTES_AT_ONCE or len(dropped) > HELD_GROUPS_AT_ONCE
+        return large or sum(writes.size_bytes for writes in dropped) > HELD_BYTES_AT_ONCE
 
     def let_go(self) -> None:
         """Free what it holds, bit by bit; on a thread, once it is closed.
@@ -427,6 +442,9 @@ class OptimisticTransaction:
         All at once, the private tree of a large transaction takes many milliseconds, in which no
         other thread runs.
         """
+        dropped, self._dropped = self._dropped, []
+        while dropped:
+            dropped.pop().let_go()
         self._notes = []
         while self._payloads:
             self._payloads.pop()

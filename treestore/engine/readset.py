@@ -201,6 +201,13 @@ class WriteSet:
             self._transactions, end = [], 0
         self._indexed = end
 
+    def let_go(self) -> None:
+        """Free the index bit by bit, once nobody uses it; on a thread."""
+        if self._indexed or not self._transactions:
+            keys, self._ascending = self.keys, None
+            while keys:
+                keys.pop()
+
     def ascending(self) -> list[bytes]:
         """The indexed keys, in order."""
         found = self._ascending

@@ -56,10 +56,15 @@ class Window:
         self._begun[self._last_id] = number
         return self._last_id
 
-    def end(self, transaction: int) -> None:
-        """It needs nothing more of the window; harmless when done twice."""
-        if self._begun.pop(transaction, None) is not None:
-            self._trim()
+    def end(self, transaction: int) -> list[WriteSet]:
+        """It needs nothing more of the window; harmless when done twice.
+
+        Returns:
+            What was remembered for it alone: freeing much of that takes a while.
+        """
+        if self._begun.pop(transaction, None) is None:
+            return []
+        return self._trim(bounded=False)
 
     def since(self, number: int, executed: list[Transaction]) -> list[WriteSet]:
         """What was executed after the state ``number``, the newest first, not indexed.
@@ -136,7 +141,7 @@ class Window:
             self._sealed = []
             self.count = self.size_bytes = 0
             return
-        self._trim()
+        self._trim(bounded=True)
 
     def abandoned(self, number: int) -> None:
         """What is not durable was dropped, and ``number`` is the last that is."""
@@ -144,15 +149,17 @@ class Window:
         self._durable = number
         self._keep([writes for writes in self._sealed if writes.number <= number])
 
-    def _trim(self) -> None:
-        """Forget what nobody can be validated against any more, and what is too much."""
+    def _trim(self, *, bounded: bool) -> list[WriteSet]:
+        """Forget, and return, what nobody needs any more, and if ``bounded`` what is too much."""
         needed = next(iter(self._begun.values())) if self._begun else self._durable
         count, size = self.count, self.size_bytes
         count_kept, size_kept = self.count_max, self.size_bytes_max
-        if count > count_kept or size > size_kept:
-            # An eighth at a time: the list is copied each time.
-            count_kept -= count_kept // 8
-            size_kept -= size_kept // 8
+        if not bounded:
+            count_kept, size_kept = count, size
+        elif count > count_kept or size > size_kept:
+            # Some at a time: the list is copied each time.
+            count_kept -= count_kept // 64
+            size_kept -= size_kept // 64
         drop = 0
         sealed = self._sealed
         for writes in sealed:
@@ -164,9 +171,11 @@ class Window:
             count -= writes.count
             size -= writes.size_bytes
             drop += 1
-        if drop:
-            self._sealed = sealed[drop:]
-            self.count, self.size_bytes = count, size
+        if not drop:
+            return []
+        self._sealed = sealed[drop:]
+        self.count, self.size_bytes = count, size
+        return sealed[:drop]
 
     def _keep(self, sealed: list[WriteSet]) -> None:
         self._sealed = sealed
