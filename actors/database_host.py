@@ -46,6 +46,8 @@ class HostPart:
         snapshot: HostSnapshot | None = None,
     ) -> bytes | memoryview | None:
         """See `Host.query_now`."""
+        if operation.long:
+            return None
         database = self._database
         reader = self._inline
         if reader is None:

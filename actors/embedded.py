@@ -100,6 +100,8 @@ class EmbeddedCaller:
         function = operation.function
         database, snapshot = self._database, self._snapshot
         engine = database.engine
+        if operation.long:
+            return self._bind_long_query(function)
         if self._reader is None:
             self._reader = InlineReader(database, raw=False)
         next_slice = self._reader.next_slice
@@ -126,6 +128,15 @@ class EmbeddedCaller:
                 return await self._in_thread(function, args, kwargs)
 
         return query_newest if snapshot is None else query
+
+    def _bind_long_query(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        database = self._database
+
+        async def query(*args: Any, **kwargs: Any) -> Any:
+            database.ensure_open()
+            return await self._in_thread(function, args, kwargs)
+
+        return query
 
     async def _in_thread(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -578,12 +578,9 @@ class Session(TransactionRequests):
                 duplex.flush_soon()
         duplex.append(send(StreamEnd(task.id)), task.id)
 
-    def _reading(self) -> bool:
-        return self._room is None
-
     async def _watch(self) -> None:
         ending = await watch(
-            self._settings, self._duplex, self._connection, self._account, self._reading
+            self._settings, self._duplex, self._connection, self._account, lambda: not self._room
         )
         self._end(ending.code, ending.message, linger=ending.linger)
 

@@ -25,6 +25,7 @@ from treestore.model.admin import (
 from treestore.model.changes import Change
 from treestore.model.documents import Document, Node
 from treestore.model.page import Page
+from treestore.model.versions import FieldChange, NodeChange, PolicyVersion
 from treestore.stores.operation import OPERATIONS, Operation
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
@@ -54,7 +55,8 @@ KINDS = {
 }
 
 RESULTS = (
-    *(Node, Document, Page, Health, Stats, CheckResult, SnapshotInfo, CompactResult),
+    *(Node, Document, PolicyVersion, NodeChange, FieldChange, Page),
+    *(Health, Stats, CheckResult, SnapshotInfo, CompactResult),
     *(BackupResult, BackupProgress, Change),
 )
 

@@ -8,6 +8,7 @@ from treestore.stores.admin import Admin
 from treestore.stores.documents.service import Documents
 from treestore.stores.kv import KV
 from treestore.stores.operation import A, Caller, M
+from treestore.stores.versions.service import Versions
 
 
 class Stores(Generic[M, A]):
@@ -16,11 +17,13 @@ class Stores(Generic[M, A]):
     Attributes:
         kv: plain keys and values.
         documents: document trees.
+        versions: when each version of a policy is in effect.
     """
 
     def __init__(self, caller: Caller) -> None:
         self.kv: KV[M, A] = KV(caller)
         self.documents: Documents[M, A] = Documents(caller)
+        self.versions: Versions[M, A] = Versions(caller)
 
 
 class Services(Stores[M, A]):

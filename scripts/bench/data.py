@@ -7,10 +7,13 @@ import json
 import os
 import random
 from collections.abc import Iterator
+from datetime import date, timedelta
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import attrs
+import trio
 
 KEY_SIZE_BYTES = 16
 VALUE_SIZE_BYTES = 100
@@ -137,6 +140,72 @@ def _three_levels(parents: list[int]) -> list[int]:
             sizes[up] += 1
             up = parents[up]
     return sizes
+
+
+# --- versions ---------------------------------------------------------------------------------
+
+VERSIONS_POLICY = "benefits"
+_FIRST_DAY = date(1990, 1, 1)
+
+
+@attrs.frozen
+class TestVersion:
+    """One version of a policy."""
+
+    version_id: str
+    effective_from: date
+    effective_to: date | None
+    description: str
+    tags: tuple[str, ...]
+
+
+def make_versions(count: int, seed: int = 11) -> list[TestVersion]:
+    """A version every other day; most end the day before the next one starts, a tenth overlap the
+    next ones for a month, the last has no end."""
+    rng = random.Random(seed)
+    versions = []
+    for number in range(count):
+        first = _FIRST_DAY + timedelta(days=2 * number)
+        last = first + timedelta(days=30 if number % 10 == 0 else 1)
+        tags = ("final",) if number % 3 else ("draft", "review")
+        versions.append(
+            TestVersion(
+                f"v{number:05d}",
+                first,
+                None if number == count - 1 else last,
+                _text(rng, 60),
+                tags,
+            )
+        )
+    return versions
+
+
+def some_days(count: int, seed: int, number: int = 20_000) -> list[date]:
+    """Days on which one of ``count`` versions is in effect, in random order."""
+    rng = random.Random(seed)
+    return [_FIRST_DAY + timedelta(days=rng.randrange(2 * count)) for _ in range(number)]
+
+
+async def load_versions(database: Any, versions: list[TestVersion]) -> float:
+    """Record them in a database; the seconds that it took."""
+    begin = perf_counter()
+    limit = trio.CapacityLimiter(64)
+
+    async def create(version: TestVersion) -> None:
+        async with limit:
+            await database.versions.create(
+                VERSIONS_POLICY,
+                version.version_id,
+                effective_from=version.effective_from,
+                effective_to=version.effective_to,
+                description=version.description,
+                tags=version.tags,
+            )
+
+    async with trio.open_nursery() as nursery:
+        for version in versions:
+            nursery.start_soon(create, version)
+    return perf_counter() - begin
 
 
 # --- the D.C. Code ---------------------------------------------------------------------------

@@ -9,6 +9,9 @@ from scripts.bench.rows import EMBEDDED, LMDB, SQLITE, TREESTORE
 from scripts.bench.session import Session
 from scripts.bench.worker import Worker
 
+AS_OF = {"as-of": "as_of", "as-of-known": "as_of_known"}
+"""Row → workload, of the rows that need versions."""
+
 ENGINE = "TreeStore's engine alone"
 
 
@@ -19,6 +22,9 @@ def run_embedded(session: Session) -> None:
     with ExitStack() as stack:
         modules = ("embedded_store", "engine_store", "sqlite_store", "lmdb_store")
         embedded, engine, sqlite, lmdb = session.workers(stack, *modules)
+        if embedded is not None and any(session.wants(r) for r in EMBEDDED if r.name in AS_OF):
+            session.say("recording versions in TreeStore")
+            embedded.run("prepare_versions")
         for row in EMBEDDED:
             if session.wants(row):
                 entries = _entries(row.name, session, embedded, engine, sqlite, lmdb)
@@ -47,6 +53,8 @@ def _entries(
         tasks = 64 if row == "commit-64" else 1
         entries = [Entry(TREESTORE, embedded, "commit", {**timed, "tasks": tasks})]
         return entries + [Entry(name, worker, "commit", timed) for name, worker in others]
+    if row in AS_OF:
+        return [Entry(TREESTORE, embedded, AS_OF[row], timed)]
     workload = {
         "point-get": "get",
         "point-get-snapshot": "get_in_transaction",

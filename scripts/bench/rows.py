@@ -81,6 +81,17 @@ EMBEDDED = (
     Row("commit-1", "durable commits, one task", (Target(0.7, SQLITE),), "commit/s"),
     Row("scan", "full scan", (Target(1, SQLITE),), "row/s"),
     Row("bulk-load", "sorted bulk load, 10,000 a transaction", (Target(1, SQLITE),), "row/s"),
+    Row(
+        "as-of",
+        "embedded as_of, 12,000 versions of one policy",
+        (Target(1, unit="milliseconds", at_most=True, measure="p99"),),
+        "call/s",
+    ),
+    Row(
+        "as-of-known",
+        "embedded as_of with known_at, 12,000 versions",
+        unit="call/s",
+    ),
 )
 
 TCP = (
@@ -98,6 +109,8 @@ TCP = (
         "TCP get_ancestor_path, 16 callers with a connection each",
         unit="call/s",
     ),
+    Row("tcp-as-of", "TCP as_of, 12,000 versions, 16 callers", (Target(3, POSTGRES),), "call/s"),
+    Row("tcp-as-of-16", "TCP as_of, 16 callers with a connection each", unit="call/s"),
     Row("tcp-put", "TCP durable puts, 64 callers", (Target(2.5, POSTGRES, 4),), "put/s"),
     Row("tcp-put-64", "TCP durable puts, 64 callers with a connection each", unit="put/s"),
     Row(

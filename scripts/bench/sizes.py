@@ -21,6 +21,8 @@ class Sizes(msgspec.Struct, frozen=True):
     document_nodes: int = 50_000
     subtree_nodes: int = 600
     """About how many nodes the measured subtree has down to depth 3."""
+    versions: int = 12_000
+    """Versions of the policy that the rows of as_of look at."""
     law_nodes: int | None = None
     """Nodes of the D.C. Code to take, from its beginning; None: all of it."""
     law_repetitions: int = 3
@@ -37,6 +39,7 @@ QUICK = Sizes(
     warm_up_seconds=0.15,
     scans=2,
     document_nodes=10_000,
+    versions=2_000,
     law_nodes=20_000,
     law_repetitions=1,
     loop_seconds=5.0,

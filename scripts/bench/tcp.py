@@ -22,6 +22,8 @@ WORKLOADS: dict[str, tuple[str, dict[str, Any]]] = {
     "tcp-subtree": ("get_subtree", {}),
     "tcp-ancestors": ("get_ancestor_path", {"callers": 16}),
     "tcp-ancestors-16": ("get_ancestor_path", {"callers": 16, "separate": True}),
+    "tcp-as-of": ("as_of", {"callers": 16}),
+    "tcp-as-of-16": ("as_of", {"callers": 16, "separate": True}),
     "tcp-put": ("put", {"callers": 64}),
     "tcp-put-64": ("put", {"callers": 64, "separate": True}),
     "tcp-transaction": ("modify", {"callers": 16}),
@@ -43,6 +45,11 @@ def run_tcp(session: Session) -> None:
         if any(row.name in WORKLOADS for row in wanted):
             postgres = _postgres(session, stack)
             _note_loads(session, treestore, postgres)
+        if any(row.name.startswith("tcp-as-of") for row in wanted):
+            for worker in (treestore, postgres):
+                if worker is not None:
+                    session.say(f"recording versions in {worker.name}")
+                    worker.run("prepare_versions")
         echo = None
         if any(row.name == "tcp-pipelined" for row in wanted):
             echo = session.worker(stack, "echo_client", stack.enter_context(run_echo()))

@@ -6,7 +6,7 @@ Commands are applied in the order submitted: at once, or when a test calls `run_
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 import treestore.stores.kv  # noqa: F401 - defines the operations
-from actors.host import Done, HostSnapshot
+from actors.host import Done, HostSnapshot, HostTransaction
 from treestore.errors import DeadlineExceeded, OutcomeUnknown, SnapshotExpired, TreeStoreError
 from treestore.stores.deduplication import Deduplication
 from treestore.stores.operation import Operation
@@ -260,3 +260,8 @@ class FakeHost:
 
     def open_snapshot(self, owner: str) -> FakeSnapshot:
         return FakeSnapshot(self, owner)
+
+    def open_transaction(
+        self, owner: str, timeout_s: float, ended: Callable[[], None]
+    ) -> HostTransaction:
+        raise NotImplementedError("Transactions are tested on a real database.")

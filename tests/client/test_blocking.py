@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import trio
@@ -22,6 +23,7 @@ from actors.wire import WireSettings
 from tests.actors.fake_host import FakeHost
 from tests.client.served import PATIENCE_S, eventually_sync, served
 from tests.client.test_asyncio import filled, outstanding
+from tests.integration.servers import Server
 from treestore.errors import (
     DeadlineExceeded,
     InvalidArgument,
@@ -297,6 +299,39 @@ def test_an_interrupted_call_is_cancelled_and_the_client_goes_on() -> None:
         assert process.stdout.readline() == "interrupted\n"
         eventually_sync(lambda: scene.host.waiting == [])
         assert finished(process) == (0, "calling\nNone 0\n", "")
+
+
+@pytest.mark.slow
+def test_an_interrupted_wait_for_a_change_loses_none(tmp_path: Path) -> None:
+    text = """
+    keys = []
+    with treestore.connect_sync(address) as db, db.watch() as feed:
+        while len(keys) < 100:
+            try:
+                print(len(keys), flush=True)
+                for change in feed:
+                    keys.append(change.key)
+                    if len(keys) % 10 == 0:
+                        break
+            except KeyboardInterrupt:
+                pass
+        print(keys == [b"%d" % number for number in range(100)], flush=True)
+    """
+    server = Server.start(tmp_path / "data")
+    try:
+        process = program(text, server.tcp)
+        assert process.stdout is not None
+        with treestore.connect_sync(server.tcp) as db:
+            for number in range(100):
+                if number % 10 == 0:
+                    # It waits, or is about to: it has everything that there is.
+                    assert process.stdout.readline() == f"{number}\n"
+                    process.send_signal(signal.SIGINT)
+                    assert process.stdout.readline() == f"{number}\n"
+                db.kv.put(b"%d" % number, b"")
+        assert finished(process) == (0, "True\n", "")
+    finally:
+        server.kill()
 
 
 @pytest.mark.slow

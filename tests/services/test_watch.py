@@ -33,12 +33,12 @@ async def test_changes_come_as_they_are_committed(db: Any) -> None:
             await db.kv.batch(puts=[(b"b", b"2"), (b"c", b"3")], deletes=[b"a"])
             await db.documents.store("p", "v", TREE)
             await db.documents.insert_nodes("p", [{"title": "three", "node_id": "n"}])
-            changes = await take(feed, 7)
+            changes = await take(feed, 8)
             assert told(changes) == [
                 *(("key", "put", b"a", True), ("key", "put", b"b", False)),
                 *(("key", "put", b"c", False), ("key", "delete", b"a", True)),
-                *(("document", "stored", "v", True), ("node", "put", "n", False)),
-                ("document", "edited", "v", True),
+                *(("version", "put", "v", False), ("document", "stored", "v", True)),
+                *(("node", "put", "n", False), ("document", "edited", "v", True)),
             ]
             assert [c.lsn for c in changes] == sorted(c.lsn for c in changes)
             assert len({c.lsn for c in changes}) == 4

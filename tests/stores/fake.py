@@ -95,6 +95,9 @@ class FakeWrite:
         for key in reversed(keys) if reverse else keys:
             yield key, self.data[key]
 
+    def first(self, start: bytes, end: bytes | None) -> tuple[bytes, bytes] | None:
+        return next(self.scan(start, end), None)
+
     def batches(
         self, start: bytes, end: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[list[bytes], list[bytes]]]:

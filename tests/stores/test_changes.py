@@ -284,7 +284,7 @@ def test_a_stored_document_is_one_change() -> None:
         world.run(storing.store("p", "1", tree))
     world.run(storing.store("p", "2", tree))
     world.run(lambda txn: storing.delete_policy(txn, "p"))
-    changes = drained(world.feed(0), world.lsn)
+    changes = drained(world.feed(0, service="documents"), world.lsn)
     told = [(c.entity, c.kind, c.version_id) for c in changes]
     assert told == [
         *(("document", "stored", "1"), ("document", "stored", "1"), ("document", "stored", "2")),
@@ -298,7 +298,8 @@ def test_an_empty_document_that_is_replaced_is_stored() -> None:
     world = World(1)
     world.run(storing.store("p", "1", []))
     world.run(storing.store("p", "1", [{"title": "t"}] * 3))
-    assert [c.kind for c in drained(world.feed(0), world.lsn)] == ["stored", "stored"]
+    feed = world.feed(0, service="documents")
+    assert [c.kind for c in drained(feed, world.lsn)] == ["stored", "stored"]
     world.store.close()
 
 

@@ -12,8 +12,9 @@ import pytest
 
 from tests.stores.fake import FakeStore
 from treestore.model.documents import Document, Node
-from treestore.stores.documents import Documents, editing, reading, storing
+from treestore.stores.documents import editing, reading, storing
 from treestore.stores.documents.layout import Place
+from treestore.stores.documents.service import Documents
 from treestore.stores.operation import OPERATIONS, Async, ReadWrite
 
 NAMES = [

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from tests.stores.fake import FakeStore
 from treestore.errors import InvalidArgument, NotFound
-from treestore.stores.documents import policies, reading, storing
+from treestore.stores.documents import reading, storing
 from treestore.stores.documents.check import check_documents
 from treestore.stores.documents.counting import count_documents
+from treestore.stores.versions import changing
+from treestore.stores.versions import reading as versions
 
 TODAY = date(2024, 5, 1)
 
@@ -87,20 +89,18 @@ def test_the_version_in_effect(stored):
 def test_a_declared_version_without_a_document_hides_no_truth():
     store = FakeStore()
     put(store, "old", "2020-01-01")
-    store.run(policies.set_period, "p", "new", date(2024, 1, 1), None)
+    store.run(changing.create, "p", "new", effective_from="2024-01-01")
     with pytest.raises(NotFound, match=r"'new'.*no document"):
         reading.get(store.txn, "p")
     document = put(store, "new")
     assert document.effective_from == date(2024, 1, 1)
     assert reading.get(store.txn, "p").version_id == "new"
-    store.run(policies.set_period, "p", "new", date(2024, 1, 1), date(2024, 4, 30))
+    store.run(changing.retire, "p", "new", "2024-04-30")
     assert reading.get(store.txn, "p", "new").effective_to == date(2024, 4, 30)
     assert reading.get(store.txn, "p").version_id == "old"
     assert check_documents(store.txn) == []
     store.run(storing.delete, "p", "new")
-    entry = policies.find_entry(policies.read_entries(store.txn, "p"), "new")
-    assert entry is not None
-    assert not entry.stored
+    assert not versions.get(store.txn, "p", "new").has_document
     assert check_documents(store.txn) == []
 
 

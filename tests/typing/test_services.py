@@ -23,7 +23,7 @@ import asyncio
 import treestore
 from treestore.services import Services, Stores
 from treestore.stores.operation import Async, ReadOnly, ReadWrite
-from treestore import BlockingDatabase, Database, Node, Page, Document, RemoteDatabase
+from treestore import BlockingDatabase, Change, Database, Node, Page, Document, RemoteDatabase
 from treestore.client import BlockingSnapshot, RemoteSnapshot
 from treestore.client.blocking import BlockingTransaction
 from treestore.client.transaction import RemoteTransaction
@@ -44,7 +44,6 @@ async def embedded(db: Database) -> None:
     for item in db.kv.scan():  # wrong
         print(item)
     async with db.snapshot() as snapshot:
-        assert_type(snapshot, Services[Async, ReadOnly])
         assert_type(await snapshot.kv.get(b"a"), bytes | None)
         await snapshot.kv.put(b"a", b"1")  # wrong
         await snapshot.documents.delete("p", "v")  # wrong
@@ -91,6 +90,8 @@ async def remote(address: str) -> None:
         assert_type(await db.run_transaction(count), int)
         with db.snapshot():  # wrong
             pass
+        async for change in db.watch(service="kv"):
+            assert_type(change, Change)
     treestore.connect(address, timeout="5")  # wrong
     with treestore.connect(address):  # wrong
         pass
@@ -112,6 +113,12 @@ def blocking(address: str) -> None:
         db.kv.get("a")  # wrong
         db.kv.get(b"a").upper()  # wrong
         db.documents.get_node("p", "1", version="v")  # wrong
+        with db.transaction() as transaction:
+            assert_type(transaction.kv.delete(b"a"), bool)
+        assert_type(db.run_transaction(lambda txn: txn.kv.delete(b"a")), bool)
+        for change in db.watch(prefix=b"a"):
+            assert_type(change, Change)
+        db.watch(nothing=1)  # wrong
         with db.snapshot() as snapshot:
             assert_type(snapshot, BlockingSnapshot)
             assert_type(snapshot.kv.get(b"a"), bytes | None)

@@ -49,7 +49,7 @@ def check(data: Path, as_json: bool) -> int:
 
 def _check(data: Path) -> tuple[CheckReport, int]:
     # No actors and no event loop: nothing else runs, so nothing has to be kept waiting.
-    from treestore.stores.documents import check_documents
+    from treestore.stores.documents.check import check_documents
 
     with recovering() as progress:
         environment = attrs.evolve(real_environment(), progress=progress)

@@ -40,10 +40,10 @@ def installed_version() -> str:
 
 
 COMMANDS = (
-    *("backup", "bench", "check", "compact", "dump", "get", "ingest", "repair", "restore"),
-    *("serve", "stats", "tree", "verify", "watch"),
+    *("as-of", "backup", "bench", "check", "compact", "diff", "dump", "get", "ingest"),
+    *("repair", "restore", "serve", "stats", "tree", "verify", "versions", "watch"),
 )
-"""Each is a command of that name in a module of that name, here in `treestore.cli`."""
+"""Each is a command of that name in a module of that name (``_`` for ``-``), in `treestore.cli`."""
 
 
 class _Commands(rich_click.RichGroup):
@@ -55,8 +55,9 @@ class _Commands(rich_click.RichGroup):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"treestore.cli.{cmd_name}")
-        command = getattr(module, cmd_name)
+        name = cmd_name.replace("-", "_")
+        module = importlib.import_module(f"treestore.cli.{name}")
+        command = getattr(module, name)
         assert isinstance(command, click.Command)
         return command
 

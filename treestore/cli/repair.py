@@ -95,7 +95,7 @@ def repair(
 
 
 def _check_documents(engine: Engine) -> list[str]:
-    from treestore.stores.documents import check_documents
+    from treestore.stores.documents.check import check_documents
 
     return check_documents(engine.read())
 

@@ -147,6 +147,19 @@ class ReadTransaction:
                 self.over_budget()
         return self._pages.load_large(cell)
 
+    def first(self, start: bytes, end: bytes | None) -> tuple[bytes, bytes] | None:
+        """The first entry with ``start <= key < end``, or None."""
+        budget = self.budget - 2
+        if budget < 0:
+            self.over_budget()
+        # A cursor pays for all of a leaf that is ahead of it; here it is left after one entry.
+        self.budget = UNLIMITED
+        try:
+            entry = next(self.cursor(start, end), None)
+        finally:
+            self.budget = budget
+        return None if entry is None else (entry[0], self.value(entry[1]))
+
     def scan(
         self, start: bytes, end: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:

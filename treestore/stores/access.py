@@ -55,6 +55,10 @@ class Read(Protocol):
         """Every ``(key, value)`` with ``start <= key < end`` (None: no end), in order."""
         ...
 
+    def first(self, start: bytes, end: bytes | None) -> tuple[bytes, bytes] | None:
+        """The first entry with ``start <= key < end``, or None: one look-up, as `get` is."""
+        ...
+
     def batches(
         self, start: bytes, end: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[list[bytes], list[bytes]]]:

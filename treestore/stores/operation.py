@@ -96,8 +96,9 @@ class Operation:
     idempotent: bool = False
     """A command that gives the same end state when it is applied twice."""
     long: bool = False
-    """A command whose work grows with what is stored: run on a thread, not on the event loop. An
-    action that takes as long as it takes: a client does not give up on it, nor send it again."""
+    """A command or query whose work grows with what is stored: run on a thread, not on the event
+    loop. An action that takes as long as it takes: a client does not give up on it, nor send it
+    again."""
     positional_max: int = 0
     """How many parameters may be given by position; the others by name only."""
     cursor: Callable[..., bytes] | None = None
@@ -260,12 +261,16 @@ class _Descriptor(Generic[P, R]):
 
 
 class Query(_Descriptor[P, R]):
-    """An operation that reads one snapshot and answers at once."""
+    """An operation that reads one snapshot and answers at once.
+
+    Where it does much with the little that it reads, it is ``long``: run on a thread from the
+    start. (What reads much needs no mark; it gets there by its budget.)
+    """
 
     kind = "query"
 
-    def __init__(self, function: Callable[Concatenate[Read, P], R]) -> None:
-        super().__init__(function)
+    def __init__(self, function: Callable[Concatenate[Read, P], R], *, long: bool = False) -> None:
+        super().__init__(function, long=long)
 
     @overload
     def __get__(self, service: None, owner: Any) -> Self: ...

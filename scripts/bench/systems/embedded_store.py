@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import date, datetime
 from itertools import count, islice
 from pathlib import Path
 from time import perf_counter
@@ -12,9 +13,20 @@ from typing import Any
 
 import treestore
 from scripts.bench.callers import callers_trio, loop_async
-from scripts.bench.data import Row, random_keys, some_keys, sorted_rows, value_of
+from scripts.bench.data import (
+    VERSIONS_POLICY,
+    Row,
+    load_versions,
+    make_versions,
+    random_keys,
+    some_days,
+    some_keys,
+    sorted_rows,
+    value_of,
+)
 from scripts.bench.systems.batches import BULK_ROWS
 from scripts.bench.worker import AsyncWorkloads, Config, Sample, serve_trio
+from treestore.errors import NotFound
 
 CACHE_SIZE_MB = 1024
 """Holds the whole table, as the other stores' caches do."""
@@ -31,6 +43,8 @@ class Embedded:
     """The workloads."""
 
     def __init__(self, config: Config, database: Any, rows: list[Row]) -> None:
+        self._config = config
+        self._known_at: datetime | None = None
         self._directory = Path(config.directory)
         self._database = database
         self._rows = rows
@@ -74,6 +88,31 @@ class Embedded:
         shutil.rmtree(path)
         return sample
 
+    async def prepare_versions(self) -> Sample:
+        """Record the versions of one policy."""
+        count = self._config.sizes.versions
+        elapsed = await load_versions(self._database, make_versions(count))
+        middle = await self._database.versions.get(VERSIONS_POLICY, f"v{count // 2:05d}")
+        self._known_at = middle.recorded_at
+        return Sample(count, elapsed)
+
+    async def as_of(self, seconds: float, repetition: int) -> Sample:
+        """The version in effect on some day."""
+        as_of = self._database.versions.as_of
+        days = some_days(self._config.sizes.versions, repetition)
+        return await callers_trio([lambda day: as_of(VERSIONS_POLICY, day)], days, seconds)
+
+    async def as_of_known(self, seconds: float, repetition: int) -> Sample:
+        """The same as believed when half of them were recorded."""
+        as_of, moment = self._database.versions.as_of, self._known_at
+
+        async def call(day: date) -> None:
+            with suppress(NotFound):
+                await as_of(VERSIONS_POLICY, day, known_at=moment)
+
+        days = some_days(self._config.sizes.versions, repetition)
+        return await callers_trio([call], days, seconds)
+
 
 @asynccontextmanager
 async def open_workloads(config: Config) -> AsyncGenerator[AsyncWorkloads, None]:
@@ -90,6 +129,9 @@ async def open_workloads(config: Config) -> AsyncGenerator[AsyncWorkloads, None]
             "commit": store.commit,
             "scan": store.scan,
             "bulk_load": store.bulk_load,
+            "prepare_versions": store.prepare_versions,
+            "as_of": store.as_of,
+            "as_of_known": store.as_of_known,
         }
 
 

@@ -15,9 +15,12 @@ from scripts.bench.callers import Call, callers_asyncio
 from scripts.bench.data import (
     POLICY,
     VERSION,
+    VERSIONS_POLICY,
     TestDocument,
     make_document,
+    make_versions,
     random_keys,
+    some_days,
     some_keys,
     sorted_rows,
     value_of,
@@ -78,6 +81,29 @@ WITH RECURSIVE ancestors AS (
 SELECT {COLUMNS} FROM ancestors ORDER BY level DESC
 """
 
+VERSIONS = """
+CREATE TABLE versions (
+    policy_id text NOT NULL,
+    version_id text NOT NULL,
+    effective_from date NOT NULL,
+    effective_to date,
+    description text NOT NULL,
+    tags text[] NOT NULL,
+    recorded_at timestamptz NOT NULL DEFAULT now(),
+    recorded bigserial NOT NULL,
+    PRIMARY KEY (policy_id, version_id)
+);
+CREATE INDEX versions_start ON versions (policy_id, effective_from DESC, recorded DESC);
+"""
+
+AS_OF = """
+SELECT policy_id, version_id, effective_from, effective_to, description, tags, recorded_at
+FROM versions
+WHERE policy_id = $1 AND effective_from <= $2 AND (effective_to IS NULL OR effective_to >= $2)
+ORDER BY effective_from DESC, recorded DESC
+LIMIT 1
+"""
+
 READ = "SELECT value FROM pairs WHERE key = $1"
 WRITE = "UPDATE pairs SET value = $2 WHERE key = $1"
 PUT = "INSERT INTO pairs VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
@@ -120,6 +146,7 @@ class Postgres:
 
     def __init__(self, config: Config, document: TestDocument, pool: Any) -> None:
         self._address = config.address
+        self._sizes = config.sizes
         self._document = document
         self._pool = pool
         self._new = count(1000)
@@ -170,6 +197,31 @@ class Postgres:
         async with self._sources(callers, separate) as sources:
             calls = [call_on(source) for source in sources]
             return await callers_asyncio(calls, _shuffled(self._document.deepest_ids), seconds)
+
+    async def prepare_versions(self) -> Sample:
+        """Record the versions of one policy."""
+        versions = make_versions(self._sizes.versions)
+        names = ("version_id", "effective_from", "effective_to", "description", "tags")
+        records = [(VERSIONS_POLICY, *(getattr(one, name) for name in names)) for one in versions]
+        begin = perf_counter()
+        await self._pool.execute(VERSIONS)
+        await self._pool.copy_records_to_table(
+            "versions", columns=("policy_id", *names), records=records
+        )
+        await self._pool.execute("VACUUM ANALYZE versions")
+        return Sample(len(versions), perf_counter() - begin)
+
+    async def as_of(
+        self, seconds: float, repetition: int, callers: int, separate: bool = False
+    ) -> Sample:
+        """The version in effect on some day."""
+
+        def call_on(source: Any) -> Call:
+            return lambda day: source.fetchrow(AS_OF, VERSIONS_POLICY, day)
+
+        days = some_days(self._sizes.versions, repetition)
+        async with self._sources(callers, separate) as sources:
+            return await callers_asyncio([call_on(source) for source in sources], days, seconds)
 
     async def put(
         self, seconds: float, repetition: int, callers: int, separate: bool = False
@@ -248,6 +300,8 @@ async def open_workloads(config: Config) -> AsyncGenerator[AsyncWorkloads, None]
             "get_node": client.get_node,
             "get_subtree": client.get_subtree,
             "get_ancestor_path": client.get_ancestor_path,
+            "prepare_versions": client.prepare_versions,
+            "as_of": client.as_of,
             "put": wide_client.put,
             "modify": client.modify,
         }

@@ -19,11 +19,15 @@ from scripts.bench.data import (
     LAW_VERSION,
     POLICY,
     VERSION,
+    VERSIONS_POLICY,
     TestDocument,
     law_file,
+    load_versions,
     make_document,
+    make_versions,
     random_keys,
     read_law,
+    some_days,
     some_keys,
     sorted_rows,
     value_of,
@@ -109,6 +113,24 @@ class TreeStoreClient:
         async with self._databases(callers, separate) as databases:
             calls = [call_on(database) for database in databases]
             return await callers_trio(calls, random.Random(3).sample(ids, len(ids)), seconds)
+
+    async def prepare_versions(self) -> Sample:
+        """Record the versions of one policy."""
+        count = self._config.sizes.versions
+        return Sample(count, await load_versions(self._database, make_versions(count)))
+
+    async def as_of(
+        self, seconds: float, repetition: int, callers: int, separate: bool = False
+    ) -> Sample:
+        """The version in effect on some day."""
+
+        def call_on(database: Any) -> Call:
+            as_of = database.versions.as_of
+            return lambda day: as_of(VERSIONS_POLICY, day)
+
+        days = some_days(self._config.sizes.versions, repetition)
+        async with self._databases(callers, separate) as databases:
+            return await callers_trio([call_on(one) for one in databases], days, seconds)
 
     async def put(
         self, seconds: float, repetition: int, callers: int, separate: bool = False
@@ -211,6 +233,8 @@ async def open_workloads(config: Config) -> AsyncGenerator[AsyncWorkloads, None]
             "get_node": client.get_node,
             "get_subtree": client.get_subtree,
             "get_ancestor_path": client.get_ancestor_path,
+            "prepare_versions": client.prepare_versions,
+            "as_of": client.as_of,
             "put": client.put,
             "modify": client.modify,
             "pipelined_get": client.pipelined_get,

@@ -1,7 +1,7 @@
 """Verifies that everything stored about documents agrees with itself.
 
 Every fact that is stored twice is compared both ways: records with both indexes, children with
-parents, depths and section paths with positions, documents with their nodes and their policies.
+parents, depths and section paths with positions, documents with their nodes and their versions.
 Memory is proportional to the largest document's number of nodes.
 """
 
@@ -29,10 +29,13 @@ from treestore.stores.documents.layout import (
     source_of,
 )
 from treestore.stores.documents.pages import page_item
-from treestore.stores.documents.policies import decode_document, find_entry, read_entries
+from treestore.stores.documents.policies import decode_document
 from treestore.stores.documents.shapes import Shapes, section_given
 from treestore.stores.documents.structure import decode_source
 from treestore.stores.keys import Keyspace, successor, unpack, unpack_one
+from treestore.stores.versions.book import read_record
+from treestore.stores.versions.check import check_versions
+from treestore.stores.versions.layout import Shelf
 
 PROBLEMS_MAX: Final = 100
 """Problems told of one check; one cause often shows in many places."""
@@ -55,7 +58,7 @@ def check_documents(txn: Read) -> list[str]:
         if len(problems) >= PROBLEMS_MAX:
             return problems[:PROBLEMS_MAX]
     problems += _strays(txn, places)
-    problems += _check_policies(txn, places)
+    problems += check_versions(txn, {(p.policy_id, p.version_id) for p in places.values()})
     return problems[:PROBLEMS_MAX]
 
 
@@ -70,25 +73,6 @@ def _strays(txn: Read, places: dict[bytes, Place]) -> list[str]:
             if key[1:at] not in places:
                 problems.append(f"Key {key.hex()} belongs to no stored document.")
             cursor.seek(key[:at] + AFTER)
-    return problems
-
-
-def _check_policies(txn: Read, places: dict[bytes, Place]) -> list[str]:
-    problems = []
-    left = dict(places)
-    for key, _ in txn.scan(Keyspace.POLICIES, successor(Keyspace.POLICIES)):
-        (policy_id,) = unpack(key[1:])
-        assert isinstance(policy_id, str)
-        entries = read_entries(txn, policy_id)
-        if len({entry.version_id for entry in entries}) != len(entries) or not entries:
-            problems.append(f"Policy {policy_id!r} lists a version twice, or none.")
-        for entry in entries:
-            place = Place(policy_id, entry.version_id)
-            if entry.stored and left.pop(place.packed, None) is None:
-                problems.append(f"{place} is listed as stored, but is not.")
-            if not entry.stored and not entry.declared:
-                problems.append(f"{place} is listed without a reason.")
-    problems += [f"{place} is missing from its policy's list." for place in left.values()]
     return problems
 
 
@@ -122,12 +106,12 @@ class _Check:
             self._say(f"node_count is {self.document.node_count}, nodes are {len(self.ids)}")
         self._compare("NODE_IDS", place.ids, self.ids)
         self._compare("PAGES", place.pages, self.pages)
-        entry = find_entry(read_entries(txn, place.policy_id), place.version_id)
-        if entry is not None and (entry.effective_from, entry.effective_to) != (
+        version = read_record(txn, Shelf(place.policy_id), place.version_id)
+        if version is not None and (version.state.effective_from, version.state.effective_to) != (
             self.document.effective_from,
             self.document.effective_to,
         ):
-            self._say("its effective days differ from its policy's list")
+            self._say("its effective days differ from its version's")
         return self.problems
 
     def _say(self, what: str) -> None:

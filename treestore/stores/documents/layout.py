@@ -8,7 +8,8 @@ Keys (``place`` is the packed policy_id and version_id, see `treestore.stores.ke
     PAGES     place level start path -> end      (pages.py)
     DOCUMENTS place                -> msgpack map of the `Document`
     SOURCES   place                -> what `get_structure` needs beside the nodes (shapes.py)
-    POLICIES  policy_id            -> its versions (policies.py)
+
+A policy's versions have keys of their own: docs/versions.md.
 
 A path holds one ordinal for each level, root first. Ordinals grow with the siblings' order and
 leave gaps, so an insert seldom moves a sibling. Written big-endian in 2, 3 or 5 bytes, smallest

@@ -1,12 +1,6 @@
-"""A policy's versions, and which of them a read means.
+"""Which version of a policy a read or an edit means, and how days are given.
 
-``POLICIES policy_id`` holds every version of the policy with its effective days, oldest recording
-first, so that ``version_id=None`` is answered by one get. The record is a msgpack array of
-`VersionEntry` arrays; it is read and written whole, which is meant for up to some thousand
-versions of a policy.
-
-A version is in the record because a document is stored for it (``stored``), because it was
-declared with its effective days (``declared``, by ``versions.create``), or both.
+What is known of a policy's versions is kept by `treestore.stores.versions`.
 """
 
 from __future__ import annotations
@@ -14,41 +8,16 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
-import attrs
 import msgspec
 
 from treestore.errors import InvalidArgument, NotFound
 from treestore.model.documents import Document
-from treestore.stores.access import Read, Write
-from treestore.stores.documents.layout import Place, encode, packed_name
-from treestore.stores.keys import Keyspace
+from treestore.stores.access import Read
+from treestore.stores.documents.layout import Place
 from treestore.stores.operation import Wire
+from treestore.stores.versions.book import no_policy, read_head, stored_last, version_on
+from treestore.stores.versions.layout import Shelf, after
 
-
-class VersionEntry(msgspec.Struct, array_like=True):
-    """One version of a policy."""
-
-    version_id: str
-    effective_from: date | None = None
-    effective_to: date | None = None
-    stored: bool = False
-    declared: bool = False
-
-    @property
-    def dated(self) -> bool:
-        """Whether it says when it is in effect."""
-        return self.effective_from is not None or self.effective_to is not None
-
-    def holds(self, day: date) -> bool:
-        """Whether it is in effect on ``day``; both end days belong to it."""
-        return (
-            self.dated
-            and (self.effective_from is None or self.effective_from <= day)
-            and (self.effective_to is None or day <= self.effective_to)
-        )
-
-
-_decode_entries = msgspec.msgpack.Decoder(list[VersionEntry]).decode
 decode_document = msgspec.msgpack.Decoder(Document).decode
 
 
@@ -108,76 +77,6 @@ def to_period(first: Any, last: Any) -> tuple[date | None, date | None]:
     return start, end
 
 
-# --- the record ------------------------------------------------------------------------------
-
-
-def policy_key(policy_id: str) -> bytes:
-    """Where the policy's versions are."""
-    return Keyspace.POLICIES + packed_name("policy_id", policy_id)
-
-
-def read_entries(txn: Read, policy_id: str) -> list[VersionEntry]:
-    """The policy's versions, oldest recording first; empty for an unknown policy."""
-    record = txn.get(policy_key(policy_id))
-    return [] if record is None else _decode_entries(record)
-
-
-def write_entries(txn: Write, policy_id: str, entries: list[VersionEntry]) -> None:
-    """Set the policy's versions; without any, the policy is gone."""
-    if entries:
-        txn.put(policy_key(policy_id), encode(entries))
-    else:
-        txn.delete(policy_key(policy_id))
-
-
-def find_entry(entries: list[VersionEntry], version_id: str) -> VersionEntry | None:
-    """The entry of one version."""
-    return next((entry for entry in entries if entry.version_id == version_id), None)
-
-
-def entry_in_effect(entries: list[VersionEntry], day: date) -> VersionEntry | None:
-    """The version in effect on ``day``: the latest start wins, then the later recording."""
-    best: VersionEntry | None = None
-    for entry in entries:
-        if entry.holds(day) and (
-            best is None or (entry.effective_from or date.min) >= (best.effective_from or date.min)
-        ):
-            best = entry
-    return best
-
-
-def set_period(
-    txn: Write,
-    policy_id: str,
-    version_id: str,
-    effective_from: date | None,
-    effective_to: date | None,
-    *,
-    declared: bool = True,
-) -> None:
-    """Date a version, whether or not a document is stored for it (for ``versions``).
-
-    Keeps the policy's record and the stored `Document` in step. A version not known yet is
-    recorded as the latest.
-    """
-    entries = read_entries(txn, policy_id)
-    entry = find_entry(entries, version_id)
-    if entry is None:
-        entry = VersionEntry(version_id)
-        entries.append(entry)
-    entry.effective_from, entry.effective_to = effective_from, effective_to
-    entry.declared = entry.declared or declared
-    write_entries(txn, policy_id, entries)
-    if entry.stored:
-        key = Place(policy_id, version_id).document
-        record = txn.get(key)
-        assert record is not None
-        document = attrs.evolve(
-            decode_document(record), effective_from=effective_from, effective_to=effective_to
-        )
-        txn.put(key, encode(document))
-
-
 # --- which version ---------------------------------------------------------------------------
 
 
@@ -189,30 +88,37 @@ def place_to_read(txn: Read, policy_id: str, version_id: str | None) -> Place:
     """
     if version_id is not None:
         return Place(policy_id, version_id)
-    entries = read_entries(txn, policy_id)
-    if not entries:
-        raise NotFound(f"There is no policy {policy_id!r}.", policy_id=policy_id)
-    if any(entry.dated for entry in entries):
-        today = txn.now.astimezone(UTC).date()
-        entry = entry_in_effect(entries, today)
-        if entry is None:
-            raise NotFound(
-                f"No version of policy {policy_id!r} is in effect today ({today}, UTC); name one "
-                f"with version_id.",
-                policy_id=policy_id,
-            )
-        if not entry.stored:
-            raise NotFound(
-                f"Version {entry.version_id!r} of policy {policy_id!r} is in effect, but no "
-                f"document is stored for it.",
-                policy_id=policy_id,
-                version_id=entry.version_id,
-            )
-        return Place(policy_id, entry.version_id)
-    for entry in reversed(entries):
-        if entry.stored:
-            return Place(policy_id, entry.version_id)
-    raise NotFound(f"No document of policy {policy_id!r} is stored.", policy_id=policy_id)
+    today = txn.now.date()
+    found = version_on(txn, policy_id, today)
+    if found is None:
+        return _undated(txn, policy_id, today)
+    place = Place(policy_id, found)
+    if txn.get(place.document) is None:
+        raise NotFound(
+            f"Version {found!r} of policy {policy_id!r} is in effect, but no document is stored "
+            f"for it.",
+            policy_id=policy_id,
+            version_id=found,
+        )
+    return place
+
+
+def _undated(txn: Read, policy_id: str, today: date) -> Place:
+    """The document stored last, where the policy's versions have no days."""
+    shelf = Shelf(policy_id)
+    head = read_head(txn, shelf)
+    if head is None or not head.versions:
+        raise no_policy(policy_id)
+    if head.dated:
+        raise NotFound(
+            f"No version of policy {policy_id!r} is in effect today ({today}, UTC); name one "
+            f"with version_id.",
+            policy_id=policy_id,
+        )
+    last = stored_last(txn, shelf)
+    if last is None:
+        raise NotFound(f"No document of policy {policy_id!r} is stored.", policy_id=policy_id)
+    return Place(policy_id, last)
 
 
 def place_to_edit(txn: Read, policy_id: str, version_id: str | None) -> Place:
@@ -224,15 +130,18 @@ def place_to_edit(txn: Read, policy_id: str, version_id: str | None) -> Place:
     """
     if version_id is not None:
         return Place(policy_id, version_id)
-    entries = read_entries(txn, policy_id)
-    if not entries:
-        raise NotFound(f"There is no policy {policy_id!r}.", policy_id=policy_id)
-    if len(entries) > 1:
+    shelf = Shelf(policy_id)
+    head = read_head(txn, shelf)
+    if head is None or not head.versions:
+        raise no_policy(policy_id)
+    if head.versions > 1:
         raise InvalidArgument(
-            f"Policy {policy_id!r} has {len(entries)} versions; say which one to edit with "
+            f"Policy {policy_id!r} has {head.versions} versions; say which one to edit with "
             f"version_id."
         )
-    return Place(policy_id, entries[0].version_id)
+    order = shelf.order
+    _, name = next(iter(txn.scan(order, after(order))))
+    return Place(policy_id, name.decode())
 
 
 def no_document(place: Place) -> NotFound:

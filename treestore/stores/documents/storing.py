@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import date
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from treestore.errors import InvalidArgument
 from treestore.model.documents import Document
+from treestore.model.versions import PolicyVersion
 from treestore.stores.access import Write
 from treestore.stores.documents.build import Builder, Item, Top, let_go
 from treestore.stores.documents.forest import link
@@ -21,18 +23,17 @@ from treestore.stores.documents.layout import (
     encode,
     encode_ordinal,
 )
-from treestore.stores.documents.policies import (
-    Day,
-    VersionEntry,
-    decode_document,
-    find_entry,
-    read_entries,
-    to_period,
-    write_entries,
-)
+from treestore.stores.documents.policies import Day, decode_document, to_period
 from treestore.stores.documents.shapes import DocumentSource, Shapes
 from treestore.stores.documents.source import Entry, Heading, Structure, opened
 from treestore.stores.documents.values import check_metadata, not_json
+from treestore.stores.versions.book import stored_versions
+from treestore.stores.versions.changing import (
+    check_supersedes,
+    checked_facts,
+    document_deleted,
+    document_stored,
+)
 
 
 def store(
@@ -45,6 +46,10 @@ def store(
     language: str = "english",
     effective_from: Day | None = None,
     effective_to: Day | None = None,
+    supersedes: str | None = None,
+    description: str | UnsetType = UNSET,
+    tags: Sequence[str] | UnsetType = UNSET,
+    created_by: str | UnsetType = UNSET,
 ) -> Callable[[Write], Document]:
     """Store a document: one version of a policy, whole and at once.
 
@@ -62,12 +67,16 @@ def store(
         metadata: JSON-like facts about the document.
         language: of the text, for full-text search.
         effective_from: first day the version is in effect; None: undated, or since ever.
-        effective_to: last day it is in effect (inclusive). Where both are None and
-            ``versions.create`` dated the version, those days stay.
+        effective_to: last day it is in effect (inclusive). With either day the version is
+            recorded in the same transaction, as ``versions.create`` does. Where both are None and
+            ``versions`` dated the version, those days stay.
+        supersedes, description, tags, created_by: as in ``versions.create``; what is UNSET stays
+            as it was. ``supersedes`` needs ``effective_from``.
 
     Raises:
         InvalidArgument: the structure is no tree, an id occurs twice, a parent is unknown, …; the
-            message names the node.
+            message names the node. Or a day is none, an end lies before its start, ….
+        NotFound: there is no version ``supersedes``.
     """
     place = Place(policy_id, version_id)
     if pageindex_doc_id is not None and not isinstance(pageindex_doc_id, str):
@@ -76,6 +85,8 @@ def store(
         raise InvalidArgument('language is the name of a language, such as "english".')
     metadata = check_metadata(metadata)
     period = to_period(effective_from, effective_to)
+    check_supersedes(supersedes, version_id, period[0])
+    facts = checked_facts(description, tags, created_by=created_by)
     heading, entries = opened(structure)
     prepared = _prepare(place, heading, entries)
     own_id = heading.document.get("doc_id")
@@ -86,7 +97,14 @@ def store(
         "metadata": metadata,
         "language": language,
     }
-    prepared.period = period
+    prepared.record_version = partial(
+        document_stored,
+        policy_id=policy_id,
+        version_id=version_id,
+        period=period,
+        supersedes=supersedes,
+        facts=facts,
+    )
     return prepared
 
 
@@ -101,14 +119,15 @@ class _PreparedDocument:
     root_ids: tuple[str, ...]
     node_count: int
     fields: dict[str, Any] = attrs.field(factory=dict)
-    period: tuple[date | None, date | None] = (None, None)
+    record_version: Callable[[Write], PolicyVersion] = attrs.field(init=False)
+    """Notes what is known of the version."""
 
     def __call__(self, txn: Write) -> Document:
         place = self.place
         old = txn.get(place.document)
         if old is not None:
             remove_nodes(txn, place)
-        entry = self._record_version(txn)
+        version = self.record_version(txn)
         document = Document(
             policy_id=place.policy_id,
             version_id=place.version_id,
@@ -116,8 +135,8 @@ class _PreparedDocument:
             node_count=self.node_count,
             created_at=txn.now if old is None else decode_document(old).created_at,
             updated_at=txn.now,
-            effective_from=entry.effective_from,
-            effective_to=entry.effective_to,
+            effective_from=version.effective_from,
+            effective_to=version.effective_to,
             **self.fields,
         )
         # The source before the nodes: that tells a feed of changes that all of them are new.
@@ -129,22 +148,6 @@ class _PreparedDocument:
     def let_go(self) -> None:
         """Free the entries bit by bit; it cannot be stored any more."""
         let_go(self.items)
-
-    def _record_version(self, txn: Write) -> VersionEntry:
-        """List the version with its policy, as the one recorded last."""
-        place = self.place
-        versions = read_entries(txn, place.policy_id)
-        entry = find_entry(versions, place.version_id)
-        if entry is None:
-            entry = VersionEntry(place.version_id)
-        else:
-            versions.remove(entry)
-        versions.append(entry)
-        entry.stored = True
-        if not (entry.declared and self.period == (None, None)):
-            entry.effective_from, entry.effective_to = self.period
-        write_entries(txn, place.policy_id, versions)
-        return entry
 
 
 def _prepare(place: Place, heading: Heading, entries: Iterator[Entry]) -> _PreparedDocument:
@@ -193,26 +196,25 @@ def remove_nodes(txn: Write, place: Place) -> None:
 def delete(txn: Write, policy_id: str, version_id: str) -> bool:
     """Remove one version's document; returns whether there was one.
 
-    What ``versions.create`` declared about the version stays.
+    What ``versions`` declared of the version stays. Days that came with the document alone are
+    taken back with it; ``versions.history`` and ``versions.as_of`` with an earlier ``known_at``
+    still know them.
     """
     place = Place(policy_id, version_id)
     if not txn.delete(place.document):
         return False
     remove_nodes(txn, place)
     txn.delete(place.source)
-    versions = read_entries(txn, policy_id)
-    entry = find_entry(versions, version_id)
-    if entry is not None:
-        entry.stored = False
-        if not entry.declared:
-            versions.remove(entry)
-    write_entries(txn, policy_id, versions)
+    document_deleted(txn, policy_id, version_id)
     return True
 
 
 def delete_policy(txn: Write, policy_id: str) -> bool:
-    """Remove the documents of all the policy's versions; returns whether there were any."""
-    stored = [entry.version_id for entry in read_entries(txn, policy_id) if entry.stored]
+    """Remove the documents of all the policy's versions; returns whether there were any.
+
+    As `delete` of each. ``versions.erase`` then forgets what was recorded of them.
+    """
+    stored = stored_versions(txn, policy_id)
     for version_id in stored:
         delete(txn, policy_id, version_id)
     return bool(stored)
