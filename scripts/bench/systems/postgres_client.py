@@ -81,9 +81,6 @@ WITH RECURSIVE ancestors AS (
 SELECT {COLUMNS} FROM ancestors ORDER BY level DESC
 """
 
-READ = "SELECT value FROM pairs WHERE key = $1"
-WRITE = "UPDATE pairs SET value = $2 WHERE key = $1"
-
 VERSIONS = """
 CREATE TABLE versions (
     policy_id text NOT NULL,
