@@ -34,6 +34,7 @@ from treestore.stores.versions.changing import (
     document_deleted,
     document_stored,
 )
+from treestore.stores.metadata.removal import forget_policy
 
 
 def store(
@@ -212,9 +213,13 @@ def delete(txn: Write, policy_id: str, version_id: str) -> bool:
 def delete_policy(txn: Write, policy_id: str) -> bool:
     """Remove the documents of all the policy's versions; returns whether there were any.
 
-    As `delete` of each. ``versions.erase`` then forgets what was recorded of them.
+    As `delete` of each. With them go the cross references that the policy's nodes make and the
+    free metadata of entity type "policy" with its id. What others recorded about it stays:
+    references to its nodes, tool results, trajectories, contradictions. ``versions.erase`` then
+    forgets what was recorded of its versions.
     """
     stored = stored_versions(txn, policy_id)
     for version_id in stored:
         delete(txn, policy_id, version_id)
+    forget_policy(txn, policy_id)
     return bool(stored)
