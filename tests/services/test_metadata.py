@@ -59,19 +59,18 @@ async def test_a_tool_result_comes_back_whole(db: Any) -> None:
 
 async def test_tool_results_are_listed_by_whatever_is_asked(db: Any) -> None:
     with trio.fail_after(60):
-        made = []
-        for number in range(12):
-            made.append(
-                await db.metadata.store_tool_result(
-                    f"case{number % 2}",
-                    f"tool{number % 3}",
-                    number,
-                    success=number != 5,
-                    policy_id="p" if number % 4 else None,
-                    node_id=f"n{number % 4}" if number % 4 > 1 else None,
-                    executed_at=datetime(2024, 1, 1 + number, 12, tzinfo=UTC),
-                )
+        made = [
+            await db.metadata.store_tool_result(
+                f"case{number % 2}",
+                f"tool{number % 3}",
+                number,
+                success=number != 5,
+                policy_id="p" if number % 4 else None,
+                node_id=f"n{number % 4}" if number % 4 > 1 else None,
+                executed_at=datetime(2024, 1, 1 + number, 12, tzinfo=UTC),
             )
+            for number in range(12)
+        ]
 
         async def numbers(*args: Any, **kwargs: Any) -> list[int]:
             return [one.result for one in await db.metadata.get_tool_results(*args, **kwargs)]
@@ -167,82 +166,85 @@ async def test_tool_statistics(db: Any) -> None:
         assert (await db.metadata.tool_stats(tool_name="c")).items == []
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"case_id": ""}, "case_id must not be empty"),
-        ({"case_id": 5}, "case_id|str"),
-        ({"case_id": "x" * 201}, "at most 200"),
-        ({"tool_name": SURROGATE}, "surrogate"),
-        ({"result": float("nan")}, "no number for"),
-        ({"result": {"a": [float("inf")]}}, "no number for"),
-        ({"result": b"bytes"}, "holds a bytes"),
-        ({"result": {1: 2}}, "keys are strings|wrong"),
-        ({"result": {"a": {1: 2}}}, "keys are strings"),
-        ({"result": 2**64}, "64 bits"),
-        ({"result": SURROGATE}, "surrogate"),
-        ({"result": deep(102)}, "nested"),
-        ({"arguments": b"x"}, "holds a bytes"),
-        ({"success": 1}, "success|bool"),
-        ({"error": 5}, "error|str"),
-        ({"latency_ms": -1}, "from 0"),
-        ({"latency_ms": float("nan")}, "from 0"),
-        ({"latency_ms": "5"}, "latency_ms|float"),
-        ({"node_id": "1"}, "policy_id as well"),
-        ({"version_id": "1"}, "policy_id as well"),
-        ({"policy_id": "p", "node_id": ""}, "node_id must not be empty"),
-        ({"executed_at": "yesterday"}, "no date or time"),
-        ({"executed_at": "2024-13-01"}, "no date or time"),
-        ({"metadata": {"a": float("nan")}}, "no number for"),
-        ({"metadata": 5}, "metadata"),
-    ],
-)
-async def test_a_bad_tool_result_is_refused(db: Any, change: dict[str, Any], message: str) -> None:
-    arguments: dict[str, Any] = {"case_id": "c", "tool_name": "t", "result": 1} | change
-    with trio.fail_after(30):
-        with pytest.raises(InvalidArgument, match=message):
-            await db.metadata.store_tool_result(**arguments)
-        assert (await db.metadata.get_tool_results()).items == []
-        assert (await db.metadata.tool_stats()).items == []
+BAD_TOOL_RESULTS: list[Any] = [
+    ({"case_id": ""}, "case_id must not be empty"),
+    ({"case_id": 5}, "case_id|str"),
+    ({"case_id": "x" * 201}, "at most 200"),
+    ({"tool_name": SURROGATE}, "surrogate"),
+    ({"result": float("nan")}, "no number for"),
+    ({"result": {"a": [float("inf")]}}, "no number for"),
+    ({"result": b"bytes"}, "holds a bytes"),
+    ({"result": {1: 2}}, "keys are strings|wrong"),
+    ({"result": {"a": {1: 2}}}, "keys are strings"),
+    ({"result": 2**64}, "64 bits"),
+    ({"result": SURROGATE}, "surrogate"),
+    ({"result": deep(102)}, "nested"),
+    ({"arguments": b"x"}, "holds a bytes"),
+    ({"success": 1}, "success|bool"),
+    ({"error": 5}, "error|str"),
+    ({"latency_ms": -1}, "from 0"),
+    ({"latency_ms": float("nan")}, "from 0"),
+    ({"latency_ms": "5"}, "latency_ms|float"),
+    ({"node_id": "1"}, "policy_id as well"),
+    ({"version_id": "1"}, "policy_id as well"),
+    ({"policy_id": "p", "node_id": ""}, "node_id must not be empty"),
+    ({"executed_at": "yesterday"}, "no date or time"),
+    ({"executed_at": "2024-13-01"}, "no date or time"),
+    ({"metadata": {"a": float("nan")}}, "no number for"),
+    ({"metadata": 5}, "metadata"),
+]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"limit": 0},
-        {"limit": 10_001},
-        {"limit": True},
-        {"limit": "5"},
-        {"since": "x"},
-        {"since": "2024-05-02", "until": "2024-05-01"},
-        {"node_id": "1"},
-        {"case_id": ""},
-        {"case_id": b"c"},
-        {"success": 1},
-        {"newest_first": "yes"},
-        {"cursor": 5},
-    ],
-)
-async def test_bad_listings_are_refused(db: Any, arguments: dict[str, Any]) -> None:
-    with trio.fail_after(30), pytest.raises(InvalidArgument):
-        await db.metadata.get_tool_results(**arguments)
+async def test_a_bad_tool_result_is_refused(db: Any) -> None:
+    for change, message in BAD_TOOL_RESULTS:
+        arguments: dict[str, Any] = {"case_id": "c", "tool_name": "t", "result": 1} | change
+        with trio.fail_after(30):
+            with pytest.raises(InvalidArgument, match=message):
+                await db.metadata.store_tool_result(**arguments)
+            assert (await db.metadata.get_tool_results()).items == []
+            assert (await db.metadata.tool_stats()).items == []
 
 
-@pytest.mark.parametrize("id", ["", "x", "0" * 20, "f" * 20, "0" * 19, 5, "Ä" * 20])
-async def test_unknown_ids(db: Any, id: Any) -> None:
-    with trio.fail_after(30):
-        for call in (
-            db.metadata.get_tool_result,
-            db.metadata.get_trajectory,
-            db.metadata.get_contradiction,
-            db.metadata.complete_trajectory,
-        ):
+BAD_LISTINGS: list[Any] = [
+    {"limit": 0},
+    {"limit": 10_001},
+    {"limit": True},
+    {"limit": "5"},
+    {"since": "x"},
+    {"since": "2024-05-02", "until": "2024-05-01"},
+    {"node_id": "1"},
+    {"case_id": ""},
+    {"case_id": b"c"},
+    {"success": 1},
+    {"newest_first": "yes"},
+    {"cursor": 5},
+]
+
+
+async def test_bad_listings_are_refused(db: Any) -> None:
+    for arguments in BAD_LISTINGS:
+        with trio.fail_after(30), pytest.raises(InvalidArgument):
+            await db.metadata.get_tool_results(**arguments)
+
+
+UNKNOWN_IDS: list[Any] = ["", "x", "0" * 20, "f" * 20, "0" * 19, 5, "Ä" * 20]
+
+
+async def test_unknown_ids(db: Any) -> None:
+    for id in UNKNOWN_IDS:
+        with trio.fail_after(30):
+            for call in (
+                db.metadata.get_tool_result,
+                db.metadata.get_trajectory,
+                db.metadata.get_contradiction,
+                db.metadata.complete_trajectory,
+            ):
+                with pytest.raises((InvalidArgument, NotFound)):
+                    await call(id)
             with pytest.raises((InvalidArgument, NotFound)):
-                await call(id)
-        with pytest.raises((InvalidArgument, NotFound)):
-            await db.metadata.resolve_contradiction(id, "it is so")
-        with pytest.raises((InvalidArgument, NotFound)):
-            await db.metadata.append_step(id, {})
+                await db.metadata.resolve_contradiction(id, "it is so")
+            with pytest.raises((InvalidArgument, NotFound)):
+                await db.metadata.append_step(id, {})
 
 
 # --- trajectories ----------------------------------------------------------------------------
@@ -332,32 +334,32 @@ async def test_trajectory_statistics(db: Any) -> None:
         assert (await db.metadata.trajectory_stats(top=0)).nodes == ()
 
 
-@pytest.mark.parametrize(
-    ("steps", "message"),
-    [
-        (5, "steps"),
-        ("abc", "steps"),
-        ([5], "steps"),
-        ([{"stepnumber": 1}], "has no field 'stepnumber'"),
-        ([{"step_number": 2}, {"step_number": 2}], r"steps\[1\] has number 2"),
-        ([{"step_number": -1}], "from 0"),
-        ([{"step_number": "1"}], "from 0"),
-        ([{"node_ids": "1"}], "list of node ids"),
-        ([{"node_ids": [""]}], "must not be empty"),
-        ([{"node_ids": [5]}], "is a string"),
-        ([{"confidence": 1.5}], "from 0 to 1"),
-        ([{}, {"observation": float("nan")}], r"steps\[1\].observation"),
-        ([{"action": b"x"}], "holds a bytes"),
-        ([{"thought": 5}], "is a string"),
-        ([{"timestamp": "soon"}], "no date or time"),
-        ([{}] * 10_001, "at most 10000"),
-    ],
-)
-async def test_bad_steps_are_refused(db: Any, steps: Any, message: str) -> None:
-    with trio.fail_after(30):
-        with pytest.raises(InvalidArgument, match=message):
-            await db.metadata.store_trajectory("case", steps)
-        assert (await db.metadata.get_trajectories()).items == []
+BAD_STEPS: list[Any] = [
+    (5, "steps"),
+    ("abc", "steps"),
+    ([5], "steps"),
+    ([{"stepnumber": 1}], "has no field 'stepnumber'"),
+    ([{"step_number": 2}, {"step_number": 2}], r"steps\[1\] has number 2"),
+    ([{"step_number": -1}], "from 0"),
+    ([{"step_number": "1"}], "from 0"),
+    ([{"node_ids": "1"}], "list of node ids"),
+    ([{"node_ids": [""]}], "must not be empty"),
+    ([{"node_ids": [5]}], "is a string"),
+    ([{"confidence": 1.5}], "from 0 to 1"),
+    ([{}, {"observation": float("nan")}], r"steps\[1\].observation"),
+    ([{"action": b"x"}], "holds a bytes"),
+    ([{"thought": 5}], "is a string"),
+    ([{"timestamp": "soon"}], "no date or time"),
+    ([{}] * 10_001, "at most 10000"),
+]
+
+
+async def test_bad_steps_are_refused(db: Any) -> None:
+    for steps, message in BAD_STEPS:
+        with trio.fail_after(30):
+            with pytest.raises(InvalidArgument, match=message):
+                await db.metadata.store_trajectory("case", steps)
+            assert (await db.metadata.get_trajectories()).items == []
 
 
 # --- cross references ------------------------------------------------------------------------
@@ -487,49 +489,49 @@ async def test_nodes_of_stored_policies_have_to_exist(db: Any) -> None:
         assert len(await db.metadata.get_cross_references("known", "1")) == 3
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"source_policy_id": ""},
-        {"target_node_id": 5},
-        {"target_node_id": "a", "target_policy_id": "p"},
-        {"relation": ""},
-        {"relation": "x" * 61},
-        {"relation": SURROGATE},
-        {"context": 5},
-        {"metadata": {"a": b"x"}},
-        {"require_nodes": "yes"},
-    ],
-)
-async def test_a_bad_reference_is_refused(db: Any, change: dict[str, Any]) -> None:
-    arguments: dict[str, Any] = {
-        "source_policy_id": "p",
-        "source_node_id": "a",
-        "target_policy_id": "q",
-        "target_node_id": "b",
-        "relation": "cites",
-    }
-    with trio.fail_after(30):
-        with pytest.raises(InvalidArgument):
-            await db.metadata.store_cross_reference(**arguments | change)
-        assert (await db.metadata.get_cross_references("p", "a")).items == []
+BAD_REFERENCES: list[Any] = [
+    {"source_policy_id": ""},
+    {"target_node_id": 5},
+    {"target_node_id": "a", "target_policy_id": "p"},
+    {"relation": ""},
+    {"relation": "x" * 61},
+    {"relation": SURROGATE},
+    {"context": 5},
+    {"metadata": {"a": b"x"}},
+    {"require_nodes": "yes"},
+]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"max_depth": 0},
-        {"max_depth": 1001},
-        {"max_depth": True},
-        {"direction": "up"},
-        {"relation": ""},
-        {"limit": 0},
-        {"cursor": "x"},
-    ],
-)
-async def test_a_bad_walk_is_refused(db: Any, options: dict[str, Any]) -> None:
-    with trio.fail_after(30), pytest.raises(InvalidArgument):
-        await db.metadata.get_cross_references("p", "a", **options)
+async def test_a_bad_reference_is_refused(db: Any) -> None:
+    for change in BAD_REFERENCES:
+        arguments: dict[str, Any] = {
+            "source_policy_id": "p",
+            "source_node_id": "a",
+            "target_policy_id": "q",
+            "target_node_id": "b",
+            "relation": "cites",
+        }
+        with trio.fail_after(30):
+            with pytest.raises(InvalidArgument):
+                await db.metadata.store_cross_reference(**arguments | change)
+            assert (await db.metadata.get_cross_references("p", "a")).items == []
+
+
+BAD_WALKS: list[Any] = [
+    {"max_depth": 0},
+    {"max_depth": 1001},
+    {"max_depth": True},
+    {"direction": "up"},
+    {"relation": ""},
+    {"limit": 0},
+    {"cursor": "x"},
+]
+
+
+async def test_a_bad_walk_is_refused(db: Any) -> None:
+    for options in BAD_WALKS:
+        with trio.fail_after(30), pytest.raises(InvalidArgument):
+            await db.metadata.get_cross_references("p", "a", **options)
 
 
 async def test_names_of_every_length_and_letter(db: Any) -> None:
@@ -616,29 +618,31 @@ async def test_contradictions_are_listed(db: Any) -> None:
         assert [one.contradiction_id for one in (*page, *more)] == [made[1], made[3], made[5]]
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"evidence": []}, "1 to 1000"),
-        ({"evidence": "x"}, "evidence"),
-        ({"evidence": [{}, 5]}, "evidence"),
-        ({"evidence": [{}, {"colour": 1}]}, r"evidence\[1\] has no field 'colour'"),
-        ({"evidence": [{"node_id": "1"}]}, r"evidence\[0\]: node_id"),
-        ({"evidence": [{"snippet": 5}]}, "is a string"),
-        ({"evidence": [{"metadata": {"a": float("nan")}}]}, "no number for"),
-        ({"severity": "dire"}, "severity"),
-        ({"criterion_id": ""}, "must not be empty"),
-        ({"description": SURROGATE}, "surrogate"),
-    ],
-)
-async def test_a_bad_contradiction_is_refused(
-    db: Any, change: dict[str, Any], message: str
-) -> None:
-    arguments: dict[str, Any] = {"case_id": "c", "criterion_id": "k", "evidence": [{}]} | change
+BAD_CONTRADICTIONS: list[Any] = [
+    ({"evidence": []}, "1 to 1000"),
+    ({"evidence": "x"}, "evidence"),
+    ({"evidence": [{}, 5]}, "evidence"),
+    ({"evidence": [{}, {"colour": 1}]}, r"evidence\[1\] has no field 'colour'"),
+    ({"evidence": [{"node_id": "1"}]}, r"evidence\[0\]: node_id"),
+    ({"evidence": [{"snippet": 5}]}, "is a string"),
+    ({"evidence": [{"metadata": {"a": float("nan")}}]}, "no number for"),
+    ({"severity": "dire"}, "severity"),
+    ({"criterion_id": ""}, "must not be empty"),
+    ({"description": SURROGATE}, "surrogate"),
+]
+
+
+async def test_a_bad_contradiction_is_refused(db: Any) -> None:
+    for change, message in BAD_CONTRADICTIONS:
+        arguments: dict[str, Any] = {"case_id": "c", "criterion_id": "k", "evidence": [{}]} | change
+        with trio.fail_after(30):
+            with pytest.raises(InvalidArgument, match=message):
+                await db.metadata.store_contradiction(**arguments)
+            assert (await db.metadata.get_contradictions()).items == []
+
+
+async def test_a_bad_resolution_is_refused(db: Any) -> None:
     with trio.fail_after(30):
-        with pytest.raises(InvalidArgument, match=message):
-            await db.metadata.store_contradiction(**arguments)
-        assert (await db.metadata.get_contradictions()).items == []
         made = await db.metadata.store_contradiction("c", "k", [{}])
         for wrong in ("", "  ", 5, SURROGATE):
             with pytest.raises(InvalidArgument):
@@ -699,26 +703,26 @@ async def test_entities_are_found_by_filters(db: Any) -> None:
             await ids({"number": {"$gtt": 1}})
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("", "1", "k", 1),
-        ("t", "", "k", 1),
-        ("t", "1", "", 1),
-        ("t", "1", 5, 1),
-        ("t", "1", "k", b"x"),
-        ("t", "1", "k", float("-inf")),
-        ("t", "1", "k", {"a": {3: 4}}),
-        ("t", "1", "k", "x" * (1 << 20)),
-        ("t", SURROGATE, "k", 1),
-        ("t", "x" * 601, "k", 1),
-    ],
-)
-async def test_bad_metadata_is_refused(db: Any, arguments: Any) -> None:
-    with trio.fail_after(30):
-        with pytest.raises(InvalidArgument):
-            await db.metadata.set(*arguments)
-        assert (await db.metadata.find("t")).items == []
+BAD_METADATA: list[Any] = [
+    ("", "1", "k", 1),
+    ("t", "", "k", 1),
+    ("t", "1", "", 1),
+    ("t", "1", 5, 1),
+    ("t", "1", "k", b"x"),
+    ("t", "1", "k", float("-inf")),
+    ("t", "1", "k", {"a": {3: 4}}),
+    ("t", "1", "k", "x" * (1 << 20)),
+    ("t", SURROGATE, "k", 1),
+    ("t", "x" * 601, "k", 1),
+]
+
+
+async def test_bad_metadata_is_refused(db: Any) -> None:
+    for arguments in BAD_METADATA:
+        with trio.fail_after(30):
+            with pytest.raises(InvalidArgument):
+                await db.metadata.set(*arguments)
+            assert (await db.metadata.find("t")).items == []
 
 
 # --- what goes with what ---------------------------------------------------------------------
