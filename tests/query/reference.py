@@ -19,7 +19,8 @@ def kind(value: Any) -> str:
         return "bool"
     if isinstance(value, int | float):
         return "number"
-    return {str: "string", dict: "object", list: "list"}[type(value)]
+    names: dict[Any, str] = {str: "string", dict: "object", list: "list"}
+    return names[type(value)]
 
 
 def compare(left: Any, right: Any) -> int:

@@ -252,7 +252,7 @@ async def test_unknown_ids(db: Any) -> None:
 
 async def test_a_trajectory_comes_back_whole(db: Any) -> None:
     with trio.fail_after(30):
-        steps = [
+        steps: list[Any] = [
             {
                 "tool_name": "pi_search",
                 "action": {"query": "tax"},
@@ -272,7 +272,7 @@ async def test_a_trajectory_comes_back_whole(db: Any) -> None:
         assert (stored.policy_id, stored.confidence, stored.outcome) == ("p", 0.75, "met")
         assert (stored.step_count, stored.completed_at, stored.metadata) == (2, None, {"a": 1})
         one, two = stored.steps
-        assert one == TrajectoryStep(step_number=1, **steps[0] | {"node_ids": ("1", "2")})
+        assert one == TrajectoryStep(step_number=1, **{**steps[0], "node_ids": ("1", "2")})
         assert two == steps[1]
         assert await db.metadata.get_trajectory(stored.trajectory_id) == stored
         assert (await db.metadata.get_trajectories("case")).items == [stored]

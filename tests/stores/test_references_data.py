@@ -39,8 +39,8 @@ class Law:
         by_path: dict[str, str] = {}
         for row in rows:
             by_path.setdefault(row["path"], str(row["seq"]))
-        cited = dict.fromkeys(
-            (str(row["seq"]), by_path.get(path, path))
+        cited: dict[Edge, None] = dict.fromkeys(
+            (str(row["seq"]), str(by_path.get(path, path)))
             for row in rows
             for path in row.get("cites", ())
         )

@@ -211,8 +211,7 @@ def _index(
     case_id: str | None, tool_name: str | None, policy_id: str | None, node_id: str | None
 ) -> tuple[bytes, set[str]]:
     """The index that leads to the fewest records, and which of the parameters it answers."""
-    if tool_name is not None:
-        by_tool = Keyspace.TOOL_RESULTS_BY_TOOL + packed_name("tool_name", tool_name)
+    by_tool = None if tool_name is None else packed_name("tool_name", tool_name)
     if case_id is not None:
         return Keyspace.TOOL_RESULTS_BY_CASE + packed_name("case_id", case_id), {"case_id"}
     if policy_id is not None:
@@ -220,8 +219,8 @@ def _index(
         if node_id is not None:
             return policy + packed_node_id(node_id), {"policy_id", "node_id"}
         return policy + _NONE, {"policy_id"}
-    if tool_name is not None:
-        return by_tool, {"tool_name"}
+    if by_tool is not None:
+        return Keyspace.TOOL_RESULTS_BY_TOOL + by_tool, {"tool_name"}
     return Keyspace.TOOL_RESULTS, set()
 
 

@@ -75,6 +75,23 @@ def _to_variables(variables: Any) -> list[str]:
     return names
 
 
+def _content(content: Any, tool_schemas: Any, variables: Any) -> dict[str, Any]:
+    """The fields of a version that say what it does."""
+    if not to_text(content, "content"):
+        raise InvalidArgument("content must not be empty.")
+    schemas = [] if tool_schemas is None else tool_schemas
+    if not isinstance(schemas, list | tuple):
+        raise InvalidArgument("tool_schemas is a list of tools' schemas.")
+    names = _to_variables(variables)
+    raw = to_json(schemas, "tool_schemas")
+    return {
+        "content": content,
+        "content_hash": _hash(content, bytes(raw), names),
+        "tool_schemas": raw,
+        "variables": names,
+    }
+
+
 def store(
     txn: Write,
     prompt_id: str,
@@ -109,20 +126,10 @@ def store(
         InvalidArgument: a value is no JSON, or a parameter is wrong.
     """
     place = Keyspace.PROMPTS + packed_prompt(prompt_id)
-    if not to_text(content, "content"):
-        raise InvalidArgument("content must not be empty.")
-    schemas = [] if tool_schemas is None else tool_schemas
-    if not isinstance(schemas, list | tuple):
-        raise InvalidArgument("tool_schemas is a list of tools' schemas.")
-    names = _to_variables(variables)
-    raw = to_json(schemas, "tool_schemas")
     fields = {
         "prompt_id": prompt_id,
         "version": 0,
-        "content": content,
-        "content_hash": _hash(content, bytes(raw), names),
-        "tool_schemas": raw,
-        "variables": names,
+        **_content(content, tool_schemas, variables),
         "author": to_text(author, "author"),
         "deployed_at": txn.now if deployed_at is None else to_moment(deployed_at, "deployed_at"),
         "created_at": txn.now,
