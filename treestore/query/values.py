@@ -157,7 +157,16 @@ def equals(operand: Any) -> Test:
             else (bracket(value) == STRING and plain(value) == text)
             or (at is not None and bracket(value) == DATE and moment(value) == at)
         )
+    if found == NUMBER and operand == operand:
+        return lambda value: (
+            value == operand
+            if value.__class__ in _NUMBERS
+            else bracket(value) == NUMBER and value == operand
+        )
     return lambda value: bracket(value) == found and order_key(value) == wanted
+
+
+_NUMBERS = frozenset({int, float})
 
 
 def one_of(operands: tuple[Any, ...]) -> Test:
@@ -197,7 +206,11 @@ def in_range(operator: str, operand: Any) -> Test:
             return lambda value: (
                 operator in ("$gte", "$lte") and isinstance(value, float) and math.isnan(value)
             )
-        return lambda value: bracket(value) == NUMBER and holds(value, operand)
+        return lambda value: (
+            holds(value, operand)
+            if value.__class__ in _NUMBERS
+            else bracket(value) == NUMBER and holds(value, operand)
+        )
     if found == STRING:
         at, text = moment(operand), plain(operand)
 

@@ -34,7 +34,6 @@ from treestore.stores.versions.changing import (
     document_deleted,
     document_stored,
 )
-from treestore.stores.metadata.removal import forget_policy
 
 
 def store(
@@ -218,6 +217,9 @@ def delete_policy(txn: Write, policy_id: str) -> bool:
     references to its nodes, tool results, trajectories, contradictions. ``versions.erase`` then
     forgets what was recorded of its versions.
     """
+    # Here, since metadata is built upon documents.
+    from treestore.stores.metadata.removal import forget_policy
+
     stored = stored_versions(txn, policy_id)
     for version_id in stored:
         delete(txn, policy_id, version_id)

@@ -162,6 +162,7 @@ def find_metadata(
         if len(items) == limit or looked_at == LOOKED_AT_MAX:
             return Page(items, cursors.after(position))
         position = key[len(place) :]
+        txn.spend(2 + len(record) // 200)
         if matches(_values(record).metadata):
             items.append(txn.load(EntityMetadata, record))
     return Page(items, None)

@@ -72,6 +72,7 @@ class _Walk:
         space = Keyspace.CROSS_REFERENCES_OUT if outwards else Keyspace.CROSS_REFERENCES_IN
         start = space + node + self._relation
         for key, value in self._txn.scan(start, start + AFTER):
+            self._txn.spend(1)
             far = key[len(space) + len(node) :].split(b"\0", 1)[1]
             edge = key if outwards else key_out(key)
             if edge not in self._met:

@@ -126,6 +126,7 @@ def _total(txn: Read, tool: bytes, name: str, first: date, last: date) -> ToolSt
     total = Row()
     days: list[Any] = []
     for key, record in txn.scan(tool + pack(first), tool + pack(last) + AFTER):
+        txn.spend(2 + len(record) // 40)
         total.merge(decode_row(record))
         days.append(unpack_one(key, len(tool))[0])
     if not days:

@@ -137,6 +137,7 @@ def trajectory_stats(
     visits: Counter[bytes] = Counter()
     if top:
         for key, record in _rows(txn, Keyspace.NODE_VISITS, policy_id, days):
+            txn.spend(1)
             _, at = unpack_one(key, 1)
             # Without the day (four bytes), so that those of all days come together.
             visits[key[1:at] + key[at + 4 :]] += decode_visits(record)

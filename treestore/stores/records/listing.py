@@ -98,6 +98,7 @@ def list_records(
         if len(items) == limit or looked_at == LOOKED_AT_MAX:
             return Page(items, cursors.after(position))
         position = key[len(index) :]
+        txn.spend(2)
         item = load(position, value)
         if item is not None:
             items.append(item)
