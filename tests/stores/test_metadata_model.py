@@ -41,6 +41,14 @@ MOMENTS = st.tuples(DAYS, st.integers(0, 2)).map(
     lambda pair: datetime(2024, 1, 1 + pair[0], 23, 59, 59, 999_998 + pair[1] // 2, UTC)
 )
 STEPS = st.lists(st.lists(NODES, max_size=3), max_size=3)
+EDGES = st.tuples(NODES, st.sampled_from(["p", "p", "p\0"]), NODES, RELATIONS)
+EDGE_FIELDS = (
+    "source_policy_id",
+    "source_node_id",
+    "target_policy_id",
+    "target_node_id",
+    "relation",
+)
 LIMITS = st.sampled_from([1, 2, 3, 10_000])
 
 
@@ -89,6 +97,7 @@ class Metadata(RuleBasedStateMachine):
         success=st.booleans(),
         latency=LATENCIES,
         with_node=st.booleans(),
+        count=st.integers(1, 4),
     )
     def store_result(
         self,
@@ -100,17 +109,34 @@ class Metadata(RuleBasedStateMachine):
         success: bool,
         latency: Any,
         with_node: bool,
+        count: int,
+    ) -> None:
+        for number in range(count):
+            self.store_one_result(
+                case, tool, policy, node if with_node else None, at, success, latency, number
+            )
+
+    def store_one_result(
+        self,
+        case: str,
+        tool: str,
+        policy: Any,
+        node: Any,
+        at: Any,
+        success: bool,
+        latency: Any,
+        number: int,
     ) -> None:
         stored = self.store.run(
             tool_results.store_tool_result,
             case,
             tool,
-            {"number": len(self.results)},
+            {"number": number},
             success=success,
             latency_ms=latency,
             policy_id=policy,
-            node_id=node if policy is not None and with_node else None,
-            executed_at=at,
+            node_id=None if policy is None else node,
+            executed_at=at + timedelta(hours=number),
         )
         assert stored.tool_result_id not in self.results
         self.results[stored.tool_result_id] = stored
@@ -159,33 +185,24 @@ class Metadata(RuleBasedStateMachine):
             )
         self.contradictions[stored.contradiction_id] = stored
 
-    @rule(
-        source=NODES,
-        to=NODES,
-        policy=st.sampled_from(["p", "p\0"]),
-        relation=RELATIONS,
-        context=st.sampled_from(["", "x"]),
-        many=st.booleans(),
-    )
-    def refer(
-        self, source: str, to: str, policy: str, relation: str, context: str, many: bool
-    ) -> None:
-        key = ("p", source, policy, to, relation)
-        if key[:2] == key[2:4]:
-            return
-        if many:
-            names = (
-                "source_policy_id",
-                "source_node_id",
-                "target_policy_id",
-                "target_node_id",
-                "relation",
-            )
-            given = dict(zip(names, key, strict=True)) | {"context": context}
-            assert self.store.run(references.store_cross_references, [given]) == 1
-        else:
-            self.store.run(references.store_cross_reference, *key, context=context)
-        self.references[key] = context
+    @rule(edges=st.lists(EDGES, min_size=1, max_size=6), context=st.sampled_from(["", "x"]))
+    def refer(self, edges: list[Any], context: str) -> None:
+        for source, policy, to, relation in edges:
+            key = ("p", source, policy, to, relation)
+            if key[:2] != key[2:4]:
+                self.store.run(references.store_cross_reference, *key, context=context)
+                self.references[key] = context
+
+    @rule(edges=st.lists(EDGES, max_size=6), context=st.sampled_from(["", "x"]))
+    def refer_at_once(self, edges: list[Any], context: str) -> None:
+        keys = {
+            ("p", source, policy, to, relation): context
+            for source, policy, to, relation in edges
+            if ("p", source) != (policy, to)
+        }
+        given = [dict(zip(EDGE_FIELDS, key, strict=True)) | {"context": context} for key in keys]
+        assert self.store.run(references.store_cross_references, given) == len(keys)
+        self.references |= keys
 
     @rule(source=NODES, to=NODES, relation=RELATIONS)
     def stop_referring(self, source: str, to: str, relation: str) -> None:
