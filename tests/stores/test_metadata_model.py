@@ -77,14 +77,15 @@ class Metadata(RuleBasedStateMachine):
         self.uses: dict[str, Any] = {}
 
     def all_of(self, query: Any, limit: int, *args: Any, **kwargs: Any) -> list[Any]:
-        """Every page of a listing, joined; a writer comes in between."""
+        """Every page of a listing, joined."""
         items: list[Any] = []
         cursor = None
-        while True:
+        for _ in range(1000):
             page = query(self.store.txn, *args, limit=limit, cursor=cursor, **kwargs)
             items += page.items
             if (cursor := page.next_cursor) is None:
                 return items
+        raise AssertionError("a listing has no end")
 
     # -- what is done ---------------------------------------------------------------------------
 
@@ -341,6 +342,17 @@ class Metadata(RuleBasedStateMachine):
         ]
         for before, after in pairwise(found):
             assert (before.executed_at <= after.executed_at) or newest_first
+
+    @rule(limit=LIMITS, newest_first=st.booleans())
+    def page_through(self, limit: int, newest_first: bool) -> None:
+        """Everything there is, so that there are many pages."""
+        for query, kept in (
+            (tool_results.get_tool_results, self.results),
+            (contradictions.get_contradictions, self.contradictions),
+            (usage.get_usage, self.uses),
+        ):
+            items = self.all_of(query, limit, newest_first=newest_first)
+            assert items == [one for _, one in sorted(kept.items(), reverse=newest_first)]
 
     @rule(first=DAYS, last=DAYS, limit=LIMITS)
     def tool_stats(self, first: int, last: int, limit: int) -> None:
