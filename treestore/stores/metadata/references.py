@@ -11,7 +11,6 @@ Both hold the same five elements, all strings, so that one is made from the othe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -28,13 +27,13 @@ from treestore.stores.documents.layout import (
     packed_node_id,
     shown,
 )
-from treestore.stores.documents.policies import entry_in_effect, read_entries
 from treestore.stores.keys import Keyspace
 from treestore.stores.metadata import reference_walk
 from treestore.stores.metadata.reference_walk import key_in, key_out
 from treestore.stores.metadata.trajectories import as_map, as_maps
 from treestore.stores.operation import Wire
 from treestore.stores.records.fields import LIMIT_MAX, to_count, to_json_object, to_text
+from treestore.stores.versions.book import stored_versions
 
 RELATION_SIZE_BYTES_MAX: Final = 60
 """Longest relation: what the other parts of a key leave of the engine's limit."""
@@ -115,7 +114,7 @@ def store_cross_reference(
     }
     _check_require(require_nodes)
     key, own = _checked(fields)
-    _check_nodes(txn, fields, require_nodes, {})
+    _Nodes(txn, require_nodes).check(fields)
     return txn.load(CrossReference, _put(txn, key, own))
 
 
@@ -138,13 +137,13 @@ def store_cross_references(
     _check_require(require_nodes)
     if isinstance(references, str | bytes | Mapping) or not isinstance(references, Sequence):
         raise InvalidArgument(f"references is a list, not {type(references).__name__}.")
-    known: dict[bytes, bool] = {}
+    nodes = _Nodes(txn, require_nodes)
     ready: dict[bytes, dict[str, Any]] = {}
     for index, reference in enumerate(references):
         try:
             fields = _fields_of(reference)
             key, own = _checked(fields)
-            _check_nodes(txn, fields, require_nodes, known)
+            nodes.check(fields)
         except (InvalidArgument, NotFound) as error:
             raise type(error)(f"references[{index}]: {error.message}", **error.details) from None
         ready[key] = own
@@ -209,37 +208,49 @@ def _check_require(require_nodes: Any) -> None:
         raise InvalidArgument(f"require_nodes is True, False or None, not {shown(require_nodes)}.")
 
 
-def _check_nodes(
-    txn: Read, fields: dict[str, Any], require: bool | None, known: dict[bytes, bool]
-) -> None:
-    if require is False:
-        return
-    for side in ("source", "target"):
-        policy_id, node_id = fields[f"{side}_policy_id"], fields[f"{side}_node_id"]
-        node = packed_node(policy_id, node_id)
-        if node not in known:
-            known[node] = _node_exists(txn, policy_id, node_id, require is True)
-        if not known[node]:
-            raise NotFound(
-                f"The {side}, node {shown(node_id)} of policy {shown(policy_id)}, is not stored; "
-                f"store its document first, or say require_nodes=False.",
-                policy_id=policy_id,
-                ids=[node_id],
-            )
+class _Nodes:
+    """Looks whether nodes have to exist, and do; remembers it for the length of one command.
 
+    Args:
+        require: see `store_cross_reference`.
+    """
 
-def _node_exists(txn: Read, policy_id: str, node_id: str, policy_must_exist: bool) -> bool:
-    """Whether any stored version has the node; also where nothing of the policy is stored, unless
-    it must be."""
-    entries = [entry for entry in read_entries(txn, policy_id) if entry.stored]
-    if not entries:
-        return not policy_must_exist
-    packed = packed_node_id(node_id)
-    likely = entry_in_effect(entries, txn.now.astimezone(UTC).date()) or entries[-1]
-    for entry in (likely, *reversed(entries)):
-        if txn.get(Place(policy_id, entry.version_id).ids + packed) is not None:
-            return True
-    return False
+    def __init__(self, txn: Read, require: bool | None) -> None:
+        self._txn = txn
+        self._require = require
+        self._versions: dict[str, list[str]] = {}
+        self._found: dict[bytes, bool] = {}
+
+    def check(self, fields: dict[str, Any]) -> None:
+        """Raise `NotFound` where an end of the reference has to exist and does not."""
+        if self._require is False:
+            return
+        for side in ("source", "target"):
+            policy_id, node_id = fields[f"{side}_policy_id"], fields[f"{side}_node_id"]
+            node = packed_node(policy_id, node_id)
+            if node not in self._found:
+                self._found[node] = self._may_be(policy_id, node_id)
+            if not self._found[node]:
+                raise NotFound(
+                    f"The {side}, node {shown(node_id)} of policy {shown(policy_id)}, is not "
+                    f"stored; store its document first, or say require_nodes=False.",
+                    policy_id=policy_id,
+                    ids=[node_id],
+                )
+
+    def _may_be(self, policy_id: str, node_id: str) -> bool:
+        """Whether any stored version has the node; also where nothing of the policy is stored,
+        unless it must be. The version stored last is the likeliest."""
+        versions = self._versions.get(policy_id)
+        if versions is None:
+            versions = self._versions[policy_id] = stored_versions(self._txn, policy_id)
+        if not versions:
+            return self._require is not True
+        packed = packed_node_id(node_id)
+        return any(
+            self._txn.get(Place(policy_id, version_id).ids + packed) is not None
+            for version_id in reversed(versions)
+        )
 
 
 # --- reading ---------------------------------------------------------------------------------
