@@ -187,6 +187,8 @@ class AdminPart:
     async def admin_check(self) -> CheckResult:
         """See ``admin.check``: of the newest durable state, while writers and readers go on."""
         from treestore.stores.documents.check import check_documents
+        from treestore.stores.metadata.check import check_metadata
+        from treestore.stores.prompts.check import check_prompts
 
         db = self._db
         async with db.checkpointer.paused():
@@ -201,6 +203,8 @@ class AdminPart:
                 errors = list(report.errors)
                 if not errors:
                     errors += check_documents(txn)
+                    errors += check_metadata(txn)
+                    errors += check_prompts(txn)
                 fields = {
                     field.name: getattr(report, field.name)
                     for field in attrs.fields(CheckResult)
