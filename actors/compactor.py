@@ -16,6 +16,7 @@ import trio
 from actors.checkpointer import Checkpointer
 from actors.mail import MovesCall
 from actors.threads import WORKER_THREADS, Threads
+from actors.tuning import collector_paused
 from actors.writer import Writer
 from treestore.engine.compaction import MoveStep, Quiet, Search, Settle, Step, plan
 from treestore.engine.engine import Engine
@@ -126,7 +127,9 @@ class Compactor:
                 step = steps.send(answer)
             except StopIteration:
                 return
-            answer = await self._do(step)
+            # A step makes thousands of objects at once: pages decoded, lists of free space.
+            with collector_paused():
+                answer = await self._do(step)
 
     def _ensure_open(self) -> None:
         if self._writer.stopped.is_set():

@@ -23,6 +23,7 @@ from actors.checkpointer import Checkpointer
 from actors.compactor import Compactor
 from actors.database_admin import AdminPart
 from actors.database_host import HostPart
+from actors.dismantler import Dismantler
 from actors.embedded import EmbeddedCaller, EmbeddedSnapshot, InlineReader
 from actors.embedded_transaction import TransactionPart
 from actors.feeds import FeedHub, FeedPart
@@ -106,6 +107,7 @@ class Database(
             store.engine, self.log_thread, self.writer, self.sessions, threads
         )
         self.lease_keeper = LeaseKeeper(store.engine, threads)
+        self.dismantler = Dismantler(store.engine)
         self.read_limiter = trio.CapacityLimiter(READ_THREADS)
         self.compactor = Compactor(
             store.engine, self.writer, self.checkpointer, threads, self.read_limiter
@@ -188,6 +190,7 @@ class Database(
                     self.supervisor.start("checkpointer", self.checkpointer.run)
                     self.supervisor.start("housekeeper", self.housekeeper.run)
                     self.supervisor.start("lease keeper", self.lease_keeper.run)
+                    self.supervisor.start("dismantler", self.dismantler.run)
                     self.supervisor.start("compactor", self.compactor.run)
                     self.supervisor.start("transactions", self.transactions.run)
                     if self.archiver is not None:

@@ -217,6 +217,8 @@ class AdminPart:
     async def _check_store(self) -> CheckResult:
         """Of the newest durable state, while writers and readers go on."""
         from treestore.stores.documents.check import check_documents
+        from treestore.stores.metadata.check import check_metadata
+        from treestore.stores.prompts.check import check_prompts
 
         db = self._db
         async with db.checkpointer.paused():
@@ -231,6 +233,8 @@ class AdminPart:
                 errors = list(report.errors)
                 if not errors:
                     errors += check_documents(txn)
+                    errors += check_metadata(txn)
+                    errors += check_prompts(txn)
                 fields = {
                     field.name: getattr(report, field.name)
                     for field in attrs.fields(CheckResult)

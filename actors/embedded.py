@@ -9,7 +9,7 @@ starve the others.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -160,7 +160,7 @@ class EmbeddedCaller:
 
         async def command(*args: Any, **kwargs: Any) -> Any:
             database.ensure_open()
-            long = operation.long or has_long_list(args) or has_long_list(kwargs.values())
+            long = operation.long or has_long_list(args, kwargs)
             return await database.writer.execute(Call(function, args, kwargs, long=long))
 
         return command
@@ -201,12 +201,18 @@ class EmbeddedSnapshot(Services[Async, ReadOnly]):
         self.position = str(FeedPosition.at(database.engine.identity, self.lsn))
 
 
-def has_long_list(arguments: Iterable[Any]) -> bool:
+def has_long_list(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether one of a command's arguments is too long for the event loop."""
-    for argument in arguments:
-        if isinstance(argument, list | tuple) and len(argument) > LONG_ITEMS:
+    for argument in args:
+        if isinstance(argument, _LISTS) and len(argument) > LONG_ITEMS:
+            return True
+    for argument in kwargs.values():
+        if isinstance(argument, _LISTS) and len(argument) > LONG_ITEMS:
             return True
     return False
+
+
+_LISTS = (list, tuple)
 
 
 def _bind_refusal(operation: Operation) -> Callable[..., Any]:

@@ -141,7 +141,7 @@ class TransactionCaller:
 
         async def command(*args: Any, **kwargs: Any) -> Any:
             change: Callable[[Any], Any] = lambda txn: function(txn, *args, **kwargs)  # noqa: E731
-            long = operation.long or has_long_list(args) or has_long_list(kwargs.values())
+            long = operation.long or has_long_list(args, kwargs)
             if not long:
                 try:
                     return running.try_command(change, raw=False)

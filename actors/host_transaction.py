@@ -46,10 +46,10 @@ class EncodedTransaction:
         """See `HostTransaction.run_now`."""
         running, kind = self._running, operation.kind
         running.ensure_open()
-        if kind not in ("query", "command"):
-            if kind in ("action", "feed", "awaited"):
-                raise refusal(operation)
+        if kind == "prepared":
             return None
+        if kind not in ("query", "command"):
+            raise refusal(operation)
         work = self._work(operation, parameters)
         try:
             if kind == "query":

@@ -38,7 +38,7 @@ from actors.session_answers import LARGE_SIZE_BYTES, Answers
 from actors.session_snapshots import Snapshots
 from actors.session_transactions import SessionTransactions, TransactionRequests
 from actors.session_watch import watch
-from actors.session_work import Command, Task, parameters_error
+from actors.session_work import Command, Task, deduplication_of, parameters_error
 from actors.wire import Method, Shared
 from protocol import codes
 from protocol.connection import ServerConnection
@@ -64,7 +64,7 @@ from treestore.errors import (
     TreeStoreError,
     Unavailable,
 )
-from treestore.stores.deduplication import Deduplication, request_checksum, session_prefix
+from treestore.stores.deduplication import session_prefix
 
 log = structlog.get_logger("treestore.session")
 
@@ -367,7 +367,7 @@ class Session(TransactionRequests):
         transaction: HostTransaction | None = None,
     ) -> None:
         """Set a request going that cannot be answered at once."""
-        kind = method.kind
+        kind, operation = method.kind, method.operation
         if snapshot is not None and kind not in ("query", "awaited", "stream"):
             text = f"{request.method} cannot be done on a snapshot, which is only read."
             return self._fail(request.id, InvalidArgument(text))
@@ -382,9 +382,8 @@ class Session(TransactionRequests):
         if request.deadline_ms is not None:
             deadline = trio.current_time() + request.deadline_ms / 1000
         self._counters.requests_in_flight += 1
-        operation = method.operation
         if kind == "command" and transaction is None:
-            deduplication = self._deduplication(request)
+            deduplication = deduplication_of(self._client, request)
             return self._send_to_writer(
                 Command(request.id, operation, parameters, size, deadline, deduplication)
             )
@@ -414,19 +413,13 @@ class Session(TransactionRequests):
                 self._host.prepared,
                 operation,
                 parameters,
-                deduplication=self._deduplication(request),
+                deduplication=deduplication_of(self._client, request),
                 size_bytes=size,
                 deadline=deadline,
             )
         else:
             work = partial(self._host.action, operation, parameters)
         self._spawn(task, work)
-
-    def _deduplication(self, request: Request) -> Deduplication | None:
-        if request.sequence is None:
-            return None
-        checksum = request_checksum(request.method, request.params)
-        return Deduplication(self._client, request.sequence, request.watermark, checksum)
 
     def _send_to_writer(self, command: Command) -> None:
         """Submit it; where the writer's mailbox is full it waits behind those before it."""

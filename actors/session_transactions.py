@@ -15,7 +15,7 @@ import trio
 
 from actors.host import HostTransaction
 from actors.memory import Account
-from actors.session_work import Command, Task, parameters_error
+from actors.session_work import Command, Task, deduplication_of, parameters_error
 from actors.wire import SETTLE, Shared
 from protocol.messages import Request
 from treestore.errors import InvalidArgument, ResourceExhausted, SnapshotExpired, TreeStoreError
@@ -187,7 +187,7 @@ class TransactionRequests:
         deadline = None
         if request.deadline_ms is not None:
             deadline = trio.current_time() + request.deadline_ms / 1000
-        deduplication = session._deduplication(request)
+        deduplication = deduplication_of(session._client, request)
         session._counters.requests_in_flight += 1
         if begun is None:
             task = Task(request.id, 0, None)

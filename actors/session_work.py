@@ -7,7 +7,7 @@ import trio
 
 from actors.host import HostTransaction, Submission
 from protocol import codes
-from protocol.messages import Failure
+from protocol.messages import Failure, Request
 from treestore.errors import (
     DeadlineExceeded,
     InvalidArgument,
@@ -15,7 +15,7 @@ from treestore.errors import (
     TreeStoreError,
     Unavailable,
 )
-from treestore.stores.deduplication import Deduplication
+from treestore.stores.deduplication import Deduplication, request_checksum
 from treestore.stores.operation import Operation
 
 MESSAGE_SIZE_MAX = 4096
@@ -110,6 +110,14 @@ class Task:
             # The writer may have begun it; only the host knows, and it was interrupted.
             return OutcomeUnknown(f"The command {why}; it may or may not have been applied.")
         return DeadlineExceeded(f"The request {why} before it was done.")
+
+
+def deduplication_of(client: bytes, request: Request) -> Deduplication | None:
+    """What a command's number says, if it has one."""
+    if request.sequence is None:
+        return None
+    checksum = request_checksum(request.method, request.params)
+    return Deduplication(client, request.sequence, request.watermark, checksum)
 
 
 def parameters_error(method: str, error: Exception) -> InvalidArgument:

@@ -24,7 +24,21 @@ from treestore.model.admin import (
 )
 from treestore.model.changes import Change
 from treestore.model.documents import Document, Node
+from treestore.model.metadata import (
+    Contradiction,
+    CrossReference,
+    EntityMetadata,
+    Evidence,
+    NodeVisits,
+    Resolution,
+    ToolResult,
+    ToolStats,
+    Trajectory,
+    TrajectoryStats,
+    TrajectoryStep,
+)
 from treestore.model.page import Page
+from treestore.model.prompts import Prompt, PromptEffectiveness, PromptUsage, PromptVersion
 from treestore.model.search import Hit
 from treestore.model.versions import FieldChange, NodeChange, PolicyVersion
 from treestore.stores.operation import OPERATIONS, Operation
@@ -60,6 +74,9 @@ RESULTS = (
     *(Node, Document, PolicyVersion, NodeChange, FieldChange, Hit, Page),
     *(Health, Stats, CheckResult, SnapshotInfo, CompactResult),
     *(BackupResult, BackupProgress, Change),
+    *(ToolResult, ToolStats, Trajectory, TrajectoryStep, TrajectoryStats, NodeVisits),
+    *(CrossReference, Contradiction, Evidence, Resolution, EntityMetadata),
+    *(Prompt, PromptVersion, PromptUsage, PromptEffectiveness),
 )
 
 

@@ -7,7 +7,9 @@ from typing import Generic
 from treestore.stores.admin import Admin
 from treestore.stores.documents.service import Documents
 from treestore.stores.kv import KV
+from treestore.stores.metadata.service import Metadata
 from treestore.stores.operation import A, Caller, M
+from treestore.stores.prompts.service import Prompts
 from treestore.stores.versions.service import Versions
 
 
@@ -18,12 +20,16 @@ class Stores(Generic[M, A]):
         kv: plain keys and values.
         documents: document trees.
         versions: when each version of a policy is in effect.
+        metadata: what is known beside the documents.
+        prompts: prompts in their versions, and their use.
     """
 
     def __init__(self, caller: Caller) -> None:
         self.kv: KV[M, A] = KV(caller)
         self.documents: Documents[M, A] = Documents(caller)
         self.versions: Versions[M, A] = Versions(caller)
+        self.metadata: Metadata[M, A] = Metadata(caller)
+        self.prompts: Prompts[M, A] = Prompts(caller)
 
 
 class Services(Stores[M, A]):

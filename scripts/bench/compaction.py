@@ -19,6 +19,7 @@ import trio
 
 import treestore
 from actors.database import Database, open_database
+from actors.tuning import let_collector_rest
 
 VALUE_BYTES = 1000
 BATCH = 2000
@@ -100,7 +101,8 @@ async def _prepare(db: Database, count: int) -> list[int]:
 async def measure(directory: Path, size_mb: int) -> None:
     """The whole benchmark, in ``directory``."""
     treestore.tune()
-    instrument = LongestStep()
+    let_collector_rest()  # as a server does
+    instrument, used = LongestStep(), LongestStep(time.thread_time)
     async with open_database(directory) as db, trio.open_nursery() as nursery:
         count = (size_mb << 20) // VALUE_BYTES
         alive = await _prepare(db, count)
@@ -125,12 +127,13 @@ async def measure(directory: Path, size_mb: int) -> None:
         nursery.start_soon(read)
         nursery.start_soon(write)
         trio.lowlevel.add_instrument(instrument)
+        trio.lowlevel.add_instrument(used)
         await trio.sleep(CALM_S)
-        calm = (instrument.take(), reads.take(), writes.take())
+        calm = (instrument.take(), used.take(), reads.take(), writes.take())
         await db.admin.checkpoint()
-        beside = (instrument.take(), reads.take(), writes.take())
+        beside = (instrument.take(), used.take(), reads.take(), writes.take())
         result = await db.admin.compact()
-        during = (instrument.take(), reads.take(), writes.take())
+        during = (instrument.take(), used.take(), reads.take(), writes.take())
         nursery.cancel_scope.cancel()
     print(f"live data           {live / 2**20:8.1f} MiB in {len(alive):,} keys")
     print(f"page file before    {before / 2**20:8.1f} MiB")
@@ -138,7 +141,10 @@ async def measure(directory: Path, size_mb: int) -> None:
     print(f"page file after     {after / 2**20:8.1f} MiB, {after / live:.2f} x the live data")
     print(f"moved               {result.pages_moved:8,} pages in {result.duration_s:.1f} s")
     for what, row in (("calm", calm), ("one checkpoint", beside), ("compaction", during)):
-        print(f"{what}: longest step {row[0]}; reads {row[1]}; writes {row[2]}")
+        print(
+            f"{what}: longest step {row[0]}, by processor time {row[1]}; "
+            f"reads {row[2]}; writes {row[3]}"
+        )
 
 
 @click.command()

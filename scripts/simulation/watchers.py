@@ -6,9 +6,10 @@ from random import Random
 
 import trio
 
-from scripts.simulation.clients import FAMILIES, NEVER, decoded, registers
+from scripts.simulation.clients import FAMILIES, NEVER, registers
 from scripts.simulation.history import History, Piece, Value
 from scripts.simulation.network import Network
+from scripts.simulation.values import decoded
 from treestore.client.connection import Target
 from treestore.client.remote import RemoteDatabase, connect_to
 from treestore.errors import FeedExpired, TreeStoreError

@@ -105,6 +105,7 @@ async def test_a_transaction_over_the_wire() -> None:
         ("kv.get", inside(1), {"key": b""}, "invalid_argument"),
         ("kv.get", inside(1) | {"snapshot": 1}, {"key": b"a"}, "invalid_argument"),
         ("admin.stats", inside(1), {}, "invalid_argument"),
+        ("db.watch", inside(1), {}, "invalid_argument"),
         ("documents.store", inside(1), {"policy_id": "p"}, "invalid_argument"),
         ("documents.get", inside(1), {"policy_id": "p"}, "not_found"),
     ],

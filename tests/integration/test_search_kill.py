@@ -158,4 +158,5 @@ async def test_a_server_serves_while_it_rebuilds(tmp_path: Path) -> None:
                 (hit,) = await db.documents.search("needle5999")
                 assert hit.node.node_id == "5999"
         finally:
-            await trio.to_thread.run_sync(server.stop)
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 30):
+                await trio.to_thread.run_sync(server.stop)

@@ -111,6 +111,9 @@ class FakeWrite:
         self.values_read += 1
         return cell.data
 
+    def spend(self, lookups: int) -> None:
+        assert lookups >= 0
+
     def load(self, type_: type[T], record: bytes) -> T:
         result: T = decoder(type_).decode(record)  # type: ignore[arg-type]
         return result

@@ -197,10 +197,10 @@ class Checker:
         """Each page is exactly one of: used, free, retired, or in a free-space list."""
         owner: dict[int, str] = {}
         self.report.pages_free = sum(count for _, count in books.free)
-        self.report.pages_retired = sum(entry[3] for entry in books.retired)
+        self.report.pages_retired = sum(entry.pages for entry in books.retired)
         runs = [("used", start, count) for start, count in self.used.items()]
         runs += [("free", start, count) for start, count in books.free]
-        runs += [("retired", start, count) for _, _, start, count in books.retired]
+        runs += [("retired", entry.start, entry.pages) for entry in books.retired]
         runs += [("free-space list", page, pages) for page, pages in books.free_runs]
         for what, start, count in runs:
             for page in range(start, start + count):
@@ -254,7 +254,7 @@ def rebuild_free_space(pages: PageFile, slots: list[Meta]) -> FreeSpace:
     free_space.release(extents)
     # What only the older slot reaches is retired.
     free_space.retired = [
-        (0, newest.number, start, count) for start, count in taken if start not in kept
+        Retired(0, newest.number, start, count) for start, count in taken if start not in kept
     ]
     return free_space
 

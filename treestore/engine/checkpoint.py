@@ -31,7 +31,7 @@ import attrs
 import msgspec
 
 from treestore.engine import page as page_format
-from treestore.engine.freespace import Extent
+from treestore.engine.freespace import Extent, Retired, let_go
 from treestore.engine.group import retired_pages
 from treestore.engine.meta import Meta
 from treestore.engine.node import Large, Node, Ref, encode_node
@@ -155,7 +155,19 @@ class Checkpoint:
             written + size,
             time.perf_counter() - began,
         )
+        self._let_go()
         return meta
+
+    def _let_go(self) -> None:
+        """Drop what was written and superseded, bit by bit and not on the event loop."""
+        let_go(self._dirty, self._pause)
+        turn = 0
+        while self._superseded:
+            # Not emptied: whoever counts what leases pin may be going over it.
+            turn += len(self._superseded.pop()[0])
+            if turn > LISTED_AT_ONCE:
+                turn = 0
+                self._pause()
 
     def _flip_again(self, newest: Meta) -> Meta:
         """Put what the newest slot says into the older one too.
@@ -289,7 +301,7 @@ class Checkpoint:
             # The previous list is needed as long as its slot can be chosen.
             previous = engine.slots[0]
             free.retired.extend(
-                (previous.number, self.state.number, start, pages)
+                Retired(previous.number, self.state.number, start, pages)
                 for start, pages, _ in previous.free_runs
             )
         parts = (free.starts, free.counts, free.retired)

@@ -31,7 +31,7 @@ from treestore.engine.checkpoint import Checkpoint
 from treestore.engine.decision import Row
 from treestore.engine.disk import Disk, File, Lock
 from treestore.engine.engine import Engine
-from treestore.engine.freespace import FreeSpace
+from treestore.engine.freespace import FreeSpace, Retired
 from treestore.engine.log import Log, LogIdentity, LogOptions, LogPosition, TornTail
 from treestore.engine.meta import Meta, first_page, read_slots
 from treestore.engine.node import NO_VALUES, Node, Ref, Shape
@@ -403,7 +403,7 @@ def _free_space(pages: PageFile, slots: list[Meta]) -> tuple[FreeSpace, bool]:
             for page, count, checksum in newest.free_runs
         ]
         starts, counts, retired = msgspec.msgpack.decode(
-            b"".join(parts), type=tuple[list[int], list[int], list[tuple[int, int, int, int]]]
+            b"".join(parts), type=tuple[list[int], list[int], list[Retired]]
         )
         free_space = FreeSpace.restore(newest.page_count, starts, counts)
         free_space.retired = retired

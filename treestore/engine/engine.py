@@ -29,6 +29,7 @@ from treestore.engine.node import Ref
 from treestore.engine.optimistic import OptimisticTransaction
 from treestore.engine.options import EngineOptions, Environment
 from treestore.engine.pagefile import PageFile
+from treestore.engine.remains import Remains
 from treestore.engine.snapshot import Snapshot, State
 from treestore.engine.space import SpacePart
 from treestore.engine.transaction import UNLIMITED, ReadTransaction, WriteTransaction
@@ -98,6 +99,8 @@ class Engine(SpacePart):
         self.leases = Leases(pages)
         self.window = Window(options.window_transactions_max, options.window_size_bytes_max)
         """What interactive transactions are validated against."""
+        self.remains: Remains | None = None
+        """Where old states go, if somebody takes them apart."""
         self._room_pages = 0
         self._pages_short = False
         """Whether the page file could not grow when it was last tried."""
@@ -343,6 +346,7 @@ class Engine(SpacePart):
 
     def publish(self, group: Group, position: LogPosition) -> None:
         """Make a synced group visible to readers."""
+        before = self.durable
         self.durable = State(group.root, group.number, group.count, position)
         self.window.published(group.number)
         self.log_bytes_since_checkpoint += group.size_bytes
@@ -350,11 +354,15 @@ class Engine(SpacePart):
         self._freed = self._freed or group.frees
         self._published_dirty_pages += group.dirty_pages
         superseded, group.superseded = group.superseded, []
+        count = len(superseded)
         if self.checkpoint is None:
             # What has no page yet never gets one. Under a checkpoint, that is not known yet.
             self.leases.note_unwritten(superseded, group.number)
             superseded = [entry for entry in superseded if entry[0].page]
         self._published.append((superseded, group.number))
+        if self.remains is not None:
+            # Now that what was superseded is let go of: its references count.
+            self.remains.add(before, count, listed=self.checkpoint is not None)
 
     def take_superseded(self) -> list[tuple[list[Superseded], int]]:
         """What published groups superseded since the last call."""

@@ -20,9 +20,9 @@ def retired_pages(published: Iterable[tuple[list[Superseded], int]]) -> Iterator
         for ref, born in superseded:
             if isinstance(ref, Large):
                 for start, pages, _ in ref.extents:
-                    yield born, died, start, pages
+                    yield Retired(born, died, start, pages)
             elif ref.page:
-                yield born, died, ref.page, 1
+                yield Retired(born, died, ref.page, 1)
 
 
 @attrs.define(eq=False)

@@ -82,7 +82,11 @@ class Leases:
         for ref, born in superseded:
             if not ref.page and _held((born, died), pins):
                 pages = 1 + ref.length // page_size if isinstance(ref, Large) else 1
-                self._unwritten[born, died] += pages
+                # As if it had lived from the first to the last of the pins that hold it: the same
+                # for all of them, and so few different spans that letting go of one is quick.
+                first = pins[bisect_left(pins, born)]
+                last = pins[bisect_left(pins, died) - 1]
+                self._unwritten[first, last + 1] += pages
 
     def advance(self, seconds: float) -> None:
         """Let all leases grow older."""
@@ -91,7 +95,7 @@ class Leases:
 
     def unwritten(self) -> list[Retired]:
         """What is pinned in memory, in the form of retired pages that are nowhere."""
-        return [(born, died, 0, pages) for (born, died), pages in self._unwritten.items()]
+        return [Retired(born, died, 0, pages) for (born, died), pages in self._unwritten.items()]
 
 
 def _held(span: tuple[int, int], pins: Sequence[int]) -> bool:
@@ -157,9 +161,10 @@ class LeaseBooks:
         released = [0] * (len(numbers) + 1)
         total = 0
         for entries in (self._retired, retired_pages(self._published)):
-            for turn, (born, died, _, pages) in enumerate(entries):
+            for turn, entry in enumerate(entries):
                 if not turn % ENTRIES_BEFORE_PAUSE:
                     pause()
+                born, died, pages = entry.born, entry.died, entry.pages
                 first = bisect_left(numbers, born)
                 last = bisect_left(numbers, died)
                 if first == last or _held((born, died), slots):

@@ -18,6 +18,8 @@ Rules that everything rests on (tests/engine/test_tree.py):
    tree (10 of the 13 microseconds that a random put took). The new leaf refers to the old one as
    its ``base`` and holds only what is different, in ``delta``, until somebody needs its lists:
    `settle` makes them, once.
+5. The list of a branch's keys is shared with its copies and never changed in place: whoever
+   splits or merges children makes a new one. Most copies change no separator.
 
 Sizes here are upper bounds of the encoded size: three bytes a key or inline value for its msgpack
 header. They decide splits and merges; that an encoded node fits its page is asserted when sealed.
@@ -128,7 +130,7 @@ class Node:
         if self.children is None:
             self.settle()
             return Node(self.keys[:], self.values[:], None, stamp, self.size)
-        return Node(self.keys[:], NO_VALUES, self.children[:], stamp, self.size)
+        return Node(self.keys, NO_VALUES, self.children[:], stamp, self.size)
 
 
 NO_VALUES: list[bytes | Large] = []

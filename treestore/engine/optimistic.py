@@ -11,6 +11,7 @@ that was executed since the snapshot, and the notes are applied to the working t
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import islice
@@ -24,7 +25,7 @@ from treestore.engine.pagefile import PageFile
 from treestore.engine.readset import ReadRange, ReadSet, WriteSet, read_ranges
 from treestore.engine.snapshot import LeasedRead, Snapshot
 from treestore.engine.transaction import ReadTransaction, WriteTransaction
-from treestore.engine.working import WorkingTree, ascending
+from treestore.engine.working import BULK_ITEMS, WorkingTree
 from treestore.errors import ResourceExhausted, TransactionConflict
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ HELD_GROUPS_AT_ONCE = 100
 
 SORTED_RUN = 8
 """So many puts of ascending keys in a row are merged as a sorted run."""
+
+BEYOND_ALL_KEYS = b"\xff" * 2048
+"""Above the longest key."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Any]).decode
@@ -417,9 +421,11 @@ class OptimisticTransaction:
         """
         self.settle()
         self.validate()
-        for payload in self._payloads:
-            _replay(txn, _decode(payload))
-        _replay(txn, self._notes)
+        changes = NetChanges()
+        changes.take_before(self._notes)
+        for payload in reversed(self._payloads):
+            changes.take_before(_decode(payload))
+        changes.apply(txn)
         return True
 
     def close(self) -> None:
@@ -452,21 +458,61 @@ class OptimisticTransaction:
         _empty(root)
 
 
-def _replay(txn: WriteTransaction, notes: list[Any]) -> None:
-    """Do again what the notes say, in order."""
-    put: Callable[[bytes, bytes], None] = txn.put
-    whats, values = notes[0::2], notes[1::2]
-    if len(whats) >= SORTED_RUN and None not in values and ascending(whats):
-        txn.put_sorted(zip(whats, values, strict=True))
-        return
-    for what, value in zip(whats, values, strict=True):
-        if value is not None:
-            put(what, value)
-        elif isinstance(what, bytes):
-            txn.delete(what)
-        else:
-            start, end = what
+class NetChanges:
+    """What many notes come to: ranges that were removed, then the last change of each key.
+
+    So nobody who follows the log sees a value that the transaction itself overwrote. The notes are
+    taken from the last to the first.
+    """
+
+    def __init__(self) -> None:
+        self.ranges: list[tuple[bytes, bytes | None]] = []
+        """The last first."""
+        self.puts: dict[bytes, bytes] = {}
+        self.deletes: set[bytes] = set()
+        self._lows: list[bytes] = []
+        self._highs: list[bytes] = []
+
+    def take_before(self, notes: list[Any]) -> None:
+        """Notes of what was done before everything taken so far."""
+        puts, deletes = self.puts, self.deletes
+        for what, value in zip(notes[-2::-2], notes[::-2], strict=True):
+            if not isinstance(what, bytes):
+                self._remove(*what)
+            elif what not in puts and what not in deletes and not self._removed_later(what):
+                if value is None:
+                    deletes.add(what)
+                else:
+                    puts[what] = value
+
+    def _removed_later(self, key: bytes) -> bool:
+        index = bisect_right(self._lows, key) - 1
+        return index >= 0 and key < self._highs[index]
+
+    def _remove(self, start: bytes, end: bytes | None) -> None:
+        self.ranges.append((start, end))
+        high = BEYOND_ALL_KEYS if end is None else end
+        first, last = bisect_left(self._highs, start), bisect_right(self._lows, high)
+        if first < last:
+            start = min(start, self._lows[first])
+            high = max(high, self._highs[last - 1])
+        self._lows[first:last] = [start]
+        self._highs[first:last] = [high]
+
+    def apply(self, txn: WriteTransaction) -> None:
+        """Make the changes."""
+        for start, end in reversed(self.ranges):
             txn.delete_range(start, end)
+        for key in self.deletes:
+            txn.delete(key)
+        # From the first to the last: many puts are of ascending keys.
+        keys = reversed(self.puts)
+        while some := sorted(islice(keys, BULK_ITEMS)):
+            if len(some) >= SORTED_RUN:
+                txn.put_sorted([(key, self.puts[key]) for key in some])
+            else:
+                for key in some:
+                    txn.put(key, self.puts[key])
 
 
 def _empty(ref: Ref) -> None:

@@ -97,6 +97,12 @@ class ReadTransaction:
         if self.budget < 0:
             self.over_budget()
 
+    def spend(self, lookups: int) -> None:
+        """Pay for work on what was read, beyond reading it."""
+        self.budget -= lookups
+        if self.budget < 0:
+            self.over_budget()
+
     def over_budget(self) -> None:
         """The budget is used up.
 

@@ -296,7 +296,7 @@ class WorkingTree:
         del children[index]
         at = max(index - 1, 0)
         parent.size -= self._shape.child_size(len(parent.keys[at]))
-        del parent.keys[at]
+        parent.keys = [*parent.keys[:at], *parent.keys[at + 1 :]]
         self._refill(parent, steps)
 
     def put_sorted(self, items: Iterable[tuple[bytes, bytes]]) -> Iterator[int]:
@@ -396,11 +396,16 @@ class WorkingTree:
                 parent, index = Node([], NO_VALUES, [self.root], self.stamp, shape.child_size(0)), 0
                 self.root = Ref(parent)
                 self.created += 1
-            assert parent.children is not None
-            parent.keys[index:index] = [key for key, _ in parts]
-            parent.children[index + 1 : index + 1] = [ref for _, ref in parts]
-            parent.size += sum(shape.child_size(len(key)) for key, _ in parts)
+            self._take_in(parent, index, parts)
             node = parent
+
+    def _take_in(self, parent: Node, index: int, parts: list[tuple[bytes, Ref]]) -> None:
+        """Put what was cut off the child ``index`` of an owned branch behind it."""
+        assert parent.children is not None
+        keys = parent.keys
+        parent.keys = [*keys[:index], *(key for key, _ in parts), *keys[index:]]
+        parent.children[index + 1 : index + 1] = [ref for _, ref in parts]
+        parent.size += sum(self._shape.child_size(len(key)) for key, _ in parts)
 
     def _cut_leaf(self, node: Node, cuts: list[int], sizes: list[int]) -> list[tuple[bytes, Ref]]:
         """Cut a settled leaf; separator and reference of each part but the first."""
@@ -431,7 +436,8 @@ class WorkingTree:
                 size - sizes[first] + first_child,
             )
             parts.append((keys[first - 1], Ref(part)))
-        del keys[cuts[0] - 1 :], children[cuts[0] :]
+        node.keys = keys[: cuts[0] - 1]
+        del children[cuts[0] :]
         return parts
 
     # -- merging ------------------------------------------------------------------------------
@@ -485,10 +491,10 @@ class WorkingTree:
             left.values += right.values
         else:
             assert right.children is not None
-            left.keys.append(key)
-            left.keys += right.keys
+            left.keys = [*left.keys, key, *right.keys]
             left.children += right.children
-        del parent.keys[at], parent.children[at + 1]
+        parent.keys = [*parent.keys[:at], *parent.keys[at + 1 :]]
+        del parent.children[at + 1]
         parent.size -= self._shape.child_size(len(key))
 
     def _even_out(self, parent: Node, at: int, left: Node, right: Node, steps: Steps) -> None:
@@ -499,9 +505,7 @@ class WorkingTree:
         at_entry = middle([0, *accumulate(sizes)])
         cut = self._cut_leaf if left.children is None else self._cut_branch
         ((key, ref),) = cut(left, [at_entry], sizes)
-        parent.keys.insert(at, key)
-        parent.children.insert(at + 1, ref)
-        parent.size += self._shape.child_size(len(key))
+        self._take_in(parent, at, [(key, ref)])
         self.created += 1
         # A longer separator than before may not fit into the parent any more.
         if parent.size > self._shape.capacity:
@@ -570,12 +574,9 @@ class WorkingTree:
             return
         steps.pop()
         if cuts:
-            assert parent.children is not None
             parts = self._cut_leaf(leaf, cuts, sizes)
             self.created += len(parts)
-            parent.keys[index:index] = [first for first, _ in parts]
-            parent.children[index + 1 : index + 1] = [ref for _, ref in parts]
-            parent.size += sum(self._shape.child_size(len(first)) for first, _ in parts)
+            self._take_in(parent, index, parts)
         if parent.size > self._shape.capacity:
             self._split(parent, steps)
         else:

@@ -73,6 +73,12 @@ class Read(Protocol):
         """The bytes of a cell that a cursor gave."""
         ...
 
+    def spend(self, lookups: int) -> None:
+        """Pay for work on what was read that takes as long as so many look-ups (two microseconds
+        each): decoding and comparing by the thousand. A query that runs on the event loop and
+        costs more than its budget goes on in a thread."""
+        ...
+
     def load(self, type_: type[T], record: bytes) -> T:
         """A stored record as part of an answer.
 

@@ -43,7 +43,7 @@ class Keyspace:
     VERSION_HISTORY: Final = b"\x19"
     TOOL_RESULTS: Final = b"\x20"
     TOOL_RESULTS_BY_TOOL: Final = b"\x21"
-    TOOL_RESULTS_BY_TIME: Final = b"\x22"
+    TOOL_RESULTS_BY_CASE: Final = b"\x22"
     TRAJECTORIES: Final = b"\x23"
     TRAJECTORIES_BY_CASE: Final = b"\x24"
     CROSS_REFERENCES_OUT: Final = b"\x25"
@@ -51,10 +51,17 @@ class Keyspace:
     CONTRADICTIONS: Final = b"\x27"
     CONTRADICTIONS_BY_CASE: Final = b"\x28"
     ENTITY_METADATA: Final = b"\x29"
+    TOOL_RESULTS_BY_NODE: Final = b"\x2a"
+    TOOL_STATISTICS: Final = b"\x2b"
+    TRAJECTORY_STATISTICS: Final = b"\x2c"
+    NODE_VISITS: Final = b"\x2d"
+    CONTRADICTIONS_BY_NODE: Final = b"\x2e"
     PROMPTS: Final = b"\x30"
     PROMPT_DATES: Final = b"\x31"
     PROMPT_USAGE: Final = b"\x32"
     PROMPT_USAGE_BY_PROMPT: Final = b"\x33"
+    PROMPT_USAGE_BY_CASE: Final = b"\x34"
+    PROMPT_STATISTICS: Final = b"\x35"
 
 
 Element = None | bytes | str | int | date | datetime

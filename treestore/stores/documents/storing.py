@@ -213,9 +213,16 @@ def delete(txn: Write, policy_id: str, version_id: str) -> bool:
 def delete_policy(txn: Write, policy_id: str) -> bool:
     """Remove the documents of all the policy's versions; returns whether there were any.
 
-    As `delete` of each. ``versions.erase`` then forgets what was recorded of them.
+    As `delete` of each. With them go the cross references that the policy's nodes make and the
+    free metadata of entity type "policy" with its id. What others recorded about it stays:
+    references to its nodes, tool results, trajectories, contradictions. ``versions.erase`` then
+    forgets what was recorded of its versions.
     """
+    # Here, since metadata is built upon documents.
+    from treestore.stores.metadata.removal import forget_policy
+
     stored = stored_versions(txn, policy_id)
     for version_id in stored:
         delete(txn, policy_id, version_id)
+    forget_policy(txn, policy_id)
     return bool(stored)

@@ -1,0 +1,1 @@
+"""The ``prompts`` service: versions of prompts, and what their use comes to."""

@@ -1,0 +1,1 @@
+"""What stores of records in order of time have in common: ids, listings, checks, latencies."""
