@@ -1,0 +1,1 @@
+"""The tools of an agent that decides cases by a policy, on top of a TreeStore."""
