@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 import trio
 
-from actors.embedded import SLICE_BUDGET, pin
+from actors.embedded import SLICE_BUDGET, in_thread, pin
 from treestore.engine.snapshot import Snapshot, State
 from treestore.engine.transaction import OverBudget
 from treestore.errors import InvalidArgument, Unavailable
@@ -30,6 +32,8 @@ from treestore.stores.documents.touched import Changes
 if TYPE_CHECKING:
     from actors.database import Database
     from actors.indexer import Indexer
+
+T = TypeVar("T")
 
 WAIT_S = 120.0
 """A search waits at most this long for the index, and less where its caller's deadline is near."""
@@ -131,6 +135,15 @@ class Reader:
         except (OverBudget, TooLong, TooMuchChanged, _Wait, IndexFailed):
             return None
 
+    @contextmanager
+    def pinned(self) -> Generator[PinnedReader]:
+        """See `treestore.stores.queries.finding.RelatedReader`."""
+        lease = pin(self._database, self._snapshot, "queries")
+        try:
+            yield PinnedReader(self._database, lease, raw=self._raw, overlay=self._overlay)
+        finally:
+            lease.close()
+
     async def _in_thread(self, lease: Snapshot, attempt: partial[list[Hit]]) -> list[Hit]:
         database = self._database
         lease.begin_read()
@@ -221,6 +234,39 @@ class Reader:
 
         view, marks = indexer.index.basis(ask)
         return Basis(view, indexer.index.schema, marks, changes, changes_max, brief)
+
+
+class PinnedReader:
+    """Reads and searches of one state, for operations that do several."""
+
+    def __init__(
+        self, database: Database, lease: Snapshot, *, raw: bool, overlay: Overlay | None
+    ) -> None:
+        self._database = database
+        self._lease = lease
+        self._raw = raw
+        self._overlay = overlay
+
+    async def read(self, function: Callable[[Read], T]) -> T:
+        """What the function makes of the state: at once, or on a thread where that takes long."""
+        database = self._database
+        result: T
+        if self._overlay is not None:
+            work = partial(function, self._overlay.txn)
+            result = await database.threads.run(work, limiter=database.read_limiter)
+            return result
+        txn = database.engine.read(budget=SLICE_BUDGET, raw=self._raw)
+        txn.renew(self._lease.usable_root())
+        try:
+            return function(txn)
+        except OverBudget:
+            result = await in_thread(database, self._lease, function, raw=self._raw)
+            return result
+
+    async def search(self, request: Request) -> list[Hit]:
+        """The best hits of the state."""
+        reader = Reader(self._database, self._lease, raw=False, overlay=self._overlay)
+        return await reader.search_documents(request, strong=True)
 
 
 def _deadline() -> float:
