@@ -10,6 +10,7 @@ from treestore.stores.kv import KV
 from treestore.stores.metadata.service import Metadata
 from treestore.stores.operation import A, Caller, M
 from treestore.stores.prompts.service import Prompts
+from treestore.stores.queries.service import Queries
 from treestore.stores.versions.service import Versions
 
 
@@ -22,6 +23,7 @@ class Stores(Generic[M, A]):
         versions: when each version of a policy is in effect.
         metadata: what is known beside the documents.
         prompts: prompts in their versions, and their use.
+        queries: reads across the stores.
     """
 
     def __init__(self, caller: Caller) -> None:
@@ -30,6 +32,7 @@ class Stores(Generic[M, A]):
         self.versions: Versions[M, A] = Versions(caller)
         self.metadata: Metadata[M, A] = Metadata(caller)
         self.prompts: Prompts[M, A] = Prompts(caller)
+        self.queries: Queries[M, A] = Queries(caller)
 
 
 class Services(Stores[M, A]):
