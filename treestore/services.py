@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Generic
 
 from treestore.stores.admin import Admin
+from treestore.stores.agents.service import Agents
 from treestore.stores.documents.service import Documents
 from treestore.stores.kv import KV
 from treestore.stores.metadata.service import Metadata
@@ -24,6 +25,7 @@ class Stores(Generic[M, A]):
         metadata: what is known beside the documents.
         prompts: prompts in their versions, and their use.
         queries: reads across the stores.
+        agents: recording what agents do.
     """
 
     def __init__(self, caller: Caller) -> None:
@@ -33,6 +35,7 @@ class Stores(Generic[M, A]):
         self.metadata: Metadata[M, A] = Metadata(caller)
         self.prompts: Prompts[M, A] = Prompts(caller)
         self.queries: Queries[M, A] = Queries(caller)
+        self.agents: Agents[M, A] = Agents(caller)
 
 
 class Services(Stores[M, A]):
