@@ -103,6 +103,12 @@ TCP = (
         (Target(3, POSTGRES, 5), Target(50, unit="milliseconds", at_most=True, measure="p99")),
         "call/s",
     ),
+    Row(
+        "tcp-enriched",
+        "TCP get_enriched: 600 nodes, 600 references, 30 contradictions",
+        (Target(3, POSTGRES),),
+        "call/s",
+    ),
     Row("tcp-ancestors", "TCP get_ancestor_path, 16 callers", (Target(2, POSTGRES),), "call/s"),
     Row(
         "tcp-ancestors-16",
