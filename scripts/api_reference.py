@@ -22,6 +22,7 @@ from treestore.model.admin import (
     SnapshotInfo,
     Stats,
 )
+from treestore.model.agents import RecordedCall, RecordedConflict
 from treestore.model.changes import Change
 from treestore.model.documents import Document, Node
 from treestore.model.metadata import (
@@ -39,6 +40,7 @@ from treestore.model.metadata import (
 )
 from treestore.model.page import Page
 from treestore.model.prompts import Prompt, PromptEffectiveness, PromptUsage, PromptVersion
+from treestore.model.queries import EnrichedDocument, RelatedNode
 from treestore.model.search import Hit
 from treestore.model.versions import FieldChange, NodeChange, PolicyVersion
 from treestore.stores.operation import OPERATIONS, Operation
@@ -77,6 +79,7 @@ RESULTS = (
     *(ToolResult, ToolStats, Trajectory, TrajectoryStep, TrajectoryStats, NodeVisits),
     *(CrossReference, Contradiction, Evidence, Resolution, EntityMetadata),
     *(Prompt, PromptVersion, PromptUsage, PromptEffectiveness),
+    *(EnrichedDocument, RelatedNode, RecordedCall, RecordedConflict),
 )
 
 
