@@ -55,7 +55,7 @@ lint: $(READY)
 	run ruff $(BIN)/ruff check --quiet $(CHECKED); \
 	run format $(BIN)/ruff format --quiet --check --diff $(CHECKED); \
 	run flake8-async $(BIN)/flake8-async \
-		--startable-in-context-manager serve_listener,serve_http,run_actors,run_proxy,use_server $$(find $(CHECKED) -name '*.py'); \
+		--startable-in-context-manager serve_listener,serve_http,run_actors,run_proxy,use_server,watch $$(find $(CHECKED) -name '*.py'); \
 	run mypy $(BIN)/mypy --strict --no-error-summary $(CHECKED); \
 	run basedpyright $(BIN)/basedpyright --level error $(CHECKED); \
 	if [ -n "$$failed" ]; then echo "lint: failed:$$failed" >&2; exit 1; fi; \

@@ -81,7 +81,7 @@ class TransactionPart:
         function: Callable[[Transaction], Awaitable[T]],
         *,
         attempts: int = ATTEMPTS,
-        timeout: float = TRANSACTION_TIMEOUT_S,
+        timeout: float = TRANSACTION_TIMEOUT_S,  # noqa: ASYNC109
     ) -> T:
         """``await function(txn)`` in a transaction; run again, from the start, after a conflict.
 

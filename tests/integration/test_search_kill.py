@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -41,9 +42,7 @@ async def test_what_was_acknowledged_is_found_after_a_kill(tmp_path: Path) -> No
         for _ in range(KILLS):
             arguments = [sys.executable, "-c", WRITER, str(tmp_path / "data"), str(last + 1)]
             process = await trio.to_thread.run_sync(
-                lambda arguments=arguments: subprocess.Popen(
-                    arguments, stdout=subprocess.PIPE, text=True
-                )
+                partial(subprocess.Popen, arguments, stdout=subprocess.PIPE, text=True)
             )
             wanted = last + rng.randrange(2, 60)
             output: Any = process.stdout
@@ -99,8 +98,8 @@ def remove_one(folder: Path) -> None:
     next(folder.glob("*.fast")).unlink()
 
 
-DAMAGES = [lose, lose_meta, spoil_meta, cut, remove_one]
-DAMAGES += [flip(suffix) for suffix in ("term", "idx", "pos", "store", "fast", "fieldnorm")]
+SUFFIXES = ("term", "idx", "pos", "store", "fast", "fieldnorm")
+DAMAGES = [lose, lose_meta, spoil_meta, cut, remove_one, *map(flip, SUFFIXES)]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)

@@ -189,7 +189,7 @@ async def test_bad_requests_say_what_would_do(houses: Any) -> None:
                 await search(query)
         with pytest.raises(InvalidArgument, match="at most 500"):
             await search("a " * 4000)
-        for options in (
+        refused: list[dict[str, Any]] = [
             {"top_k": 0},
             {"top_k": 1001},
             {"fields": []},
@@ -202,7 +202,8 @@ async def test_bad_requests_say_what_would_do(houses: Any) -> None:
             {"policy_id": 7},
             {"top_k": "ten"},
             {"fields": "title"},
-        ):
+        ]
+        for options in refused:
             with pytest.raises(InvalidArgument):
                 await search("tax", **options)
         with pytest.raises(InvalidArgument, match="english"):

@@ -255,7 +255,7 @@ async def test_a_timeout_is_checked(db: Any, timeout: Any) -> None:
 
 @pytest.mark.parametrize("attempts", [0, "1", None, True])
 async def test_attempts_are_checked(db: Any, attempts: Any) -> None:
-    async def nothing(_txn: Any) -> None:
+    async def nothing(_txn: Any) -> None:  # noqa: ASYNC124
         pytest.fail("it began")
 
     with trio.fail_after(30), pytest.raises(InvalidArgument, match="attempts"):
@@ -266,6 +266,7 @@ async def test_it_cannot_be_used_after_its_end(db: Any) -> None:
     with trio.fail_after(30):
         async with db.transaction() as committed:
             await committed.kv.put(b"a", b"1")
+        dropped: Any = None
         with pytest.raises(ZeroDivisionError):
             async with db.transaction() as dropped:
                 await dropped.kv.put(b"a", b"2")

@@ -271,7 +271,7 @@ def take_no_notice_of_what_a_delete_found(patch: pytest.MonkeyPatch) -> None:
 def take_a_lost_commit_for_none(patch: pytest.MonkeyPatch) -> None:
     """Where the answer to a commit is lost, the client takes it for not applied."""
 
-    async def settled(self: Pool, method: str, params: msgspec.Raw, sequence: int) -> msgspec.Raw:
+    async def settled(self: Pool, method: str, params: msgspec.Raw, sequence: int) -> msgspec.Raw:  # noqa: ASYNC124
         return msgspec.Raw(b"\xc2")
 
     patch.setattr(Pool, "settled", settled)

@@ -246,7 +246,7 @@ class SearchMachine(RuleBasedStateMachine):
         state = self.engine.durable
         self.history.advance(state.position)
         changes = self.changes_since_index(state.position.lsn)
-        steps = self.index.update(self.engine.read(), state.position, changes)
+        steps: Any = self.index.update(self.engine.read(), state.position, changes)
         next(steps, None)
         steps.close()
         self.index.close()
@@ -319,8 +319,8 @@ class SearchMachine(RuleBasedStateMachine):
             assert set(found) == expected
             for hit in hits:
                 # As a whole the same as in the snapshot.
-                place = {"version_id": hit.node.version_id}
-                node = reading.get_node(txn, hit.node.policy_id, hit.node.node_id, **place)
+                place = (hit.node.policy_id, hit.node.node_id)
+                node = reading.get_node(txn, *place, version_id=hit.node.version_id)
                 assert hit.node == node
             assert [hit.score for hit in hits] == sorted((h.score for h in hits), reverse=True)
         finally:

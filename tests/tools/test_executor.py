@@ -23,7 +23,7 @@ def executor_on(db: Any, **options: Any) -> ToolExecutor:
     return ToolExecutor(db, aliases={"dob": "date_of_birth"}, **options)
 
 
-async def test_every_tool_is_defined_and_done() -> None:
+def test_every_tool_is_defined_and_done() -> None:
     assert list(TOOLS) == list(SCHEMAS)
 
 

@@ -144,7 +144,7 @@ def test_what_does_not_fit_gets_a_sentence(
 
 
 def test_what_fits_has_no_problems() -> None:
-    fitting = [
+    fitting: list[tuple[str, dict[str, Any]]] = [
         ("pi_search", {"query": "x", "top_k": 3.0}),
         ("pi_search", {"query": "x", "top_k": None}),
         ("code_validator", {}),

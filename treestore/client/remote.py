@@ -292,7 +292,7 @@ class RemoteDatabase(Services[Async, ReadWrite], Watching[Async, ReadWrite]):
         function: Callable[[RemoteTransaction], Awaitable[T]],
         *,
         attempts: int = ATTEMPTS,
-        timeout: float = TRANSACTION_TIMEOUT_S,
+        timeout: float = TRANSACTION_TIMEOUT_S,  # noqa: ASYNC109
     ) -> T:
         """``await function(txn)`` in a transaction; run again, from the start, after a conflict.
 

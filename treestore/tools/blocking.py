@@ -45,7 +45,7 @@ class Awaited:
 
 
 def _awaited(method: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
-    async def call(*args: Any, **kwargs: Any) -> Any:
+    async def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ASYNC124
         return method(*args, **kwargs)
 
     return call

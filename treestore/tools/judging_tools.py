@@ -28,7 +28,7 @@ AVAILABLE_MAX = 200
 """Names of facts that are listed where one is not found."""
 
 
-async def facts_get(case: Case, arguments: dict[str, Any]) -> Outcome:
+async def facts_get(case: Case, arguments: dict[str, Any]) -> Outcome:  # noqa: ASYNC124 - as all tools
     """One fact of the case."""
     name = arguments["field_name"]
     fact = case.facts.find(name)
@@ -45,7 +45,7 @@ async def facts_get(case: Case, arguments: dict[str, Any]) -> Outcome:
     )
 
 
-async def confidence_score(case: Case, arguments: dict[str, Any]) -> Outcome:
+async def confidence_score(case: Case, arguments: dict[str, Any]) -> Outcome:  # noqa: ASYNC124
     """One score for several criteria: see `treestore.tools.weighing.score_criteria`."""
     result = score_criteria(arguments["criteria_results"])
     return Outcome(
@@ -123,7 +123,7 @@ def _study_of(study: Study | dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-async def code_validator(case: Case, arguments: dict[str, Any]) -> Outcome:
+async def code_validator(case: Case, arguments: dict[str, Any]) -> Outcome:  # noqa: ASYNC124
     """The formats of codes.
 
     ``valid`` says that every code given has a valid format. ``normalized`` holds each kind's code
@@ -155,7 +155,7 @@ async def code_validator(case: Case, arguments: dict[str, Any]) -> Outcome:
     )
 
 
-async def finish(case: Case, arguments: dict[str, Any]) -> Outcome:
+async def finish(case: Case, arguments: dict[str, Any]) -> Outcome:  # noqa: ASYNC124
     """The decision; the executor ends the trajectory with it."""
     decision = {name: value for name, value in arguments.items() if value is not None}
     return Outcome(
