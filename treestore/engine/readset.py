@@ -65,7 +65,17 @@ class ReadSet:
 
     def settle(self) -> None:
         """Nothing more is read: get ready for `meets`, which may then be called on any thread."""
-        self._sorted = sorted(self.keys)
+        self._sorted = None
+        self._merged = self._merge() if self.ranges else None
+
+    def ascending(self) -> list[bytes]:
+        """The keys, in order: needed where a range was removed."""
+        found = self._sorted
+        if found is None:
+            found = self._sorted = sorted(self.keys)
+        return found
+
+    def _merge(self) -> tuple[list[bytes], list[bytes | None]]:
         lows: list[bytes] = []
         highs: list[bytes | None] = []
         for part in sorted((r for r in self.ranges if not r.empty), key=lambda r: r.low):
@@ -76,7 +86,7 @@ class ReadSet:
                 continue
             lows.append(part.low)
             highs.append(part.high)
-        self._merged = lows, highs
+        return lows, highs
 
     def meets(self, writes: WriteSet) -> bool:
         """Whether any of ``writes``, which must be indexed, changed what was read."""
@@ -90,8 +100,9 @@ class ReadSet:
         return not self.keys.isdisjoint(writes.keys)
 
     def _key_was_in_a_removed_range(self, writes: WriteSet) -> bool:
-        keys = self._sorted
-        assert keys is not None
+        if not writes.ranges:
+            return False
+        keys = self.ascending()
         for start, end in writes.ranges:
             index = bisect_left(keys, start)
             if index < len(keys) and (end is None or keys[index] < end):
@@ -99,7 +110,8 @@ class ReadSet:
         return False
 
     def _range_was_written(self, writes: WriteSet) -> bool:
-        assert self._merged is not None
+        if self._merged is None:
+            return False
         lows, highs = self._merged
         if not lows:
             return False
