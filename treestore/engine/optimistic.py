@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from datetime import datetime
-from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -72,6 +71,7 @@ class OptimisticTransaction:
 
     Attributes:
         lease: the pinned state that it began on.
+        number: commit number of that state.
         root: its private tree.
         own: keys in that tree whose contents are the transaction's doing.
         overlay: changes since that tree.
@@ -80,6 +80,7 @@ class OptimisticTransaction:
 
     def __init__(self, engine: Engine, lease: Snapshot, window_id: int) -> None:
         self.lease = lease
+        self.number = lease.number
         self.root: Ref = lease.state.root
         self.own: set[bytes] = set()
         self.overlay: Overlay = {}
@@ -102,11 +103,6 @@ class OptimisticTransaction:
         self._dropped: list[WriteSet] = []
         """What of the window only this one needed."""
         self.closed = False
-
-    @property
-    def number(self) -> int:
-        """Commit number of its snapshot."""
-        return self.lease.number
 
     @property
     def size_bytes(self) -> int:
@@ -238,7 +234,8 @@ class OptimisticTransaction:
         Raises:
             ResourceExhausted: it read too many keys and ranges one by one.
         """
-        if self.reads.count > READS_MAX:
+        reads = self.reads
+        if len(reads.keys) + len(reads.ranges) > READS_MAX:
             raise ResourceExhausted(
                 f"The transaction read more than {READS_MAX} keys and ranges one by one; scan "
                 "ranges instead, or read on a snapshot what need not be validated."
@@ -311,8 +308,7 @@ class OptimisticTransaction:
         """
         self.settle()
         self.validate()
-        changes = NetChanges()
-        changes.take_before(list(chain.from_iterable(self.overlay.items())))
+        changes = NetChanges(self.overlay)
         changes.take_before(self._notes)
         for payload in reversed(self._payloads):
             changes.take_before(_decode(payload))
@@ -352,29 +348,26 @@ class OptimisticTransaction:
 class NetChanges:
     """What many notes come to: ranges that were removed, then the last change of each key.
 
-    So nobody who follows the log sees a value that the transaction itself overwrote. The notes are
-    taken from the last to the first.
+    So nobody who follows the log sees a value that the transaction itself overwrote. The overlay
+    comes after all notes; these are taken from the last to the first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, overlay: Overlay) -> None:
         self.ranges: list[tuple[bytes, bytes | None]] = []
         """The last first."""
-        self.puts: dict[bytes, bytes] = {}
-        self.deletes: set[bytes] = set()
+        self.keys: Overlay = dict(reversed(overlay.items()))
+        """Likewise."""
         self._lows: list[bytes] = []
         self._highs: list[bytes] = []
 
     def take_before(self, notes: list[Any]) -> None:
         """Notes of what was done before everything taken so far."""
-        puts, deletes = self.puts, self.deletes
+        keys = self.keys
         for what, value in zip(notes[-2::-2], notes[::-2], strict=True):
             if not isinstance(what, bytes):
                 self._remove(*what)
-            elif what not in puts and what not in deletes and not self._removed_later(what):
-                if value is None:
-                    deletes.add(what)
-                else:
-                    puts[what] = value
+            elif what not in keys and not self._removed_later(what):
+                keys[what] = value
 
     def _removed_later(self, key: bytes) -> bool:
         index = bisect_right(self._lows, key) - 1
@@ -394,16 +387,20 @@ class NetChanges:
         """Make the changes."""
         for start, end in reversed(self.ranges):
             txn.delete_range(start, end)
-        for key in self.deletes:
-            txn.delete(key)
+        puts: list[tuple[bytes, bytes]] = []
         # From the first to the last: many puts are of ascending keys.
-        keys = reversed(self.puts)
-        while some := sorted(islice(keys, BULK_ITEMS)):
-            if len(some) >= SORTED_RUN:
-                txn.put_sorted([(key, self.puts[key]) for key in some])
+        for key, value in reversed(self.keys.items()):
+            if value is None:
+                txn.delete(key)
             else:
-                for key in some:
-                    txn.put(key, self.puts[key])
+                puts.append((key, value))
+        for first in range(0, len(puts), BULK_ITEMS):
+            some = puts[first : first + BULK_ITEMS]
+            if len(some) >= SORTED_RUN:
+                txn.put_sorted(sorted(some))
+            else:
+                for key, value in some:
+                    txn.put(key, value)
 
 
 def _empty(ref: Ref) -> None:

@@ -90,18 +90,17 @@ class ReadSet:
 
     def meets(self, writes: WriteSet) -> bool:
         """Whether any of ``writes``, which must be indexed, changed what was read."""
+        # Most read a few keys, and most groups remove no range: a look at the keys is all.
         return (
             self._key_was_written(writes)
-            or self._key_was_in_a_removed_range(writes)
-            or self._range_was_written(writes)
+            or (bool(writes.ranges) and self._key_was_in_a_removed_range(writes))
+            or (self._merged is not None and self._range_was_written(writes))
         )
 
     def _key_was_written(self, writes: WriteSet) -> bool:
         return not self.keys.isdisjoint(writes.keys)
 
     def _key_was_in_a_removed_range(self, writes: WriteSet) -> bool:
-        if not writes.ranges:
-            return False
         keys = self.ascending()
         for start, end in writes.ranges:
             index = bisect_left(keys, start)
@@ -110,8 +109,7 @@ class ReadSet:
         return False
 
     def _range_was_written(self, writes: WriteSet) -> bool:
-        if self._merged is None:
-            return False
+        assert self._merged is not None
         lows, highs = self._merged
         if not lows:
             return False
