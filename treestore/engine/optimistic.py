@@ -252,10 +252,9 @@ class OptimisticTransaction:
     @property
     def is_heavy(self) -> bool:
         """Whether validating it, or getting ready for that, is no work for the event loop."""
-        reads = self.reads
-        if reads.count > READS_AT_ONCE and not self._settled:
+        reads, engine = self.reads, self._engine
+        if len(reads.keys) + len(reads.ranges) > READS_AT_ONCE and not self._settled:
             return True
-        engine = self._engine
         if engine.window.size_bytes + engine.open_group_bytes <= UNSEEN_BYTES_AT_ONCE:
             return False
         unseen = engine.window.unseen_bytes(

@@ -52,11 +52,6 @@ class ReadSet:
         self._merged: tuple[list[bytes], list[bytes | None]] | None = None
         self._sorted: list[bytes] | None = None
 
-    @property
-    def count(self) -> int:
-        """Keys and ranges."""
-        return len(self.keys) + len(self.ranges)
-
     def note_range(self, low: bytes, high: bytes | None) -> ReadRange:
         """Note a range; whoever goes on with it moves its ends."""
         found = ReadRange(low, high)
