@@ -19,6 +19,7 @@ from actors.mail import Call
 from actors.tuning import collector_paused
 from treestore.engine.snapshot import Snapshot
 from treestore.engine.transaction import OverBudget, WriteTransaction
+from treestore.errors import TreeStoreError
 from treestore.stores.changes.position import FeedPosition
 from treestore.stores.deduplication import Deduplication
 from treestore.stores.operation import Operation
@@ -126,7 +127,7 @@ class HostPart:
         return self._database.engine.snapshot(owner)
 
     def open_transaction(
-        self, owner: str, timeout_s: float, ended: Callable[[], None]
+        self, owner: str, timeout_s: float, ended: Callable[[TreeStoreError], None]
     ) -> HostTransaction:
         """See `Host.open_transaction`."""
         database = self._database

@@ -276,6 +276,6 @@ class FakeHost:
         return FakeSnapshot(self, owner)
 
     def open_transaction(
-        self, owner: str, timeout_s: float, ended: Callable[[], None]
+        self, owner: str, timeout_s: float, ended: Callable[[TreeStoreError], None]
     ) -> HostTransaction:
         raise NotImplementedError("Transactions are tested on a real database.")

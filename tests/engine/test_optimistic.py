@@ -225,6 +225,22 @@ def test_blind_writes_do_not_conflict(store: OpenStore, own: Change) -> None:
     assert b"k10" not in contents(store)
 
 
+@pytest.mark.parametrize("look", [None, scan(b"k50", b"k52")])
+def test_what_it_put_and_removed_is_gone_whoever_puts_it_meanwhile(
+    store: OpenStore, look: Read | None
+) -> None:
+    """Also where the snapshot has no such key, and the changes go into a tree between."""
+    txn = store.engine.optimistic("test")
+    change(txn, put(b"k11"))
+    assert change(txn, delete(b"k11")) is True
+    if look is not None:
+        read(txn, look)
+    execute(store, put(b"k11"))
+    commit(store, txn)
+    durable(store)
+    assert b"k11" not in contents(store)
+
+
 @pytest.mark.parametrize(
     ("own", "other", "conflicts"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -256,10 +256,9 @@ class RemoteDatabase(Services[Async, ReadWrite], Watching[Async, ReadWrite]):
         async with open_snapshot(self._pool) as (caller, opened):
             yield RemoteSnapshot(caller, opened)
 
-    @asynccontextmanager
-    async def transaction(
+    def transaction(
         self, *, timeout: float = TRANSACTION_TIMEOUT_S
-    ) -> AsyncGenerator[RemoteTransaction, None]:
+    ) -> AbstractAsyncContextManager[RemoteTransaction]:
         """The services, inside one transaction: ``async with db.transaction() as txn``.
 
         Everything that ``txn`` reads is of one state, with its own writes. Leaving the block
@@ -282,10 +281,9 @@ class RemoteDatabase(Services[Async, ReadWrite], Watching[Async, ReadWrite]):
                 could not be asked since; or writing its log failed.
             Exception: what the body raised, as it is.
         """
-        from treestore.client.transaction import RemoteTransaction, open_transaction
+        from treestore.client.transaction import OpenTransaction, RemoteTransaction
 
-        async with open_transaction(self._pool, timeout) as caller:
-            yield RemoteTransaction(caller)
+        return OpenTransaction(self._pool, timeout, RemoteTransaction)
 
     async def run_transaction(
         self,
