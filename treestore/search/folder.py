@@ -54,7 +54,8 @@ def faults(what: str) -> Generator[None]:
         raise
     except BaseException as error:
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            raise IndexFailed(f"{what}: {type(error).__name__}: {error}") from error  # noqa: ASYNC104 (no task here)
+            reason = f"{what}: {type(error).__name__}: {error}"
+            raise IndexFailed(reason) from error  # noqa: ASYNC104 (there is no task here)
         raise
 
 

@@ -28,7 +28,7 @@ AVAILABLE_MAX = 200
 """Names of facts that are listed where one is not found."""
 
 
-async def facts_get(case: Case, arguments: dict[str, Any]) -> Outcome:  # noqa: ASYNC124 - as all tools
+async def facts_get(case: Case, arguments: dict[str, Any]) -> Outcome:  # noqa: ASYNC124
     """One fact of the case."""
     name = arguments["field_name"]
     fact = case.facts.find(name)
