@@ -219,6 +219,8 @@ class AdminPart:
         from treestore.stores.documents.check import check_documents
         from treestore.stores.metadata.check import check_metadata
         from treestore.stores.prompts.check import check_prompts
+        from treestore.stores.security.apikeys import check_keys
+        from treestore.stores.security.audit import check_audit
 
         db = self._db
         async with db.checkpointer.paused():
@@ -235,6 +237,8 @@ class AdminPart:
                     errors += check_documents(txn)
                     errors += check_metadata(txn)
                     errors += check_prompts(txn)
+                    errors += check_keys(txn)
+                    errors += check_audit(txn)
                 fields = {
                     field.name: getattr(report, field.name)
                     for field in attrs.fields(CheckResult)

@@ -124,7 +124,7 @@ class SessionTransactions:
 
     def request(self, session: Session, request: Request) -> None:
         """Do a request of the session inside its transaction, or end that."""
-        if not session._may_start(request):
+        if not session._admit(request) or not session._may_start(request):
             return
         number = request.transaction
         assert number is not None
@@ -141,6 +141,7 @@ class SessionTransactions:
                 hint = self._methods.suggestions(request.method)
                 raise InvalidArgument(f"There is no method {request.method[:100]!r}. {hint}")
             parameters = method.decode(request.params)
+            session._principal.allow(method.operation, parameters)
             size = 0
             if method.kind in ("command", "prepared"):
                 size = len(memoryview(request.params))

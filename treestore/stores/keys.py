@@ -62,6 +62,8 @@ class Keyspace:
     PROMPT_USAGE_BY_PROMPT: Final = b"\x33"
     PROMPT_USAGE_BY_CASE: Final = b"\x34"
     PROMPT_STATISTICS: Final = b"\x35"
+    API_KEYS: Final = b"\x50"
+    AUDIT: Final = b"\x51"
 
 
 Element = None | bytes | str | int | date | datetime
