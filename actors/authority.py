@@ -1,7 +1,7 @@
 """The authority: which API keys there are, who uses them, and what was administered.
 
-The tree is the truth; here is a copy of its few key records, read when the database is opened and
-again whenever a group that changed one is published, before anybody is answered. So a revoked key
+The tree is the truth; here is a copy of its few key records, read when it is first asked for (so
+that a damaged page of theirs keeps nobody from the rest of an embedded store) and again whenever a group that changed one is published, before anybody is answered. So a revoked key
 is refused from the moment on at which its revocation is durable, on open connections too.
 
 The actor's own work, once a second: keys that expired are closed, new entries of the audit trail
@@ -60,6 +60,16 @@ class RateLimits:
     total: float | None = None
 
 
+class _Entry(Call):
+    """An entry of the trail: not taken back because nobody waits for it any more."""
+
+    __slots__ = ()
+
+    def cancel(self) -> bool:
+        """See `Mail.cancel`."""
+        return False
+
+
 class Authority:
     """Decides who is who. Belongs to the event loop of its database."""
 
@@ -80,14 +90,15 @@ class Authority:
         self._total: Bucket | None = None
         self.log_audit: Callable[[dict[str, Any]], None] = log_line
         """Where lines of the audit log go."""
-        self._load()
-        self._logged = audit.last_number(engine.read())
+        self._loaded = False
+        self._logged: int | None = None
 
     # --- the records ---------------------------------------------------------------------------
 
     @property
     def required(self) -> bool:
         """Whether one needs a key: once there was one, for good."""
+        self._ensure_loaded()
         return bool(self._records)
 
     def limit(self, limits: RateLimits) -> None:
@@ -100,13 +111,29 @@ class Authority:
         if self._changed_until:
             if self._engine.durable.number >= self._changed_until:
                 self._changed_until = 0
+            # What cannot be read now is read before anybody is let in; until then nobody is.
+            self._loaded = False
+            try:
+                self._load()
+            except (TreeStoreError, OSError) as error:
+                log.error("the API keys cannot be read", error=str(error))
+                self._close_all("The API keys cannot be read.")
+
+    def _close_all(self, why: str) -> None:
+        closed = [*self._principals.values(), *self._peers.values()]
+        self._principals, self._peers = {}, {}
+        for principal in closed:
+            principal.close(why)
+
+    def _ensure_loaded(self) -> None:
+        if not self._loaded:
             self._load()
 
     def _load(self) -> None:
         now = self._engine.now()
         was_open = not self._records
         records = {record.key_id: record for record in apikeys.records(self._engine.read())}
-        self._records = records
+        self._records, self._loaded = records, True
         for key_id, principal in list(self._principals.items()):
             record = records.get(key_id)
             if record is None or record.status(now) != "active":
@@ -161,6 +188,7 @@ class Authority:
 
     def list_keys(self) -> list[ApiKeyInfo]:
         """Every key, the oldest first."""
+        self._ensure_loaded()
         now = self._engine.now()
         self._look_at_uses(now)
         infos = [record.info(now) for record in self._records.values()]
@@ -182,7 +210,9 @@ class Authority:
 
         Raises:
             Unauthenticated: a key is needed, and this is none that counts.
+            TreeStoreError: nobody can tell; let nobody in.
         """
+        self._ensure_loaded()
         if not self._records:
             return self._peer(peer)
         if api_key is None:
@@ -251,15 +281,20 @@ class Authority:
     # --- the trail -----------------------------------------------------------------------------
 
     async def note(self, operation: str, arguments: dict[str, Any], outcome: str) -> None:
-        """Enter something that was done into the audit trail."""
+        """Enter something that was done into the audit trail; the entry is durable on return.
+
+        Cancellation: the entry is made all the same, once the writer has taken it; its first try
+        is made before anything is waited for.
+        """
         actor = audit.ACTOR.get()
         entry = partial(
             audit.append, operation=operation, actor=actor, arguments=arguments, outcome=outcome
         )
+        call = _Entry(entry)
         try:
-            # Shielded: what was done must not go without its entry because nobody waits for it.
-            with trio.CancelScope(shield=True):
-                await self._writer.execute(Call(entry))
+            while not self._writer.submit(call):
+                await self._writer.wait_room()
+            await call.outcome()
         except TreeStoreError as error:
             # A store that takes no writes: the log is what there is.
             shown = audit.described(arguments)
@@ -283,6 +318,8 @@ class Authority:
         """Log what came into the audit trail: what is durable, and all of that."""
         txn = self._engine.read()
         last = audit.last_number(txn)
+        if self._logged is None:
+            self._logged = last  # Those before were logged when they were made.
         if last <= self._logged:
             return
         for entry in audit.entries_after(txn, self._logged):
@@ -301,6 +338,7 @@ class Authority:
     async def run(self) -> None:
         """The actor's task."""
         ticks = 0
+        self.log_new_entries()
         while True:
             await trio.sleep(TICK_S)
             if self._engine.closed:
@@ -323,6 +361,13 @@ class Authority:
             if principal.uses != self._noted.get(key_id, 0):
                 self._noted[key_id] = principal.uses
                 self._used_at[key_id] = now
+
+    def log_rest(self) -> None:
+        """Log what is left; the store closes."""
+        try:
+            self.log_new_entries()
+        except (TreeStoreError, OSError) as error:
+            log.warning("the end of the audit trail was not logged", error=str(error))
 
     async def note_uses(self) -> None:
         """Write when keys were used last, where that is news."""

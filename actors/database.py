@@ -226,8 +226,8 @@ class Database(
         with trio.CancelScope(shield=True):
             await self.authority.note_uses()
             await self.writer.stop()
+            self.authority.log_rest()
             self._closed = True
-            self.authority.log_new_entries()
             self.transactions.close()
             self.feeds.announce()
             for reader in self.inline_readers:

@@ -56,7 +56,7 @@ class Admission:
             return self._refuse(codes.DEADLINE_EXCEEDED, text)
         try:
             principal = session._shared.authenticate(hello.api_key, session.peer)
-        except Unauthenticated as error:
+        except TreeStoreError as error:
             session._counters.connections_refused += 1
             return self._refuse(error.code, error.message)
         if session._stopping:
