@@ -32,10 +32,10 @@ class Bucket:
             0.0 where there was one, else in how many seconds there will be; nothing was taken then.
         """
         full_at = max(self._full_at, now)
-        # A thousandth of a token: sums of intervals are not exact, and a client that waited
-        # as long as it was told must find its token.
+        # A thousandth of a token and a microsecond: sums of intervals are not exact, and a client
+        # that waited as long as it was told must find its token.
         wait_s = full_at - now - self._room_s
-        if wait_s > self._interval_s * 1e-3:
+        if wait_s > self._interval_s * 1e-3 + 1e-6:
             return wait_s
         self._full_at = full_at + self._interval_s
         return 0.0
