@@ -296,7 +296,6 @@ class Pool:
                     raise _unknown("The connection was lost.")
                 raise DeadlineExceeded("The deadline passed before the command could be sent.")
 
-
     async def _waited_out(self, error: RateLimited, deadline: float) -> bool:
         """Return when the server takes a request again; at once, with False, where that is not
         wanted or would be too late."""
