@@ -1,8 +1,9 @@
 """The authority: which API keys there are, who uses them, and what was administered.
 
 The tree is the truth; here is a copy of its few key records, read when it is first asked for (so
-that a damaged page of theirs keeps nobody from the rest of an embedded store) and again whenever a group that changed one is published, before anybody is answered. So a revoked key
-is refused from the moment on at which its revocation is durable, on open connections too.
+that a damaged page of theirs keeps nobody from the rest of an embedded store) and again whenever a
+group that changed one is published, before anybody is answered. So a revoked key is refused from
+the moment on at which its revocation is durable, on open connections too.
 
 The actor's own work, once a second: keys that expired are closed, new entries of the audit trail
 are logged, and once a minute it is written which keys were used.

@@ -286,7 +286,7 @@ def test_old_tls_is_refused_and_clients_may_be_asked_for_a_certificate(
         old.maximum_version = ssl.TLSVersion.TLSv1_1
     with (
         socket.create_connection((host, int(port)), timeout=30) as plain,
-        pytest.raises(ssl.SSLError, match="(?i)version"),
+        pytest.raises(ssl.SSLError, match=r"(?i)version|alert|EOF"),
     ):
         old.wrap_socket(plain, server_hostname=host)
     assert Certificates(cert, key).context.minimum_version == ssl.TLSVersion.TLSv1_2

@@ -190,8 +190,9 @@ async def create_key(
 async def revoke_key(host: AdminHost, key_id: str) -> bool:
     """Make an API key count no more; returns whether it did before.
 
-    When this returns, nothing more is done for it: its open connections are refused, their
-    streams have ended, and they are closed. A server whose keys are all revoked answers nobody;
+    When this returns, it is refused everywhere: its connections take no more requests, their
+    streams have ended, their transactions cannot be committed, and they are closed. What they had
+    asked for before has a second to be done. A server whose keys are all revoked answers nobody;
     make another key in the data directory while no server has it.
 
     Args:

@@ -10,6 +10,7 @@ somebody thought about it, and ``tests/stores/test_security_rules.py`` fails.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, Final
 
 import attrs
@@ -165,6 +166,7 @@ def _bytes(value: Any) -> bytes:
     return b""
 
 
+@cache
 def right_of(operation: Operation) -> Right:
     """The right that an operation needs."""
     if operation.name.partition(".")[0] not in RULES:
@@ -174,12 +176,18 @@ def right_of(operation: Operation) -> Right:
 
 def resources_of(operation: Operation, arguments: msgspec.Struct | Mapping[str, Any]) -> list[Any]:
     """The resources that an operation with these arguments (as they travel) touches."""
-    rule = RULES.get(operation.name.partition(".")[0])
+    rule, parameters = _rule_of(operation)
     if rule is None:
         return [EVERYTHING]
-    parameters = operation.parameters.__struct_fields__
-    if isinstance(arguments, Mapping):
-        value: Value = arguments.get
-    else:
-        value = lambda name: getattr(arguments, name, None)  # noqa: E731
-    return rule.resources(value, parameters)
+    if isinstance(arguments, msgspec.Struct):
+        return rule.resources(partial(_attribute, arguments), parameters)
+    return rule.resources(arguments.get, parameters)
+
+
+@cache
+def _rule_of(operation: Operation) -> tuple[Rule | None, tuple[str, ...]]:
+    return RULES.get(operation.name.partition(".")[0]), operation.parameters.__struct_fields__
+
+
+def _attribute(arguments: msgspec.Struct, name: str) -> Any:
+    return getattr(arguments, name, None)

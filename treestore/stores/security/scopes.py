@@ -211,7 +211,9 @@ class Grants:
 
     def covers(self, right: Right, resource: Resource) -> bool:
         """Whether it has this right on all of a resource."""
-        return self.is_free(right) or any(names.covers(resource) for names in self._on(right))
+        return right in self._rights or any(names.covers(resource) for names in self._on(right))
 
     def _on(self, right: Right) -> tuple[Names, ...]:
-        return {"read": self._reads, "write": self._writes}.get(right, ())
+        if right == "read":
+            return self._reads
+        return self._writes if right == "write" else ()
