@@ -58,9 +58,8 @@ class Named:
     def resources(self, value: Value, parameters: Sequence[str]) -> list[Resource]:
         """What an operation with these values touches."""
         found = [name for name in self.names if name in parameters]
-        if not found and self.prefix in parameters:
-            prefix = value(self.prefix or "")
-            return [Names(self.kind, _bytes(prefix), prefix=True)]
+        if not found and self.prefix is not None and self.prefix in parameters:
+            return [Names(self.kind, _bytes(value(self.prefix)), prefix=True)]
         resources: list[Resource] = []
         for name in found:
             given = value(name)
@@ -121,9 +120,31 @@ class Watched:
             return [Names(kind, _bytes(collection)) for kind in ("collections", "namespaces")]
         if service in ("collections", "namespaces"):
             return [whole(service) if collection is None else Names(service, _bytes(collection))]
-        if service in RULES:
+        if isinstance(service, str) and service in RULES:
             return [whole(RULES[service].kind)]
         return [EVERYTHING]
+
+
+@attrs.frozen
+class Across:
+    """Nodes and what is known of them: of the policies that are named, and of those that their
+    references lead to."""
+
+    kind: str = "policies"
+
+    def resources(self, value: Value, parameters: Sequence[str]) -> list[Resource]:
+        """What an operation with these values touches."""
+        if "nodes" in parameters:
+            # (policy, version, node) of each; what is no such thing, the operation refuses.
+            nodes = value("nodes") or ()
+            return [
+                Names("policies", _bytes(node[0] if isinstance(node, list | tuple) and node else 0))
+                for node in nodes
+            ]
+        policy = value("policy_id")
+        if "node_ids" in parameters and policy is not None:
+            return [Names("policies", _bytes(policy)), whole("metadata")]
+        return [whole("policies"), whole("metadata")]
 
 
 @attrs.frozen
@@ -137,7 +158,7 @@ class Nothing:
         return []
 
 
-Rule = Named | Keys | Watched | Nothing
+Rule = Named | Keys | Watched | Across | Nothing
 
 RULES: Final[Mapping[str, Rule]] = {
     "admin": Named("server"),
@@ -148,6 +169,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "metadata": Named("metadata", ("case_id",)),
     "namespaces": Named("namespaces", ("name", "namespace"), prefix="prefix"),
     "prompts": Named("prompts", ("prompt_id",), prefix="prefix"),
+    "queries": Across(),
     "session": Nothing(),
     "versions": Named("policies", ("policy_id",), prefix="prefix"),
 }
