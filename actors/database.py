@@ -28,6 +28,7 @@ from actors.embedded import EmbeddedCaller, EmbeddedSnapshot, InlineReader
 from actors.embedded_transaction import TransactionPart
 from actors.feeds import FeedHub, FeedPart
 from actors.housekeeper import Housekeeper
+from actors.index_builder import IndexBuilder, IndexPart
 from actors.lease_keeper import LeaseKeeper
 from actors.mail import WriterLimits
 from actors.scrubber import Scrubber, ScrubOptions
@@ -62,6 +63,7 @@ class Database(
     AdminPart,
     BackupPart,
     FeedPart,
+    IndexPart,
     TransactionPart,
 ):
     """An open store in this process. Made by `open_database`.
@@ -102,6 +104,7 @@ class Database(
         self.housekeeper = Housekeeper(
             store.engine, self.log_thread, self.writer, self.sessions, threads
         )
+        self.index_builder = IndexBuilder(store.engine, self.writer)
         self.lease_keeper = LeaseKeeper(store.engine, threads)
         self.dismantler = Dismantler(store.engine)
         self.read_limiter = trio.CapacityLimiter(READ_THREADS)
@@ -180,6 +183,7 @@ class Database(
                     self.supervisor.start("housekeeper", self.housekeeper.run)
                     self.supervisor.start("lease keeper", self.lease_keeper.run)
                     self.supervisor.start("dismantler", self.dismantler.run)
+                    self.supervisor.start("index builder", self.index_builder.run)
                     self.supervisor.start("compactor", self.compactor.run)
                     self.supervisor.start("transactions", self.transactions.run)
                     if self.archiver is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Generic
 
 from treestore.stores.admin import Admin
+from treestore.stores.collections.service import Collections
 from treestore.stores.documents.service import Documents
 from treestore.stores.kv import KV
 from treestore.stores.metadata.service import Metadata
@@ -22,6 +23,7 @@ class Stores(Generic[M, A]):
         versions: when each version of a policy is in effect.
         metadata: what is known beside the documents.
         prompts: prompts in their versions, and their use.
+        collections: JSON documents with secondary indexes.
     """
 
     def __init__(self, caller: Caller) -> None:
@@ -30,6 +32,7 @@ class Stores(Generic[M, A]):
         self.versions: Versions[M, A] = Versions(caller)
         self.metadata: Metadata[M, A] = Metadata(caller)
         self.prompts: Prompts[M, A] = Prompts(caller)
+        self.collections: Collections[M, A] = Collections(caller)
 
 
 class Services(Stores[M, A]):
