@@ -42,6 +42,9 @@ UNCUT: Final = 1 << 62
 
 CUT_MARK: Final = b"\xff"
 
+ENTRY_VALUES_SIZE_BYTES_MAX: Final = 480
+"""Share of a key that the values of one index entry may take, marks of cuts not counted."""
+
 _NULL, _NUMBER, _STRING, _OBJECT, _LIST = 0x10, 0x20, 0x30, 0x40, 0x50
 _FALSE, _TRUE, _DATE = b"\x60", b"\x61", 0x70
 _END: Final = b"\0"
@@ -70,10 +73,10 @@ class IndexInfo:
         fields: the paths whose values its entries are made of, in their order.
         unique: no two documents have an entry with the same values.
         sparse: a document without a value at any of ``fields`` has no entry.
-        multikey: some document has, or had, more than one entry. Where it is False every
-            document has one entry, or none in a sparse index.
+        multikey: some document's way along ``fields`` led to or through a list, since the index
+            was made (`treestore.query.entries`). Where it is False every document has one entry,
+            or none in a sparse index.
         ready: whether every document of the collection has its entries.
-        value_size_bytes_max: where each value of an entry is cut.
     """
 
     id: int
@@ -83,7 +86,11 @@ class IndexInfo:
     sparse: bool = False
     multikey: bool = False
     ready: bool = True
-    value_size_bytes_max: int = 250
+
+    @property
+    def value_size_bytes_max(self) -> int:
+        """Where each value of an entry is cut."""
+        return ENTRY_VALUES_SIZE_BYTES_MAX // len(self.fields)
 
 
 def encode(value: Any, size_bytes_max: int = UNCUT) -> bytes:

@@ -1,16 +1,18 @@
 """Plans: how the documents that a query asks for are found.
 
-A plan is an access path and what is left to do behind it: check the filter, sort. `plan` lists those
-that give the right answer, guesses what each costs, and takes the cheapest one; a wrong guess costs
-time and nothing else. It knows indexes by their `IndexInfo`, and estimates of how many entries lie
-in a stretch of one. What makes an access path right:
+A plan is an access path and what is left to do behind it: check the filter, sort. `plan` lists
+those that give the right answer, guesses what each costs, and takes the cheapest one; a wrong guess
+costs time and nothing else. It knows indexes by their `IndexInfo`, and estimates of how many
+entries lie in a stretch of one. What makes an access path right:
 
-1. Every document that satisfies the filter has an entry in its stretches (`treestore.query.bounds`):
-   conditions on several fields of an index combine, those on one path only where no document has
-   more than one entry. A sparse index is used only where some field's stretches leave out null.
+1. Every document that satisfies the filter has an entry in its stretches
+   (`treestore.query.bounds`): conditions on several fields of an index combine, those on one path
+   only where no document has more than one entry. A sparse index is used only where some field's
+   stretches leave out null.
 2. Documents need no check only where each condition of the filter became exact stretches.
-3. Entries come in the order of the query only where the index is not a multikey one, and its fields,
-   without those of which one value is asked for, are those of the order, all in one direction.
+3. Entries come in the order of the query only where the index is not a multikey one, and its
+   fields, without those of which one value is asked for, are those of the order, all in one
+   direction.
 """
 
 from __future__ import annotations
@@ -138,13 +140,14 @@ class _Planner:
         self.indexes = [index for index in indexes if index.ready]
         self.estimate = estimate
         self.total = 0
-        self.shares: dict[int, float] = {}
-        """Of a condition, by its number, what part of all documents satisfies it."""
+        self.shares: dict[frozenset[int], float] = {}
+        """Of conditions, by their numbers, what part of all documents satisfies them together."""
 
     def choose(self) -> tuple[Plan, list[Plan]]:
         ids = self._by_id()
         if ids is not None and len(ids.ranges) == ids.entries == 1 and ids.fixed:
             # One document at most: nothing is better.
+            self.total = 1
             return self._finished(ids), []
         self.total = self.estimate(None, b"", b"\xff")
         accesses = [Access(kind="scan", ranges=((b"", b"\xff"),), entries=self.total)]
@@ -223,8 +226,10 @@ class _Planner:
             ]
             if not intervals.points:
                 break
-            if len(intervals.parts) == 1 and answered and not index.multikey:
-                constants[path] = intervals.parts[0][0]
+            if len(intervals.parts) == 1 and not index.multikey:
+                (point,) = intervals.parts
+                if len(point[0]) <= limit:
+                    constants[path] = point[0]
             fixed += 1
         if index.sparse and not without_null:
             return None
@@ -272,20 +277,21 @@ class _Planner:
 
     def _learn(self, access: Access) -> None:
         """What part of the documents satisfies the conditions that an access path answers."""
-        share = min(access.entries / max(self.total, 1), 1.0)
-        if len(access.answers) == 1:
-            (number,) = access.answers
-            self.shares[number] = min(share, self.shares.get(number, 1.0))
+        if access.answers:
+            share = min(access.entries / max(self.total, 1), 1.0)
+            self.shares[access.answers] = min(share, self.shares.get(access.answers, 1.0))
 
     def _share(self, numbers: frozenset[int]) -> float:
-        """What part of the documents satisfies some conditions, as if they were independent."""
-        share = 1.0
-        for number in numbers:
+        """What part of the documents satisfies some conditions: those together of which it is
+        known, the others as if they were independent."""
+        share, left = 1.0, numbers
+        for known in sorted(self.shares, key=len, reverse=True):
+            if known <= left:
+                share *= self.shares[known]
+                left -= known
+        for number in left:
             condition = self.task.conditions[number]
-            guess = _SELECTIVITY.get(type(condition), _OTHER_SELECTIVITY)
-            if isinstance(condition, And):
-                guess = 1.0
-            share *= self.shares.get(number, guess)
+            share *= _SELECTIVITY.get(type(condition), _OTHER_SELECTIVITY)
         return share
 
     # -- plans ----------------------------------------------------------------------------------
@@ -314,8 +320,8 @@ class _Planner:
         everything = frozenset(range(len(task.conditions)))
         check = access.answers != everything
         ordered = self._is_ordered(access)
-        rest = self._share(everything - access.answers)
-        rows = access.entries * rest
+        rows = min(self.total * self._share(everything), access.entries)
+        rest = min(rows / max(access.entries, 1), 1.0)
         entries = float(access.entries)
         if ordered and task.count is not None and rest > 0:
             entries = min(entries, task.count / rest)
@@ -326,7 +332,7 @@ class _Planner:
             cost += entries * (FETCH_US if access.fixed else SCAN_US)
         else:
             cost += self._entries_cost(access, entries)
-            cost += self._fetch_cost(access, entries, check=check, ordered=ordered)
+            cost += self._fetch_cost(entries, rest, check=check, ordered=ordered)
         if not ordered:
             cost += rows * SORT_US
         reverse = ordered and task.order is not None and task.order.id_descending
@@ -341,16 +347,13 @@ class _Planner:
         counted = self.task.counted_only and not access.index.multikey
         return entries * (COUNT_US if counted else ENTRY_US)
 
-    def _fetch_cost(
-        self, access: Access, entries: float, *, check: bool, ordered: bool
-    ) -> float:
+    def _fetch_cost(self, entries: float, rest: float, *, check: bool, ordered: bool) -> float:
         task = self.task
         if not check and task.counted_only:
             return 0.0
         order = task.order
         if not ordered and order is not None and not order.fields and task.count is not None:
             # Ids are put in order, then fetched until there are enough.
-            rest = self._share(frozenset(range(len(task.conditions))) - access.answers)
             entries = min(entries, task.count / max(rest, 1e-6))
         return entries * FETCH_US
 

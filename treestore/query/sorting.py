@@ -1,13 +1,13 @@
 """Orders of documents: sorting by fields, then by id.
 
-Documents are sorted by the value at a path, in the order of `treestore.query.values`: null, numbers,
-strings, objects, lists, booleans. Of several values the least counts, or, descending, the greatest:
-a list that is not empty stands for its elements. An empty list is a value itself. No value counts as
-null. What is equal in all fields is in the order of its ids, in the direction of the last field; so
-every order is total, and the reverse of the one with all directions turned round.
+Documents are sorted by the value at a path, in the order of `treestore.query.values`: null,
+numbers, strings, objects, lists, booleans. Of several values the least counts, or, descending, the
+greatest: a list stands for its elements, and an empty one comes before everything else. No value
+counts as null. What is equal in all fields is in the order of its ids, in the direction of the last
+field; so every order is total, and the reverse of the one with all directions turned round.
 
-A document's place in an order is its *position*: bytes that sort ascending, whatever the directions.
-They end with its id. Of each value `SORT_VALUE_SIZE_BYTES_MAX` bytes count.
+A document's place in an order is its *position*: bytes that sort ascending, whatever the
+directions. They end with its id. Of each value `SORT_VALUE_SIZE_BYTES_MAX` bytes count.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import attrs
 
 from treestore.errors import InvalidArgument, ResourceExhausted
 from treestore.query.expression import Path
-from treestore.query.ordering import encode
+from treestore.query.ordering import encode, end_of
 from treestore.query.paths import compiled
 
 SORT_FIELDS_MAX: Final = 8
@@ -36,6 +36,10 @@ PATH_SIZE_MAX: Final = 1000
 NAMES_MAX: Final = 100
 
 ID: Final = "_id"
+
+_NULL: Final = encode(None)
+_EMPTY_LIST: Final = b"\x01"
+"""Before every encoding of a value."""
 
 _RUN: Final = 4096
 """Positions that are sorted in one call; more would stop the other threads for too long."""
@@ -68,6 +72,23 @@ class Order:
         """Fields at the top of a document that its place depends on."""
         return frozenset(path[0] for path, _ in self.fields)
 
+    def check_position(self, position: bytes) -> None:
+        """Raise `ValueError` unless this could be a position."""
+        at = 0
+        for _, descending in self.fields:
+            data = inverted(position) if descending else position
+            if data[at : at + 1] == _EMPTY_LIST:
+                at += 1
+            else:
+                at = end_of(data, at, SORT_VALUE_SIZE_BYTES_MAX)
+        packed_id = inverted(position[at:]) if self.id_descending else position[at:]
+        if (
+            len(packed_id) < 3
+            or packed_id[:1] != b"\x07"
+            or packed_id.find(b"\0") + 1 != len(packed_id)
+        ):
+            raise ValueError("a position ends with an id")
+
     def position_of(self) -> Callable[[Any, bytes], bytes]:
         """A function that gives the position of a document with a packed id."""
         makers = [_value_key(path, descending) for path, descending in self.fields]
@@ -78,9 +99,7 @@ class Order:
         if len(makers) == 1:
             (only,) = makers
             return lambda document, packed_id: only(document) + packed_id
-        return lambda document, packed_id: (
-            b"".join([make(document) for make in makers]) + packed_id
-        )
+        return lambda document, packed_id: b"".join([make(document) for make in makers]) + packed_id
 
 
 def _value_key(path: Path, descending: bool) -> Callable[[Any], bytes]:
@@ -90,15 +109,21 @@ def _value_key(path: Path, descending: bool) -> Callable[[Any], bytes]:
 
     def key(document: Any) -> bytes:
         values: list[Any] = []
+        empty = False
         for value in values_at(document):
-            if isinstance(value, list | tuple) and value:
+            if not isinstance(value, list | tuple):
+                values.append(value)
+            elif value:
                 values += value
             else:
-                values.append(value)
-        if len(values) == 1:
+                empty = True
+        if len(values) == 1 and not empty:
             encoded = encode(values[0], limit)
         else:
-            encodings = [encode(value, limit) for value in values] or [encode(None)]
+            encodings = [encode(value, limit) for value in values]
+            if empty:
+                encodings.append(_EMPTY_LIST)
+            encodings = encodings or [_NULL]
             encoded = max(encodings) if descending else min(encodings)
         return inverted(encoded) if descending else encoded
 
@@ -114,8 +139,8 @@ def parse_sort(sort: Any) -> Order:
     """The order that ``sort`` names.
 
     Args:
-        sort: a path (``"-"`` in front: descending), a list of paths or of ``(path, 1 or -1)``, or an
-            object of paths and 1 or -1. None: by id.
+        sort: a path (``"-"`` in front: descending), a list of paths or of ``(path, 1 or -1)``, or
+            an object of paths and 1 or -1. None: by id.
 
     Raises:
         InvalidArgument: it is none of these; the sentence says what is wrong.
@@ -201,8 +226,7 @@ def parse_path(name: Any, where: str) -> Path:
     path = tuple(name.split("."))
     if not all(path) or any(part.startswith("$") for part in path):
         raise InvalidArgument(
-            f"{where}: {ascii(name):.60} is no path; its names are not empty and do not begin "
-            "with $."
+            f"{where}: {name!a:.60} is no path; its names are not empty and do not begin with $."
         )
     return path
 

@@ -8,7 +8,7 @@ who calls it, nor whether the process was a different one in between.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from treestore.errors import AlreadyExists, InvalidArgument, NotFound, TreeStoreError
 from treestore.model.collections import CollectionIndex
@@ -126,7 +126,12 @@ def begin_again(txn: Write, name: str, index_name: str) -> int:
     index = catalog.require_index(collection, name, index_name)
     catalog.remove_entries(txn, index)
     record = catalog.changed_record(
-        index.record, id=catalog.new_id(txn), multikey=False, state="building", error=None, conflict=False
+        index.record,
+        id=catalog.new_id(txn),
+        multikey=False,
+        state="building",
+        error=None,
+        conflict=False,
     )
     others = [each.record for each in collection.indexes if each is not index]
     _start(txn, name, collection, others, record)
@@ -204,12 +209,15 @@ def _next_documents(
     return found
 
 
-def _fail(
-    txn: Write, name: str, collection: Opened, index: Index, error: TreeStoreError
-) -> None:
+def _fail(txn: Write, name: str, collection: Opened, index: Index, error: TreeStoreError) -> None:
     catalog.remove_entries(txn, index)
-    failed = catalog.changed(collection, index, state="failed", error=error.message,
-        conflict=isinstance(error, AlreadyExists))
+    failed = catalog.changed(
+        collection,
+        index,
+        state="failed",
+        error=error.message,
+        conflict=isinstance(error, AlreadyExists),
+    )
     catalog.save(txn, name, collection, failed)
 
 

@@ -47,9 +47,7 @@ def collection_key(name: str) -> bytes:
         InvalidArgument: the name is no string of 1 to 200 bytes.
     """
     if not isinstance(name, str):  # It might not even be hashable.
-        raise InvalidArgument(
-            f"The name of a collection is a string, not {type(name).__name__}."
-        )
+        raise InvalidArgument(f"The name of a collection is a string, not {type(name).__name__}.")
     return _collection_key(name)
 
 
@@ -173,9 +171,7 @@ _STRINGS: Final = frozenset({str})
 def check_document(document: Any) -> None:
     """Raise `InvalidArgument` unless it is a document."""
     if not isinstance(document, dict):
-        raise InvalidArgument(
-            f"A document is an object (a dict), not {type(document).__name__}."
-        )
+        raise InvalidArgument(f"A document is an object (a dict), not {type(document).__name__}.")
     check_json(document)
     for name in document:
         if name.startswith("$"):

@@ -19,7 +19,16 @@ from treestore.stores.documents.layout import shown
 class Upkeep:
     """Changes of entries that go with changes of documents."""
 
-    __slots__ = ("_added", "_collection", "_indexes", "_multikey", "_name", "_removed", "_txn", "_unique")
+    __slots__ = (
+        "_added",
+        "_collection",
+        "_indexes",
+        "_multikey",
+        "_name",
+        "_removed",
+        "_txn",
+        "_unique",
+    )
 
     def __init__(
         self, txn: Write, name: str, collection: Opened, *, only: Index | None = None
@@ -59,9 +68,7 @@ class Upkeep:
         """A document goes."""
         for index in self._indexes:
             prefix = index.prefix
-            self._removed.update(
-                prefix + entry + packed_id for entry in index.entries(document)[0]
-            )
+            self._removed.update(prefix + entry + packed_id for entry in index.entries(document)[0])
 
     def change(self, packed_id: bytes, old: Document, new: Document) -> None:
         """A document becomes another one.

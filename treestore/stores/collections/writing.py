@@ -218,9 +218,7 @@ def update(txn: Write, name: str, id: str, patch: dict[str, Any]) -> dict[str, A
     return txn.load(dict[str, Any], record or old)
 
 
-def _updated(
-    change: Update, upkeep: Upkeep, packed: bytes, id: str, old: bytes
-) -> bytes | None:
+def _updated(change: Update, upkeep: Upkeep, packed: bytes, id: str, old: bytes) -> bytes | None:
     """The record of a changed document, None where nothing is different."""
     before = decode_document(old)
     after = change.apply(before)
