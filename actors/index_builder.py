@@ -75,9 +75,7 @@ class IndexBuilder:
         progress: building.Progress = "going on"
         while progress != "ended":
             try:
-                progress = await self._writer.execute(
-                    Call(building.step, (index_id,), long=True)
-                )
+                progress = await self._writer.execute(Call(building.step, (index_id,), long=True))
             except TreeStoreError as error:
                 self.last_error = str(error)
                 log.warning("a step of building an index failed", error=str(error))

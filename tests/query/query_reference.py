@@ -42,9 +42,7 @@ def sort_key(document: dict[str, Any], path: str, direction: int) -> Any:
     return found[0] if direction > 0 else found[-1]
 
 
-def ordered(
-    documents: list[dict[str, Any]], sort: list[tuple[str, int]]
-) -> list[dict[str, Any]]:
+def ordered(documents: list[dict[str, Any]], sort: list[tuple[str, int]]) -> list[dict[str, Any]]:
     last = 1
 
     def compare(left: dict[str, Any], right: dict[str, Any]) -> int:

@@ -29,16 +29,16 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     max_leaves=4,
 )
 # Mostly plain fields, so that indexes that are not multikey are met.
-DOCUMENTS = st.dictionaries(NAMES, SCALARS, max_size=3) | st.dictionaries(
-    NAMES, VALUES, max_size=3
-)
+DOCUMENTS = st.dictionaries(NAMES, SCALARS, max_size=3) | st.dictionaries(NAMES, VALUES, max_size=3)
 SETS = st.lists(st.dictionaries(NAMES, SCALARS, max_size=3), max_size=12) | st.lists(
     DOCUMENTS, max_size=12
 )
 FIELDS = st.lists(PATHS, min_size=1, max_size=3, unique=True)
 INDEXES = st.lists(st.tuples(FIELDS, st.booleans()), max_size=4)
 SORTS = st.lists(
-    st.tuples(PATHS | st.just("_id"), st.sampled_from([1, -1])), max_size=3, unique_by=lambda p: p[0]
+    st.tuples(PATHS | st.just("_id"), st.sampled_from([1, -1])),
+    max_size=3,
+    unique_by=lambda p: p[0],
 )
 SIMPLE = st.dictionaries(
     NAMES,
@@ -134,9 +134,7 @@ def test_every_plan_gives_what_the_reference_gives(
             )
             best, others = plan(task, [index.info for index in collection.ready], estimate)
             for chosen in (best, *others):
-                run = Execution(
-                    txn, collection, compiled, chosen, task.order, count=count
-                )
+                run = Execution(txn, collection, compiled, chosen, task.order, count=count)
                 found = [each for batch in run.found() for each in batch]
                 decoded = [decode_document(record) for _, record in found]
                 if any_order:

@@ -41,6 +41,20 @@ def names_in(expression: Expression) -> frozenset[str]:
         waiting += getattr(part, "parts", ())
         if isinstance(part, Not):
             waiting.append(part.part)
-        elif isinstance(part, Element) or hasattr(part, "path"):
+        elif hasattr(part, "path"):
+            # Paths inside of $elemMatch begin at the element.
             found.update(part.path[:1])
     return frozenset(found)
+
+
+def weight_of(expression: Expression) -> int:
+    """How many conditions a filter may look at for each document."""
+    weight = 0
+    waiting: list[Any] = [expression]
+    while waiting:
+        part = waiting.pop()
+        waiting += getattr(part, "parts", ())
+        if isinstance(part, Not | Element):
+            waiting.append(part.part)
+        weight += 1
+    return weight

@@ -13,7 +13,7 @@ from treestore.errors import CorruptionError, ResourceExhausted
 from treestore.query.bounds import BEHIND
 from treestore.query.filter import Filter
 from treestore.query.ordering import end_of
-from treestore.query.partial import Document, decoder_of, names_in
+from treestore.query.partial import Document, decoder_of, names_in, weight_of
 from treestore.query.planner import Access, Plan
 from treestore.query.sorting import (
     ID,
@@ -78,6 +78,7 @@ class Execution:
         names = names_in(filter.expression) if plan.check else frozenset[str]()
         self._decode = decoder_of(names)
         self._by_id = ID in names
+        self._weight = weight_of(filter.expression)
 
     # -- what is found --------------------------------------------------------------------------
 
@@ -143,7 +144,8 @@ class Execution:
                 if not check:
                     yield [(key[at:], record) for key, record in pairs]
                     continue
-                txn.spend(len(keys) // 2 + sum(map(len, records)) // BYTES_PER_LOOKUP)
+                size_bytes = sum(map(len, records))
+                txn.spend((len(keys) // 2 + size_bytes // BYTES_PER_LOOKUP) * self._weight)
                 if self._by_id:
                     yield [
                         (key[at:], record)
@@ -278,7 +280,7 @@ class Execution:
     def _matches(self, packed_id: bytes, record: bytes) -> bool:
         if not self._plan.check:
             return True
-        self._txn.spend(1 + len(record) // BYTES_PER_LOOKUP)
+        self._txn.spend((1 + len(record) // BYTES_PER_LOOKUP) * self._weight)
         document = self._decode(record)
         if self._by_id:
             document = self.with_id(document, packed_id)
