@@ -241,11 +241,16 @@ class RunningTransaction:
             try:
                 answer = read(txn)
             except OverBudget:
-                answer = await self._in_thread(lambda: read(self.core.long_query(raw=raw)))
+                answer = await self._in_thread(lambda: read(self._long_query(raw=raw)))
             finally:
                 self._budget = txn.budget
             self.core.check_reads()
             return answer
+
+    def _long_query(self, *, raw: bool) -> ReadTransaction:
+        txn = self.core.long_query(raw=raw)
+        txn.between_slices = self._database.threads.check_cancelled
+        return txn
 
     async def command(self, change: Callable[[WriteTransaction], T], *, raw: bool, long: bool) -> T:
         """Run a command when the calls before it are done; on a thread where it is ``long``."""

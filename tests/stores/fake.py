@@ -111,6 +111,10 @@ class FakeWrite:
         self.values_read += 1
         return cell.data
 
+    def estimate(self, start: bytes, end: bytes | None) -> int:
+        last = len(self.keys) if end is None else bisect_left(self.keys, end)
+        return max(last - bisect_left(self.keys, start), 0)
+
     def spend(self, lookups: int) -> None:
         assert lookups >= 0
 

@@ -42,6 +42,9 @@ UNLIMITED = 1 << 60
 ENTRIES_PER_LOOKUP = 4
 """A point look-up costs about as much as going over this many entries of a leaf."""
 
+ESTIMATE_LOOKUPS = 2 + tree.SAMPLES
+"""Ways from the root to a leaf that an estimate takes."""
+
 
 class OverBudget(Exception):
     """A read needs more work than its caller allowed for; run it again elsewhere."""
@@ -190,6 +193,11 @@ class ReadTransaction:
     def cursor(self, start: bytes, end: bytes | None) -> tree.Cursor:
         """A forward scan that can skip."""
         return tree.Cursor(self.root, start, end, self._load, self._spend)
+
+    def estimate(self, start: bytes, end: bytes | None) -> int:
+        """About how many entries there are with ``start <= key < end``: see `tree.estimate`."""
+        self.spend(ESTIMATE_LOOKUPS)
+        return tree.estimate(self.root, start, end, self._load)
 
     def load(self, type_: type[T], record: bytes) -> T:
         """A stored record as part of an answer: decoded, or as it is for the wire."""

@@ -73,6 +73,12 @@ class Read(Protocol):
         """The bytes of a cell that a cursor gave."""
         ...
 
+    def estimate(self, start: bytes, end: bytes | None) -> int:
+        """About how many entries there are with ``start <= key < end``, at the price of a few
+        look-ups. A guess, for plans: it counts as no read, and nothing may depend on it but how
+        long something takes."""
+        ...
+
     def spend(self, lookups: int) -> None:
         """Pay for work on what was read that takes as long as so many look-ups (two microseconds
         each): decoding and comparing by the thousand. A query that runs on the event loop and

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from treestore.stores.collections import building, catalog, reading, writing
-from treestore.stores.operation import A, Action, Command, M, Query, Service
+from treestore.stores.collections import building, catalog, queries, reading, writing
+from treestore.stores.operation import A, Action, Command, M, Query, Service, Stream
 
 
 class Collections(Service[M, A]):
@@ -18,6 +18,12 @@ class Collections(Service[M, A]):
     insert = Command(writing.insert)
     insert_many = Command(writing.insert_many)
     get = Query(reading.get)
+    find = Query(queries.find)
+    scan = Stream(queries.scan)
+    count = Query(queries.count)
+    distinct = Query(queries.distinct)
+    group = Query(queries.group)
+    explain = Query(queries.explain)
     replace = Command(writing.replace)
     update = Command(writing.update)
     delete = Command(writing.delete)
