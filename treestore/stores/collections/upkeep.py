@@ -59,8 +59,9 @@ class Upkeep:
             entries, multikey = index.entries(document)
             if multikey and not index.multikey:
                 self._multikey.add(index.id)
-            prefix = index.prefix
-            self._added[index.id] += [prefix + entry + packed_id for entry in entries]
+            prefix, added = index.prefix, self._added[index.id]
+            for entry in entries:
+                added.append(prefix + entry + packed_id)
             if index.unique:
                 self._claim(index, entries, packed_id, document)
 

@@ -18,7 +18,7 @@ from treestore.stores.collections.layout import (
     decode_document,
     given_id,
     packed_id,
-    to_record,
+    stored,
     unpacked_id,
 )
 from treestore.stores.collections.queries import matching
@@ -51,7 +51,7 @@ def insert(txn: Write, name: str, document: dict[str, Any]) -> str:
     key = collection.documents + packed
     if txn.get(key) is not None:
         raise _exists(name, id)
-    record = to_record(document)
+    record, document = stored(document)
     if collection.live:
         upkeep = Upkeep(txn, name, collection)
         upkeep.add(packed, document)
@@ -84,7 +84,8 @@ def insert_many(txn: Write, name: str, documents: list[dict[str, Any]]) -> list[
     for position, document in enumerate(documents):
         try:
             id, packed, key, document = new.take(document)
-            pairs.append((key, to_record(document)))
+            record, document = stored(document)
+            pairs.append((key, record))
             upkeep.add(packed, document)
         except TreeStoreError as error:
             raise _of_one(error, position) from None
@@ -171,7 +172,7 @@ def replace(
     if old is None and not upsert:
         raise no_document(name, id)
     upkeep = Upkeep(txn, name, collection)
-    record = to_record(document)
+    record, document = stored(document)
     if old is None:
         upkeep.add(packed, document)
     else:
@@ -220,12 +221,10 @@ def update(txn: Write, name: str, id: str, patch: dict[str, Any]) -> dict[str, A
 def _updated(change: Update, upkeep: Upkeep, packed: bytes, id: str, old: bytes) -> bytes | None:
     """The record of a changed document, None where nothing is different."""
     before = decode_document(old)
-    after = change.apply(before)
-    check_document(after)
+    record, after = stored(change.apply(before))
     own = given_id(after)
     if own != id:
         raise _other_id(id, own)
-    record = to_record(after)
     if record == old:
         return None
     upkeep.change(packed, before, after)
