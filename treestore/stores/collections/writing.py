@@ -80,16 +80,16 @@ def insert_many(txn: Write, name: str, documents: list[dict[str, Any]]) -> list[
     ids: list[str] = []
     pairs: list[tuple[bytes, bytes]] = []
     upkeep = Upkeep(txn, name, collection)
-    new = _NewDocuments(txn, name, collection)
-    for position, document in enumerate(documents):
-        try:
-            id, packed, key, document = new.take(document)
+    take, add = _NewDocuments(txn, name, collection).take, upkeep.add
+    try:
+        for document in documents:
+            id, packed, key, document = take(document)
             record, document = stored(document)
             pairs.append((key, record))
-            upkeep.add(packed, document)
-        except TreeStoreError as error:
-            raise _of_one(error, position) from None
-        ids.append(id)
+            add(packed, document)
+            ids.append(id)
+    except TreeStoreError as error:
+        raise _of_one(error, len(ids)) from None
     upkeep.check()
     upkeep.apply()
     pairs.sort()
@@ -215,7 +215,7 @@ def update(txn: Write, name: str, id: str, patch: dict[str, Any]) -> dict[str, A
         upkeep.check()
         upkeep.apply()
         txn.put(key, record)
-    return txn.load(dict[str, Any], record or old)
+    return txn.load(Document, record or old)
 
 
 def _updated(change: Update, upkeep: Upkeep, packed: bytes, id: str, old: bytes) -> bytes | None:
