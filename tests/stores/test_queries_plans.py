@@ -132,7 +132,9 @@ def test_every_plan_gives_what_the_reference_gives(
                 count=count,
                 counted_only=any_order,
             )
-            best, others = plan(task, [index.info for index in collection.ready], estimate)
+            infos = [index.info for index in collection.ready]
+            best, others = plan(task, infos, estimate, thoroughly=True)
+            assert plan(task, infos, estimate)[0].access.kind == best.access.kind
             for chosen in (best, *others):
                 run = Execution(txn, collection, compiled, chosen, task.order, count=count)
                 found = [each for batch in run.found() for each in batch]

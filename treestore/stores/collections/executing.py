@@ -6,7 +6,7 @@ whoever draws from it can pause. What is drawn is in the query's order and lies 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from treestore.errors import CorruptionError, ResourceExhausted
@@ -35,6 +35,9 @@ BYTES_PER_LOOKUP: Final = 2000
 
 _ID_OVERHEAD: Final = 120
 """Memory of an id in a set beside its bytes."""
+
+_ENTRIES_AT_ONCE: Final = 24
+"""Entries that are taken apart between two pauses."""
 
 _FETCHED: Final = 64
 """Documents that are looked up between two pauses."""
@@ -73,12 +76,13 @@ class Execution:
         self._after = after
         self._count = count
         self._filter = filter
-        self._position_of = self._order.position_of()
-        self._decode_order = decoder_of(self._order.names)
-        names = names_in(filter.expression) if plan.check else frozenset[str]()
-        self._decode = decoder_of(names)
-        self._by_id = ID in names
-        self._weight = weight_of(filter.expression)
+        self._place: Callable[[bytes, bytes], bytes] | None = None
+        self._by_id = False
+        if plan.check:
+            names = names_in(filter.expression)
+            self._decode = decoder_of(names)
+            self._by_id = ID in names
+            self._weight = weight_of(filter.expression)
 
     # -- what is found --------------------------------------------------------------------------
 
@@ -115,7 +119,14 @@ class Execution:
 
     def position(self, found: Found) -> bytes:
         """Where a document stands in the order."""
-        return self._position_of(self._decode_order(found[1]), found[0])
+        place = self._place or self._placed()
+        return place(found[1], found[0])
+
+    def _placed(self) -> Callable[[bytes, bytes], bytes]:
+        """`position`, of a record and a packed id."""
+        decode, position_of = decoder_of(self._order.names), self._order.position_of()
+        self._place = lambda record, packed_id: position_of(decode(record), packed_id)
+        return self._place
 
     # -- in the order of the access path --------------------------------------------------------
 
@@ -133,7 +144,6 @@ class Execution:
     def _scanned(self, access: Access) -> Iterator[list[Found]]:
         txn, prefix, at = self._txn, self._documents, len(self._documents)
         reverse, check = self._plan.reverse, self._plan.check
-        decode, matches = self._decode, self._filter.matches
         for low, high in reversed(access.ranges) if reverse else access.ranges:
             start, end = self._behind_after(prefix + low, prefix + high)
             if start >= end:
@@ -145,6 +155,7 @@ class Execution:
                     yield [(key[at:], record) for key, record in pairs]
                     continue
                 size_bytes = sum(map(len, records))
+                decode, matches = self._decode, self._filter.matches
                 txn.spend((len(keys) // 2 + size_bytes // BYTES_PER_LOOKUP) * self._weight)
                 if self._by_id:
                     yield [
@@ -252,7 +263,8 @@ class Execution:
 
     def _fetched(self, batches: Iterator[list[bytes]]) -> Iterator[list[Found]]:
         """The documents of ids, as far as they satisfy the filter."""
-        check, size = self._plan.check, 4
+        check, size = self._plan.check, _ENTRIES_AT_ONCE
+        get, prefix = self._txn.get, self._documents
         for batch in batches:
             if not batch:
                 yield []
@@ -262,7 +274,11 @@ class Execution:
                 some = batch[at : at + size]
                 at += size
                 size = min(2 * size, _FETCHED)
-                found = [(packed_id, self._record(packed_id)) for packed_id in some]
+                records = [get(prefix + packed_id) for packed_id in some]
+                if None in records:
+                    raise _leads_nowhere(some[records.index(None)])
+                self.documents += len(some)
+                found: list[Any] = list(zip(some, records, strict=True))
                 if check:
                     found = [each for each in found if self._matches(*each)]
                 yield found
@@ -270,10 +286,7 @@ class Execution:
     def _record(self, packed_id: bytes) -> bytes:
         record = self._txn.get(self._documents + packed_id)
         if record is None:
-            raise CorruptionError(
-                f"An index has an entry of document {unpacked_id(packed_id)!r:.80}, which is not "
-                "there; admin.check says more, rebuild_index mends it."
-            )
+            raise _leads_nowhere(packed_id)
         self.documents += 1
         return record
 
@@ -343,9 +356,12 @@ class Execution:
             start, end = max(prefix + low, low_bound), min(prefix + high, high_bound)
             if start < end:
                 for keys, _ in self._txn.batches(start, end, reverse=reverse):
-                    self.entries += len(keys)
-                    self._txn.spend(len(keys) // 2)
-                    yield keys
+                    # A few at a time: often no more are wanted.
+                    for at in range(0, len(keys), _ENTRIES_AT_ONCE):
+                        some = keys[at : at + _ENTRIES_AT_ONCE]
+                        self.entries += len(some)
+                        self._txn.spend(len(some) // 4)
+                        yield some
 
     def _entry_at(self, access: Access, after: bytes) -> tuple[bytes, bool]:
         """What the entry of a position begins with, and whether that is all of it."""
@@ -386,11 +402,11 @@ class Execution:
     # -- sorted in memory -----------------------------------------------------------------------
 
     def _sorted_documents(self, access: Access) -> Iterator[list[Found]]:
-        after, decode, position_of = self._after, self._decode_order, self._position_of
+        after, place = self._after, self._placed()
         sorter = Sorter(self._count)
         for batch in self._candidates(access):
             for packed_id, record in batch:
-                position = position_of(decode(record), packed_id)
+                position = place(record, packed_id)
                 if after is None or position > after:
                     sorter.add(position, packed_id)
             self._txn.spend(len(batch))
@@ -437,6 +453,13 @@ def _end_of_values(key: bytes, at: int, count: int, size_bytes_max: int) -> int:
     for _ in range(count):
         at = end_of(key, at, size_bytes_max)
     return at
+
+
+def _leads_nowhere(packed_id: bytes) -> CorruptionError:
+    return CorruptionError(
+        f"An index has an entry of document {unpacked_id(packed_id)!r:.80}, which is not there; "
+        "admin.check says more, rebuild_index mends it."
+    )
 
 
 def _check_size(size_bytes: int) -> None:
