@@ -186,6 +186,7 @@ class AdminPart:
 
     async def admin_check(self) -> CheckResult:
         """See ``admin.check``: of the newest durable state, while writers and readers go on."""
+        from treestore.stores.collections.check import check_collections
         from treestore.stores.documents.check import check_documents
         from treestore.stores.metadata.check import check_metadata
         from treestore.stores.prompts.check import check_prompts
@@ -205,6 +206,7 @@ class AdminPart:
                     errors += check_documents(txn)
                     errors += check_metadata(txn)
                     errors += check_prompts(txn)
+                    errors += check_collections(txn)
                 fields = {
                     field.name: getattr(report, field.name)
                     for field in attrs.fields(CheckResult)

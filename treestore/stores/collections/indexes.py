@@ -11,7 +11,7 @@ from treestore.errors import InvalidArgument
 from treestore.query import paths
 from treestore.query.entries import entries_of
 from treestore.query.expression import Path
-from treestore.query.ordering import IndexInfo
+from treestore.query.ordering import IndexInfo, end_of
 from treestore.query.paths import MISSING
 from treestore.query.values import order_key
 from treestore.stores.collections.layout import Document, entries_prefix
@@ -93,6 +93,18 @@ class Index:
         if found[1] and len(self._follow) > 1:
             self._check_lists(document)
         return found
+
+    def split(self, key: bytes) -> tuple[bytes, bytes]:
+        """The values of an entry's key, and the packed id at its end.
+
+        Raises:
+            ValueError: it is no key of an entry of this index.
+        """
+        limit = self.info.value_size_bytes_max
+        start = at = len(self.prefix)
+        for _ in self.fields:
+            at = end_of(key, at, limit)
+        return key[start:at], key[at:]
 
     def may_be_cut(self, entries: list[bytes]) -> bool:
         """Whether some of these entries may stand for other values than they show."""

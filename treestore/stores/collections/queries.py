@@ -297,14 +297,24 @@ def group(
     return groups.results()
 
 
+def matching(txn: Read, collection: Opened, filter: dict[str, Any]) -> Iterator[Found]:
+    """The packed ids and records of the documents that satisfy a filter, in any order."""
+    for batch in _any_order(txn, collection, _understood(filter, None)).found():
+        txn.spend(len(batch))
+        yield from batch
+
+
+def _any_order(txn: Read, collection: Opened, query: Query) -> Execution:
+    chosen, _ = _planned(txn, collection, query, any_order=True)
+    return Execution(txn, collection, query.filter, chosen, None)
+
+
 def _documents(
     txn: Read, name: str, filter: dict[str, Any] | None, names: frozenset[str]
 ) -> Iterator[Document]:
     """Documents, as far as these fields go, in any order."""
     query = _understood(filter, None)
-    collection = catalog.require(txn, name)
-    chosen, _ = _planned(txn, collection, query, any_order=True)
-    run = Execution(txn, collection, query.filter, chosen, None)
+    run = _any_order(txn, catalog.require(txn, name), query)
     decode = decoder_of(names)
     for batch in run.found():
         txn.spend(len(batch))

@@ -7,7 +7,7 @@ write.
 
 from __future__ import annotations
 
-from treestore.errors import AlreadyExists, CorruptionError
+from treestore.errors import AlreadyExists, CorruptionError, InvalidArgument
 from treestore.stores.access import Read, Write
 from treestore.stores.collections import catalog
 from treestore.stores.collections.catalog import Opened
@@ -68,7 +68,7 @@ class Upkeep:
         """A document goes."""
         for index in self._indexes:
             prefix = index.prefix
-            self._removed.update(prefix + entry + packed_id for entry in index.entries(document)[0])
+            self._removed.update(prefix + entry + packed_id for entry in _held(index, document))
 
     def change(self, packed_id: bytes, old: Document, new: Document) -> None:
         """A document becomes another one.
@@ -77,19 +77,22 @@ class Upkeep:
             InvalidArgument: the new one cannot be in one of the indexes.
         """
         for index in self._indexes:
-            before, after = index.entries(old)[0], index.entries(new)
-            if after[1] and not index.multikey:
+            had, (has, multikey) = _held(index, old), index.entries(new)
+            if multikey and not index.multikey:
                 self._multikey.add(index.id)
-            if before == after[0] and not (index.unique and index.may_be_cut(before)):
-                continue
-            had, has = set(before), set(after[0])
-            prefix = index.prefix
-            self._removed.update(prefix + entry + packed_id for entry in had - has)
-            fresh = [entry for entry in after[0] if entry not in had]
+            prefix, fresh = index.prefix, has
+            if index.ready:
+                if had == has and not (index.unique and index.may_be_cut(has)):
+                    continue
+                kept = set(had)
+                fresh = [entry for entry in has if entry not in kept]
+            # Else perhaps none of them is there yet.
+            gone = set(had).difference(has)
+            self._removed.update(prefix + entry + packed_id for entry in gone)
             self._added[index.id] += [prefix + entry + packed_id for entry in fresh]
             if index.unique:
                 # An entry that stays may stand for other values where it is cut.
-                self._claim(index, after[0], packed_id, new)
+                self._claim(index, has, packed_id, new)
 
     def _claim(
         self, index: Index, entries: list[bytes], packed_id: bytes, document: Document
@@ -155,6 +158,16 @@ class Upkeep:
                 txn.put_sorted([(key, b"") for key in keys])
         if self._multikey:
             mark_multikey(txn, self._name, self._collection, self._multikey)
+
+
+def _held(index: Index, document: Document) -> list[bytes]:
+    """The entries that a stored document has in an index, or will have when it is ready."""
+    try:
+        return index.entries(document)[0]
+    except InvalidArgument:
+        if index.ready:
+            raise
+        return []  # It has none; its build fails, unless the document changes first.
 
 
 def mark_multikey(txn: Write, name: str, collection: Opened, index_ids: set[int]) -> Opened:

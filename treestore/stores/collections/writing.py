@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from treestore.errors import AlreadyExists, InvalidArgument, TreeStoreError
 from treestore.model.collections import UpdateResult
-from treestore.query import Filter, compile
 from treestore.query.update import Update, compile_update
-from treestore.stores.access import Read, Write
+from treestore.stores.access import Write
 from treestore.stores.collections import catalog
 from treestore.stores.collections.catalog import Opened
 from treestore.stores.collections.layout import (
@@ -23,6 +21,7 @@ from treestore.stores.collections.layout import (
     to_record,
     unpacked_id,
 )
+from treestore.stores.collections.queries import matching
 from treestore.stores.collections.reading import no_document
 from treestore.stores.collections.upkeep import Upkeep
 from treestore.stores.documents.layout import shown
@@ -256,22 +255,6 @@ def delete(txn: Write, name: str, id: str) -> bool:
 # --- by filter -------------------------------------------------------------------------------
 
 
-def matching(
-    txn: Read, collection: Opened, filter: Filter
-) -> Iterator[tuple[bytes, bytes, Document]]:
-    """The documents that satisfy a filter: packed id, record, and decoded with ``_id``."""
-    start = collection.documents
-    at = len(start)
-    for keys, records in txn.batches(start, start + AFTER):
-        for key, record in zip(keys, records, strict=True):
-            txn.spend(2 + len(record) // 200)
-            document = decode_document(record)
-            if "_id" not in document:
-                document["_id"] = document["id"]
-            if filter.matches(document):
-                yield key[at:], record, document
-
-
 def delete_many(txn: Write, name: str, filter: dict[str, Any]) -> int:
     """Remove every document that satisfies a filter, in one transaction; returns how many.
 
@@ -282,29 +265,27 @@ def delete_many(txn: Write, name: str, filter: dict[str, Any]) -> int:
         NotFound: there is no such collection.
         InvalidArgument: the filter is wrong; the message says where.
     """
-    compiled = _compiled(filter)
+    _check_filter(filter)
     collection = catalog.require(txn, name)
     if not filter:
         return _delete_all(txn, collection)
-    chosen = [packed for packed, _, _ in matching(txn, collection, compiled)]
-    for packed in chosen:
-        key = collection.documents + packed
-        record = txn.get(key)
-        assert record is not None
+    found = list(matching(txn, collection, filter))
+    upkeep = Upkeep(txn, name, collection)
+    for packed, record in found:
         if collection.live:
-            upkeep = Upkeep(txn, name, collection)
             upkeep.remove(packed, decode_document(record))
-            upkeep.apply()
-        txn.delete(key)
-    return len(chosen)
+    upkeep.apply()
+    for packed, _ in found:
+        txn.delete(collection.documents + packed)
+    return len(found)
 
 
-def _compiled(filter: Any) -> Filter:
+def _check_filter(filter: Any) -> None:
+    """None is no filter here: all documents have to be asked for."""
     if not isinstance(filter, dict):
         raise InvalidArgument(
             f"filter is a dict, {{}} for every document, not {type(filter).__name__}."
         )
-    return compile(filter)
 
 
 def _delete_all(txn: Write, collection: Opened) -> int:
@@ -327,13 +308,13 @@ def update_many(
         AlreadyExists: documents would have equal values in a unique index.
         InvalidArgument: filter or patch is wrong, or the patch does not fit one of the documents.
     """
-    compiled = _compiled(filter)
+    _check_filter(filter)
     change = compile_update(patch)
     collection = catalog.require(txn, name)
     upkeep = Upkeep(txn, name, collection)
     matched = 0
     pairs: list[tuple[bytes, bytes]] = []
-    for packed, old, _ in matching(txn, collection, compiled):
+    for packed, old in matching(txn, collection, filter):
         matched += 1
         record = _updated(change, upkeep, packed, unpacked_id(packed), old)
         if record is not None:
