@@ -11,6 +11,7 @@ from tests.query import query_reference as reference
 from tests.query.test_properties import FILTERS, NAMES, PATHS
 from tests.stores.engine_store import EngineStore
 from tests.stores.fake import FakeStore
+from treestore.errors import InvalidArgument
 from treestore.query import compile
 from treestore.query.planner import Task, conditions_of, plan
 from treestore.query.sorting import parse_sort
@@ -92,8 +93,7 @@ def filled(
     for document in stored:
         try:
             store.run(writing.insert, "c", document)
-        except Exception as error:
-            assert "different lists" in str(error), error
+        except InvalidArgument:  # Two fields of an index go through different lists.
             document.clear()
     return [document for document in stored if document]
 

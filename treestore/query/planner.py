@@ -340,9 +340,7 @@ class _Planner:
             return False
         wanted = [(path, down) for path, down in order.fields if path not in constants]
         fields = [path for path in index.fields if path not in constants]
-        return [path for path, _ in wanted] == fields and all(
-            [down == order.id_descending for _, down in wanted]
-        )
+        return wanted == [(path, order.id_descending) for path in fields]
 
     def _finished(self, access: Access) -> Plan:
         """The plan that uses an access path, with its cost."""
