@@ -111,8 +111,7 @@ class Execution:
         else:
             prefix = self._documents if index is None else entries_prefix(index.id)
             for low, high in access.ranges:
-                cursor = self._txn.cursor(prefix + low, prefix + high)
-                while keys := cursor.batch()[0]:
+                for keys in self._txn.key_batches(prefix + low, prefix + high):
                     if index is not None:
                         self.entries += len(keys)
                     yield len(keys)
@@ -238,10 +237,10 @@ class Execution:
         for low, high in reversed(access.ranges) if reverse else access.ranges:
             if access.fixed:
                 fixed_size = _end_of_values(prefix + low, len(prefix), access.fixed, limit)
-            for keys, _ in self._txn.batches(prefix + low, prefix + high, reverse=reverse):
+            for keys in self._txn.key_batches(prefix + low, prefix + high, reverse=reverse):
                 self.entries += len(keys)
+                self._txn.spend(len(keys) // (4 if free else 16))
                 if free:
-                    self._txn.spend(len(keys) // 4)
                     yield [key[_end_of_values(key, fixed_size, free, limit) :] for key in keys]
                 else:
                     yield [key[fixed_size:] for key in keys]
@@ -314,24 +313,28 @@ class Execution:
         assert index is not None
         limit, fields = index.value_size_bytes_max, len(index.fields)
         prefix_size = len(entries_prefix(index.id))
+        single = fields == 1
         pending: list[bytes] = []
         run: list[bytes] = []
         run_values = b""
         for keys in self._keys_behind(access):
             for key in keys:
-                at, cut = prefix_size, False
-                for _ in range(fields):
-                    end = end_of(key, at, limit)
-                    cut = cut or end - at > limit
-                    at = end
-                values = key[:at]
-                if run and values != run_values:
+                if single:
+                    at = end_of(key, prefix_size, limit)
+                    cut = at - prefix_size > limit
+                else:
+                    at, cut = prefix_size, False
+                    for _ in range(fields):
+                        end = end_of(key, at, limit)
+                        cut = cut or end - at > limit
+                        at = end
+                if run and key[:at] != run_values:
                     yield from self._fetched(iter((pending,)))
                     yield from self._run(run)
                     pending, run = [], []
                 if cut:
                     run.append(key[at:])
-                    run_values = values
+                    run_values = key[:at]
                 else:
                     pending.append(key[at:])
             if not run:
@@ -345,6 +348,7 @@ class Execution:
         index = access.index
         assert index is not None
         prefix, reverse = entries_prefix(index.id), self._plan.reverse
+        size = min(self._count or _ENTRIES_AT_ONCE, _ENTRIES_AT_ONCE)
         low_bound, high_bound = prefix, prefix + BEHIND
         if self._after is not None:
             place, whole = self._entry_at(access, self._after)
@@ -355,10 +359,10 @@ class Execution:
         for low, high in reversed(access.ranges) if reverse else access.ranges:
             start, end = max(prefix + low, low_bound), min(prefix + high, high_bound)
             if start < end:
-                for keys, _ in self._txn.batches(start, end, reverse=reverse):
+                for keys in self._txn.key_batches(start, end, reverse=reverse):
                     # A few at a time: often no more are wanted.
-                    for at in range(0, len(keys), _ENTRIES_AT_ONCE):
-                        some = keys[at : at + _ENTRIES_AT_ONCE]
+                    for at in range(0, len(keys), size):
+                        some = keys[at : at + size]
                         self.entries += len(some)
                         self._txn.spend(len(some) // 4)
                         yield some
