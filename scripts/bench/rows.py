@@ -133,6 +133,17 @@ TCP = (
     Row("tcp-pipelined", "TCP pipelined gets, 64 in flight", (Target(0.5, ECHO),), "get/s"),
 )
 
+QUERIES = (
+    Row("query-equality", "indexed equality, 10 documents", (Target(1, SQLITE),), "query/s"),
+    Row(
+        "query-ordered",
+        "indexed range, sorted, the first 20 documents",
+        (Target(1, SQLITE),),
+        "query/s",
+    ),
+    Row("query-unindexed", "unindexed filter, counted", (Target(0.5, SQLITE),), "document/s"),
+)
+
 LAW = Row(
     "law",
     "the D.C. Code as one document",
@@ -162,4 +173,4 @@ RECOVERY = Row(
     "transaction/s",
 )
 
-ALL = (*EMBEDDED, *TCP, LAW, LOOP, RECOVERY)
+ALL = (*EMBEDDED, *TCP, *QUERIES, LAW, LOOP, RECOVERY)

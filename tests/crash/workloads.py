@@ -198,7 +198,9 @@ def collections(world: World) -> None:
     """Documents with indexes; one index is built beside writers, a unique one that fails."""
     world.start()
     size = world.random.randrange(20, 90)
-    world.write(lambda txn: catalog.create(txn, "c", indexes=["n", {"fields": "k", "unique": True}]))
+    world.write(
+        lambda txn: catalog.create(txn, "c", indexes=["n", {"fields": "k", "unique": True}])
+    )
     world.write(lambda txn: writing.insert_many(txn, "c", _things(range(12), size)))
     world.checkpoint()
     world.write(lambda txn: building.begin(txn, "c", Definition.of(["n", "tags"])))

@@ -282,7 +282,21 @@ async def test_bad_names(db: Any, name: Any) -> None:
                 await c.get("c", name)
 
 
-BAD_FIELDS = ["", ".", "a.", "a..b", "$a", "a.$b", "_id", "_id.x", [], ["a", "a"], 5, None, "\ud800"]
+BAD_FIELDS = [
+    "",
+    ".",
+    "a.",
+    "a..b",
+    "$a",
+    "a.$b",
+    "_id",
+    "_id.x",
+    [],
+    ["a", "a"],
+    5,
+    None,
+    "\ud800",
+]
 
 
 @pytest.mark.parametrize("fields", [*BAD_FIELDS, ["a"] * 9, "a." * 600 + "a", [5]])

@@ -104,6 +104,12 @@ class FakeWrite:
         for key, value in self.scan(start, end, reverse=reverse):
             yield [key], [value]
 
+    def key_batches(
+        self, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[list[bytes]]:
+        for key, _ in self.scan(start, end, reverse=reverse):
+            yield [key]
+
     def cursor(self, start: bytes, end: bytes | None) -> FakeCursor:
         return FakeCursor(self, start, end)
 

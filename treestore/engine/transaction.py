@@ -42,6 +42,9 @@ UNLIMITED = 1 << 60
 ENTRIES_PER_LOOKUP = 4
 """A point look-up costs about as much as going over this many entries of a leaf."""
 
+ENTRIES_PER_LOOKUP_CUT = 100
+"""Cutting so many keys out of a leaf does; whoever looks at each pays for that."""
+
 ESTIMATE_LOOKUPS = 2 + tree.SAMPLES
 """Ways from the root to a leaf that an estimate takes."""
 
@@ -189,6 +192,18 @@ class ReadTransaction:
                 keys.reverse()
                 values.reverse()
             yield keys, values
+
+    def key_batches(
+        self, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[list[bytes]]:
+        """The keys alone, a leaf at a time."""
+        walk = tree.leaves_reversed if reverse else tree.leaves
+        for node, first, last in walk(self.root, start, end, self._load):
+            self.spend(2 + (last - first) // ENTRIES_PER_LOOKUP_CUT)
+            keys = node.keys[first:last]
+            if reverse:
+                keys.reverse()
+            yield keys
 
     def cursor(self, start: bytes, end: bytes | None) -> tree.Cursor:
         """A forward scan that can skip."""

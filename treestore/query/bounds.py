@@ -36,7 +36,7 @@ _NULL: Final = encode(None)
 _KINDS: Final = frozenset({NULL, NUMBER, STRING, OBJECT, LIST, BOOL})
 
 
-@attrs.frozen
+@attrs.define  # Never changed; frozen ones take three times as long to make.
 class Intervals:
     """Stretches of encodings, ascending and apart from each other.
 
@@ -51,12 +51,18 @@ class Intervals:
     @property
     def points(self) -> bool:
         """Whether each is of one encoding only."""
-        return all(high == low + BEHIND for low, high in self.parts)
+        for low, high in self.parts:  # noqa: SIM110 - half the time that all() takes
+            if high != low + BEHIND:
+                return False
+        return True
 
     @property
     def hold_null(self) -> bool:
         """Whether null, or no value, is among what they hold."""
-        return any(low <= _NULL < high for low, high in self.parts)
+        for low, high in self.parts:  # noqa: SIM110 - likewise
+            if low <= _NULL < high:
+                return True
+        return False
 
 
 def intervals_of(condition: Expression, path: Path, size_bytes_max: int) -> Intervals | None:

@@ -257,6 +257,16 @@ def end_of(data: bytes, at: int, size_bytes_max: int = UNCUT) -> int:
     Raises:
         ValueError: there is none.
     """
+    tag = data[at : at + 1]
+    # Most values are short strings and plain numbers.
+    if tag == b"\x30":
+        end = data.find(b"\0", at) + 1
+        if 0 < end <= at + size_bytes_max:
+            return end
+    elif tag == b"\x20" and size_bytes_max >= 9:
+        number = data[at : at + 9]
+        if _LOWEST_EXACT < number < _HIGHEST_EXACT and len(number) == 9:
+            return at + 9
     try:
         end = _end_of(data, at, at + size_bytes_max)
     except IndexError:

@@ -25,7 +25,7 @@ def decoder_of(names: frozenset[str]) -> Decode:
     """A decoder that leaves out all fields but these."""
     try:
         # Made like this, a name need not be one of Python's.
-        fields: Any = TypedDict("fields", dict.fromkeys(names, Any), total=False)  # type: ignore[misc]
+        fields: Any = TypedDict("fields", dict.fromkeys(names, Any), total=False)
         decode: Decode = msgspec.msgpack.Decoder(fields).decode
     except (UnicodeEncodeError, TypeError, ValueError):
         return _decode_whole  # No name of a document's field.

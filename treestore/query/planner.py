@@ -17,7 +17,7 @@ entries lie in a stretch of one. What makes an access path right:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import Final, Literal
 
@@ -60,7 +60,7 @@ Estimate = Callable[[IndexInfo | None, bytes, bytes], int]
 Kind = Literal["scan", "ids", "index", "intersection"]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True, eq=False)  # Not frozen: that takes three times as long to make.
 class Access:
     """A way to find candidates.
 
@@ -87,7 +87,7 @@ class Access:
     constants: dict[Path, bytes] = attrs.field(factory=dict)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True, eq=False)
 class Plan:
     """An access path and what is done behind it.
 
@@ -95,19 +95,19 @@ class Plan:
         check: whether the filter is checked on each document.
         ordered: whether candidates come in the query's order.
         reverse: whether the access path is gone through from its end.
-        rows: about how many documents satisfy the filter.
-        cost: about how long it takes, in microseconds.
+        rows: about how many documents satisfy the filter; 0 where it makes no difference.
+        cost: about how long it takes, in microseconds; likewise.
     """
 
     access: Access
     check: bool
     ordered: bool
     reverse: bool
-    rows: float
-    cost: float
+    rows: float = 0.0
+    cost: float = 0.0
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True, eq=False)
 class Task:
     """What is asked for.
 
@@ -129,37 +129,69 @@ def conditions_of(expression: Expression) -> tuple[Expression, ...]:
     return expression.parts if isinstance(expression, And) else (expression,)
 
 
-def plan(task: Task, indexes: Sequence[IndexInfo], estimate: Estimate) -> tuple[Plan, list[Plan]]:
-    """The cheapest plan, and those that were thought of besides."""
-    return _Planner(task, indexes, estimate).choose()
+def plan(
+    task: Task, indexes: Sequence[IndexInfo], estimate: Estimate, *, thoroughly: bool = False
+) -> tuple[Plan, list[Plan]]:
+    """The cheapest plan, and those that were thought of besides.
+
+    Args:
+        thoroughly: think of, and estimate, all of them, though one be the best of all anyway.
+    """
+    return _Planner(task, indexes, estimate).choose(thoroughly=thoroughly)
 
 
 class _Planner:
     def __init__(self, task: Task, indexes: Sequence[IndexInfo], estimate: Estimate) -> None:
         self.task = task
-        self.indexes = [index for index in indexes if index.ready]
+        self.indexes = indexes
         self.estimate = estimate
         self.total = 0
         self.shares: dict[frozenset[int], float] = {}
         """Of conditions, by their numbers, what part of all documents satisfies them together."""
 
-    def choose(self) -> tuple[Plan, list[Plan]]:
-        ids = self._by_id()
-        if ids is not None and len(ids.ranges) == ids.entries == 1 and ids.fixed:
-            # One document at most: nothing is better.
-            self.total = 1
-            return self._finished(ids), []
-        self.total = self.estimate(None, b"", b"\xff")
-        accesses = [Access(kind="scan", ranges=((b"", b"\xff"),), entries=self.total)]
-        if ids is not None:
-            accesses.append(ids)
-        through = [each for each in map(self._through, self.indexes) if each is not None]
-        for access in (*accesses[1:], *through):
+    def choose(self, *, thoroughly: bool) -> tuple[Plan, list[Plan]]:
+        """The plan to take, and what else was thought of."""
+        accesses: list[Access] = []
+        for access in self._accesses():
+            if not thoroughly and self._is_perfect(access):
+                reverse = self.task.order is not None and self.task.order.id_descending
+                return Plan(access=access, check=False, ordered=True, reverse=reverse), []
+            accesses.append(access)
+        for access in accesses:
+            self._count_entries(access)
+        self.total = accesses[-1].entries
+        for access in accesses:
             self._learn(access)
-        accesses += through
-        accesses += self._intersections(through)
-        plans = sorted(map(self._finished, accesses), key=lambda each: each.cost)
-        return plans[0], plans[1:]
+        plans = [self._finished(access) for access in accesses + self._intersections(accesses)]
+        chosen = min(plans, key=lambda each: (not self._is_perfect(each.access), each.cost))
+        others = sorted((p for p in plans if p is not chosen), key=lambda each: each.cost)
+        return chosen, others
+
+    def _accesses(self) -> Iterator[Access]:
+        """What leads to all documents that are asked for; not yet estimated. All of them last."""
+        by_id = self._by_id()
+        if by_id is not None:
+            yield by_id
+        for index in self.indexes:
+            access = self._through(index) if index.ready else None
+            if access is not None:
+                yield access
+        yield Access(kind="scan", ranges=((b"", b"\xff"),))
+
+    def _is_perfect(self, access: Access) -> bool:
+        """Whether it gives the documents that are asked for, in order, and no others: then nothing
+        is better, however many there are."""
+        if len(access.answers) < len(self.task.conditions) or access.parts:
+            return False
+        once = access.index is None or not access.index.multikey or len(access.ranges) == 1
+        return once and self._is_ordered(access)
+
+    def _count_entries(self, access: Access) -> None:
+        """Estimate it."""
+        if access.kind == "ids" and access.fixed:
+            access.entries = len(access.ranges)
+        else:
+            access.entries = self._count(access.index, access.ranges)
 
     # -- access paths ---------------------------------------------------------------------------
 
@@ -170,13 +202,10 @@ class _Planner:
             return None
         intervals, answers = found
         ranges = tuple(part for part in map(_as_ids, intervals.parts) if part[0] < part[1])
-        points = intervals.points
-        entries = len(ranges) if points else self._count(None, ranges)
         return Access(
             kind="ids",
             ranges=ranges,
-            fixed=int(points),
-            entries=entries,
+            fixed=int(intervals.points),
             answers=answers if intervals.exact else frozenset(),
         )
 
@@ -244,11 +273,12 @@ class _Planner:
         order = self.task.order
         if not bounded and not (order and order.fields and self._is_ordered(access)):
             return None
-        return attrs.evolve(access, entries=self._count(index, ranges))
+        return access
 
-    def _intersections(self, through: list[Access]) -> list[Access]:
+    def _intersections(self, accesses: list[Access]) -> list[Access]:
         """Pairs of indexes that answer different conditions."""
-        useful = sorted((a for a in through if a.answers), key=lambda a: a.entries)
+        through = [access for access in accesses if access.index and access.answers]
+        useful = sorted(through, key=lambda access: access.entries)
         pairs: list[Access] = []
         for at, one in enumerate(useful[:INTERSECTED_MAX]):
             for other in useful[at + 1 : INTERSECTED_MAX]:
@@ -306,13 +336,11 @@ class _Planner:
         if not order.fields:
             return access.fixed == len(index.fields) and len(access.ranges) <= 1
         constants = access.constants
+        if index.multikey:
+            return False
         wanted = [(path, down) for path, down in order.fields if path not in constants]
-        return (
-            not index.multikey
-            and [path for path, _ in wanted]
-            == [path for path in index.fields if path not in constants]
-            and all(down == order.id_descending for _, down in wanted)
-        )
+        fields = [path for path in index.fields if path not in constants]
+        return wanted == [(path, order.id_descending) for path in fields]
 
     def _finished(self, access: Access) -> Plan:
         """The plan that uses an access path, with its cost."""

@@ -65,6 +65,13 @@ class Read(Protocol):
         """What `scan` gives, as lists of keys and values, a leaf at a time: the fast way."""
         ...
 
+    def key_batches(
+        self, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[list[bytes]]:
+        """The keys of `batches` alone, for next to nothing: what is done with each of them is to be
+        paid for (`spend`), as it is done."""
+        ...
+
     def cursor(self, start: bytes, end: bytes | None) -> Cursor:
         """A forward scan that can skip: see `Cursor`."""
         ...

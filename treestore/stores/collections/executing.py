@@ -6,7 +6,7 @@ whoever draws from it can pause. What is drawn is in the query's order and lies 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from treestore.errors import CorruptionError, ResourceExhausted
@@ -35,6 +35,9 @@ BYTES_PER_LOOKUP: Final = 2000
 
 _ID_OVERHEAD: Final = 120
 """Memory of an id in a set beside its bytes."""
+
+_ENTRIES_AT_ONCE: Final = 24
+"""Entries that are taken apart between two pauses."""
 
 _FETCHED: Final = 64
 """Documents that are looked up between two pauses."""
@@ -73,12 +76,13 @@ class Execution:
         self._after = after
         self._count = count
         self._filter = filter
-        self._position_of = self._order.position_of()
-        self._decode_order = decoder_of(self._order.names)
-        names = names_in(filter.expression) if plan.check else frozenset[str]()
-        self._decode = decoder_of(names)
-        self._by_id = ID in names
-        self._weight = weight_of(filter.expression)
+        self._place: Callable[[bytes, bytes], bytes] | None = None
+        self._by_id = False
+        if plan.check:
+            names = names_in(filter.expression)
+            self._decode = decoder_of(names)
+            self._by_id = ID in names
+            self._weight = weight_of(filter.expression)
 
     # -- what is found --------------------------------------------------------------------------
 
@@ -107,15 +111,21 @@ class Execution:
         else:
             prefix = self._documents if index is None else entries_prefix(index.id)
             for low, high in access.ranges:
-                cursor = self._txn.cursor(prefix + low, prefix + high)
-                while keys := cursor.batch()[0]:
+                for keys in self._txn.key_batches(prefix + low, prefix + high):
                     if index is not None:
                         self.entries += len(keys)
                     yield len(keys)
 
     def position(self, found: Found) -> bytes:
         """Where a document stands in the order."""
-        return self._position_of(self._decode_order(found[1]), found[0])
+        place = self._place or self._placed()
+        return place(found[1], found[0])
+
+    def _placed(self) -> Callable[[bytes, bytes], bytes]:
+        """`position`, of a record and a packed id."""
+        decode, position_of = decoder_of(self._order.names), self._order.position_of()
+        self._place = lambda record, packed_id: position_of(decode(record), packed_id)
+        return self._place
 
     # -- in the order of the access path --------------------------------------------------------
 
@@ -133,7 +143,6 @@ class Execution:
     def _scanned(self, access: Access) -> Iterator[list[Found]]:
         txn, prefix, at = self._txn, self._documents, len(self._documents)
         reverse, check = self._plan.reverse, self._plan.check
-        decode, matches = self._decode, self._filter.matches
         for low, high in reversed(access.ranges) if reverse else access.ranges:
             start, end = self._behind_after(prefix + low, prefix + high)
             if start >= end:
@@ -145,6 +154,7 @@ class Execution:
                     yield [(key[at:], record) for key, record in pairs]
                     continue
                 size_bytes = sum(map(len, records))
+                decode, matches = self._decode, self._filter.matches
                 txn.spend((len(keys) // 2 + size_bytes // BYTES_PER_LOOKUP) * self._weight)
                 if self._by_id:
                     yield [
@@ -227,10 +237,10 @@ class Execution:
         for low, high in reversed(access.ranges) if reverse else access.ranges:
             if access.fixed:
                 fixed_size = _end_of_values(prefix + low, len(prefix), access.fixed, limit)
-            for keys, _ in self._txn.batches(prefix + low, prefix + high, reverse=reverse):
+            for keys in self._txn.key_batches(prefix + low, prefix + high, reverse=reverse):
                 self.entries += len(keys)
+                self._txn.spend(len(keys) // (4 if free else 16))
                 if free:
-                    self._txn.spend(len(keys) // 4)
                     yield [key[_end_of_values(key, fixed_size, free, limit) :] for key in keys]
                 else:
                     yield [key[fixed_size:] for key in keys]
@@ -252,7 +262,8 @@ class Execution:
 
     def _fetched(self, batches: Iterator[list[bytes]]) -> Iterator[list[Found]]:
         """The documents of ids, as far as they satisfy the filter."""
-        check, size = self._plan.check, 4
+        check, size = self._plan.check, _ENTRIES_AT_ONCE
+        get, prefix = self._txn.get, self._documents
         for batch in batches:
             if not batch:
                 yield []
@@ -262,7 +273,11 @@ class Execution:
                 some = batch[at : at + size]
                 at += size
                 size = min(2 * size, _FETCHED)
-                found = [(packed_id, self._record(packed_id)) for packed_id in some]
+                records = [get(prefix + packed_id) for packed_id in some]
+                if None in records:
+                    raise _leads_nowhere(some[records.index(None)])
+                self.documents += len(some)
+                found: list[Any] = list(zip(some, records, strict=True))
                 if check:
                     found = [each for each in found if self._matches(*each)]
                 yield found
@@ -270,10 +285,7 @@ class Execution:
     def _record(self, packed_id: bytes) -> bytes:
         record = self._txn.get(self._documents + packed_id)
         if record is None:
-            raise CorruptionError(
-                f"An index has an entry of document {unpacked_id(packed_id)!r:.80}, which is not "
-                "there; admin.check says more, rebuild_index mends it."
-            )
+            raise _leads_nowhere(packed_id)
         self.documents += 1
         return record
 
@@ -301,24 +313,28 @@ class Execution:
         assert index is not None
         limit, fields = index.value_size_bytes_max, len(index.fields)
         prefix_size = len(entries_prefix(index.id))
+        single = fields == 1
         pending: list[bytes] = []
         run: list[bytes] = []
         run_values = b""
         for keys in self._keys_behind(access):
             for key in keys:
-                at, cut = prefix_size, False
-                for _ in range(fields):
-                    end = end_of(key, at, limit)
-                    cut = cut or end - at > limit
-                    at = end
-                values = key[:at]
-                if run and values != run_values:
+                if single:
+                    at = end_of(key, prefix_size, limit)
+                    cut = at - prefix_size > limit
+                else:
+                    at, cut = prefix_size, False
+                    for _ in range(fields):
+                        end = end_of(key, at, limit)
+                        cut = cut or end - at > limit
+                        at = end
+                if run and key[:at] != run_values:
                     yield from self._fetched(iter((pending,)))
                     yield from self._run(run)
                     pending, run = [], []
                 if cut:
                     run.append(key[at:])
-                    run_values = values
+                    run_values = key[:at]
                 else:
                     pending.append(key[at:])
             if not run:
@@ -332,6 +348,7 @@ class Execution:
         index = access.index
         assert index is not None
         prefix, reverse = entries_prefix(index.id), self._plan.reverse
+        size = min(self._count or _ENTRIES_AT_ONCE, _ENTRIES_AT_ONCE)
         low_bound, high_bound = prefix, prefix + BEHIND
         if self._after is not None:
             place, whole = self._entry_at(access, self._after)
@@ -342,10 +359,13 @@ class Execution:
         for low, high in reversed(access.ranges) if reverse else access.ranges:
             start, end = max(prefix + low, low_bound), min(prefix + high, high_bound)
             if start < end:
-                for keys, _ in self._txn.batches(start, end, reverse=reverse):
-                    self.entries += len(keys)
-                    self._txn.spend(len(keys) // 2)
-                    yield keys
+                for keys in self._txn.key_batches(start, end, reverse=reverse):
+                    # A few at a time: often no more are wanted.
+                    for at in range(0, len(keys), size):
+                        some = keys[at : at + size]
+                        self.entries += len(some)
+                        self._txn.spend(len(some) // 4)
+                        yield some
 
     def _entry_at(self, access: Access, after: bytes) -> tuple[bytes, bool]:
         """What the entry of a position begins with, and whether that is all of it."""
@@ -386,11 +406,11 @@ class Execution:
     # -- sorted in memory -----------------------------------------------------------------------
 
     def _sorted_documents(self, access: Access) -> Iterator[list[Found]]:
-        after, decode, position_of = self._after, self._decode_order, self._position_of
+        after, place = self._after, self._placed()
         sorter = Sorter(self._count)
         for batch in self._candidates(access):
             for packed_id, record in batch:
-                position = position_of(decode(record), packed_id)
+                position = place(record, packed_id)
                 if after is None or position > after:
                     sorter.add(position, packed_id)
             self._txn.spend(len(batch))
@@ -437,6 +457,13 @@ def _end_of_values(key: bytes, at: int, count: int, size_bytes_max: int) -> int:
     for _ in range(count):
         at = end_of(key, at, size_bytes_max)
     return at
+
+
+def _leads_nowhere(packed_id: bytes) -> CorruptionError:
+    return CorruptionError(
+        f"An index has an entry of document {unpacked_id(packed_id)!r:.80}, which is not there; "
+        "admin.check says more, rebuild_index mends it."
+    )
 
 
 def _check_size(size_bytes: int) -> None:

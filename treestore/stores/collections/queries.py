@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any, Final
 
 import attrs
@@ -56,7 +55,8 @@ class Query:
 
 
 _queries: dict[bytes, Query] = {}
-_QUERIES_KEPT: Final = 500
+_QUERIES_KEPT: Final = 64
+_QUERY_SIZE_BYTES_KEPT: Final = 10_000
 
 
 def _understood(filter: Any, sort: Any) -> Query:
@@ -72,9 +72,10 @@ def _understood(filter: Any, sort: Any) -> Query:
     query = _queries.get(key)
     if query is None or not key:
         query = Query(compile(filter), parse_sort(sort), key or ascii((filter, sort)).encode())
-        if len(_queries) >= _QUERIES_KEPT:
-            _queries.clear()
-        if len(key) < 10_000:
+        if key and len(key) < _QUERY_SIZE_BYTES_KEPT:
+            if len(_queries) >= _QUERIES_KEPT:
+                # Another thread may do the same.
+                _queries.pop(next(iter(tuple(_queries)), b""), None)
             _queries[key] = query
     return query
 
@@ -87,6 +88,7 @@ def _planned(
     any_order: bool = False,
     count: int | None = None,
     counted_only: bool = False,
+    thoroughly: bool = False,
 ) -> tuple[Plan, list[Plan]]:
     def estimate(index: IndexInfo | None, low: bytes, high: bytes) -> int:
         prefix = collection.documents if index is None else entries_prefix(index.id)
@@ -98,7 +100,8 @@ def _planned(
         count=count,
         counted_only=counted_only,
     )
-    return plan(task, [index.info for index in collection.ready], estimate)
+    infos = [index.info for index in collection.ready]
+    return plan(task, infos, estimate, thoroughly=thoroughly)
 
 
 def _shape(txn: Read, projection: Projection | None, found: Found) -> Any:
@@ -154,20 +157,29 @@ def find(
     count = skip + wanted + 1
     chosen, _ = _planned(txn, collection, query, count=count)
     run = Execution(txn, collection, query.filter, chosen, query.order, after=after, count=count)
-    items: list[Any] = []
-    last: Found | None = None
+    chosen_ones, more = _page(_behind(run, skip) if skip else run.found(), wanted)
+    items = [_shape(txn, projection, found) for found in chosen_ones]
+    return Page(items, cursors.after(run.position(chosen_ones[-1])) if more else None)
+
+
+def _page(batches: Iterator[list[Found]], wanted: int) -> tuple[list[Found], bool]:
+    """The first documents, and whether others follow."""
+    page: list[Found] = []
     size_bytes = 0
-    for found in _behind(run, skip):
-        if last is not None and (len(items) == wanted or size_bytes >= PAGE_SIZE_BYTES_MAX):
-            return Page(items, cursors.after(run.position(last)))
-        items.append(_shape(txn, projection, found))
-        last = found
-        size_bytes += len(found[1])
-    return Page(items, None)
+    for batch in batches:
+        for found in batch:
+            if len(page) == wanted or (page and size_bytes >= PAGE_SIZE_BYTES_MAX):
+                return page, True
+            page.append(found)
+            size_bytes += len(found[1])
+    return page, False
 
 
-def _behind(run: Execution, skip: int) -> Iterator[Found]:
-    return islice((each for batch in run.found() for each in batch), skip, None)
+def _behind(run: Execution, skip: int) -> Iterator[list[Found]]:
+    for batch in run.found():
+        if skip < len(batch):
+            yield batch[skip:] if skip else batch
+        skip = max(skip - len(batch), 0)
 
 
 def _check_position(after: bytes, order: Order) -> None:
@@ -336,9 +348,9 @@ def explain(
     collection = catalog.require(txn, name)
     wanted = limit or LIMIT_MAX
     number = skip + wanted + 1
-    chosen, others = _planned(txn, collection, query, count=number)
+    chosen, others = _planned(txn, collection, query, count=number, thoroughly=True)
     run = Execution(txn, collection, query.filter, chosen, query.order, count=number)
-    rows = sum(1 for _ in islice(_behind(run, skip), wanted))
+    rows = len(_page(_behind(run, skip), wanted)[0])
     return Explanation(
         plan=_step(chosen),
         rejected=tuple(map(_step, others)),
