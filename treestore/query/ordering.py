@@ -107,8 +107,8 @@ def encode(value: Any, size_bytes_max: int = UNCUT) -> bytes:
             encoded = b"\x30" + value.encode("utf-8", "surrogatepass") + b"\0"
         else:
             encoded = b"\x30" + _escaped(value) + b"\0"
-    elif kind is int and -_EXACT_MAX < value < _EXACT_MAX:
-        (bits,) = _bits.unpack(_double.pack(value))
+    elif (kind is int or kind is float) and -_EXACT_MAX < value < _EXACT_MAX:
+        (bits,) = _bits.unpack(_double.pack(value + 0.0))  # -0.0 + 0.0 is 0.0
         encoded = _plain_number.pack(_NUMBER, bits | _SIGN if value >= 0 else bits ^ _ONES)
     else:
         parts: list[bytes] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 from typing import Any, Final, Literal
 
@@ -9,7 +10,7 @@ import msgspec
 
 from treestore.errors import InvalidArgument
 from treestore.query import paths
-from treestore.query.entries import entries_of
+from treestore.query.entries import Entries, entries_of
 from treestore.query.expression import Path
 from treestore.query.ordering import IndexInfo, end_of
 from treestore.query.paths import MISSING
@@ -53,10 +54,13 @@ class Index:
         ready: whether queries may use it.
         live: whether writers maintain it.
         prefix: what the keys of its entries begin with.
+        entries: of a document: the keys of its entries but for `prefix` and the document's id, and
+            whether it makes the index a multikey one. It raises `InvalidArgument` for a document
+            that cannot be in this index.
     """
 
     __slots__ = (
-        *("_entries", "_follow", "fields", "id", "info", "live", "multikey", "name", "prefix"),
+        *("_entries", "_follow", "entries", "fields", "id", "info", "live", "multikey", "name", "prefix"),
         *("ready", "record", "unique"),
     )
 
@@ -81,16 +85,14 @@ class Index:
         self.prefix = entries_prefix(record.id)
         self._follow = tuple(map(paths.compiled, self.info.fields))
         self._entries = entries_of(self.info)
+        self.entries: Callable[[Document], Entries] = (
+            self._entries if len(self.fields) == 1 else self._checked_entries
+        )
 
-    def entries(self, document: Document) -> tuple[list[bytes], bool]:
-        """The document's entries: keys but for `prefix` and its id; and whether it makes the index
-        a multikey one.
-
-        Raises:
-            InvalidArgument: it cannot be in this index.
-        """
+    def _checked_entries(self, document: Document) -> Entries:
+        """`entries` of several fields."""
         found = self._entries(document)
-        if found[1] and len(self._follow) > 1:
+        if found[1]:
             self._check_lists(document)
         return found
 

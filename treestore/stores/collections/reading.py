@@ -7,7 +7,7 @@ from typing import Any
 from treestore.errors import NotFound
 from treestore.stores.access import Read
 from treestore.stores.collections.catalog import no_collection, opened
-from treestore.stores.collections.layout import collection_key, packed_id
+from treestore.stores.collections.layout import Document, collection_key, packed_id
 from treestore.stores.documents.layout import shown
 
 
@@ -23,7 +23,7 @@ def get(txn: Read, name: str, id: str) -> dict[str, Any]:
     document = txn.get(opened(record).documents + packed_id(id))
     if document is None:
         raise no_document(name, id)
-    return txn.load(dict[str, Any], document)
+    return txn.load(Document, document)
 
 
 def no_document(name: str, id: str) -> NotFound:

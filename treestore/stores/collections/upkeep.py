@@ -19,30 +19,21 @@ from treestore.stores.documents.layout import shown
 class Upkeep:
     """Changes of entries that go with changes of documents."""
 
-    __slots__ = (
-        "_added",
-        "_collection",
-        "_indexes",
-        "_multikey",
-        "_name",
-        "_removed",
-        "_txn",
-        "_unique",
-    )
+    __slots__ = ("_collection", "_multikey", "_name", "_places", "_removed", "_txn", "_unique")
 
     def __init__(
         self, txn: Write, name: str, collection: Opened, *, only: Index | None = None
     ) -> None:
         """Of all live indexes, or of one."""
-        self._indexes = collection.live if only is None else (only,)
+        indexes = collection.live if only is None else (only,)
         self._txn = txn
         self._name = name
         self._collection = collection
-        self._added: dict[int, list[bytes]] = {index.id: [] for index in self._indexes}
-        """Index → keys of entries to be put."""
+        self._places: list[tuple[Index, list[bytes]]] = [(index, []) for index in indexes]
+        """The indexes, and the keys of entries to be put into them."""
         self._removed: set[bytes] = set()
         self._unique: dict[int, dict[bytes, list[tuple[bytes, Document]]]] = {
-            index.id: {} for index in self._indexes if index.unique
+            index.id: {} for index in indexes if index.unique
         }
         """Index → entry without an id → the documents, with their packed ids, that are to have it
         and had it not."""
@@ -55,18 +46,21 @@ class Upkeep:
         Raises:
             InvalidArgument: it cannot be in one of the indexes.
         """
-        for index in self._indexes:
+        for index, added in self._places:
             entries, multikey = index.entries(document)
+            if len(entries) == 1:
+                added.append(index.prefix + entries[0] + packed_id)
+            else:
+                prefix = index.prefix
+                added += [prefix + entry + packed_id for entry in entries]
             if multikey and not index.multikey:
                 self._multikey.add(index.id)
-            prefix = index.prefix
-            self._added[index.id] += [prefix + entry + packed_id for entry in entries]
             if index.unique:
                 self._claim(index, entries, packed_id, document)
 
     def remove(self, packed_id: bytes, document: Document) -> None:
         """A document goes."""
-        for index in self._indexes:
+        for index, _ in self._places:
             prefix = index.prefix
             self._removed.update(prefix + entry + packed_id for entry in _held(index, document))
 
@@ -76,7 +70,7 @@ class Upkeep:
         Raises:
             InvalidArgument: the new one cannot be in one of the indexes.
         """
-        for index in self._indexes:
+        for index, added in self._places:
             had, (has, multikey) = _held(index, old), index.entries(new)
             if multikey and not index.multikey:
                 self._multikey.add(index.id)
@@ -89,7 +83,7 @@ class Upkeep:
             # Else perhaps none of them is there yet.
             gone = set(had).difference(has)
             self._removed.update(prefix + entry + packed_id for entry in gone)
-            self._added[index.id] += [prefix + entry + packed_id for entry in fresh]
+            added += [prefix + entry + packed_id for entry in fresh]
             if index.unique:
                 # An entry that stays may stand for other values where it is cut.
                 self._claim(index, has, packed_id, new)
@@ -107,7 +101,7 @@ class Upkeep:
         Raises:
             AlreadyExists: two documents would have equal values in a unique index.
         """
-        for index in self._indexes:
+        for index, _ in self._places:
             claims = self._unique.get(index.id)
             if claims:
                 for entry, claimants in claims.items():
@@ -149,7 +143,7 @@ class Upkeep:
         txn = self._txn
         for key in self._removed:
             txn.delete(key)
-        for keys in self._added.values():
+        for _, keys in self._places:
             if len(keys) < 4:
                 for key in keys:
                     txn.put(key, b"")

@@ -18,7 +18,7 @@ from treestore.stores.collections.layout import (
     decode_document,
     given_id,
     packed_id,
-    to_record,
+    stored,
     unpacked_id,
 )
 from treestore.stores.collections.queries import matching
@@ -51,7 +51,7 @@ def insert(txn: Write, name: str, document: dict[str, Any]) -> str:
     key = collection.documents + packed
     if txn.get(key) is not None:
         raise _exists(name, id)
-    record = to_record(document)
+    record, document = stored(document)
     if collection.live:
         upkeep = Upkeep(txn, name, collection)
         upkeep.add(packed, document)
@@ -80,15 +80,16 @@ def insert_many(txn: Write, name: str, documents: list[dict[str, Any]]) -> list[
     ids: list[str] = []
     pairs: list[tuple[bytes, bytes]] = []
     upkeep = Upkeep(txn, name, collection)
-    new = _NewDocuments(txn, name, collection)
-    for position, document in enumerate(documents):
-        try:
-            id, packed, key, document = new.take(document)
-            pairs.append((key, to_record(document)))
-            upkeep.add(packed, document)
-        except TreeStoreError as error:
-            raise _of_one(error, position) from None
-        ids.append(id)
+    take, add = _NewDocuments(txn, name, collection).take, upkeep.add
+    try:
+        for document in documents:
+            id, packed, key, document = take(document)
+            record, document = stored(document)
+            pairs.append((key, record))
+            add(packed, document)
+            ids.append(id)
+    except TreeStoreError as error:
+        raise _of_one(error, len(ids)) from None
     upkeep.check()
     upkeep.apply()
     pairs.sort()
@@ -171,7 +172,7 @@ def replace(
     if old is None and not upsert:
         raise no_document(name, id)
     upkeep = Upkeep(txn, name, collection)
-    record = to_record(document)
+    record, document = stored(document)
     if old is None:
         upkeep.add(packed, document)
     else:
@@ -214,18 +215,16 @@ def update(txn: Write, name: str, id: str, patch: dict[str, Any]) -> dict[str, A
         upkeep.check()
         upkeep.apply()
         txn.put(key, record)
-    return txn.load(dict[str, Any], record or old)
+    return txn.load(Document, record or old)
 
 
 def _updated(change: Update, upkeep: Upkeep, packed: bytes, id: str, old: bytes) -> bytes | None:
     """The record of a changed document, None where nothing is different."""
     before = decode_document(old)
-    after = change.apply(before)
-    check_document(after)
+    record, after = stored(change.apply(before))
     own = given_id(after)
     if own != id:
         raise _other_id(id, own)
-    record = to_record(after)
     if record == old:
         return None
     upkeep.change(packed, before, after)
