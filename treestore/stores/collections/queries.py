@@ -1,4 +1,4 @@
-"""Queries over collections: find, scan, count, distinct, group, explain. See docs/queries.md."""
+"""Queries over collections: find, scan, count, distinct, group, explain. See docs/collection-queries.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 
 from treestore.errors import InvalidArgument
 from treestore.model.page import Page
-from treestore.model.queries import Explanation, Group, PlanStep
+from treestore.model.plans import Explanation, Group, PlanStep
 from treestore.query import Filter, compile
 from treestore.query.aggregation import Distinct, Groups, parse_grouping
 from treestore.query.ordering import IndexInfo
@@ -124,7 +124,7 @@ def find(
     cursor: str | None = None,
     fields: Fields | None = None,
 ) -> Page[dict[str, Any]]:
-    """Documents that satisfy a filter, in an order. See docs/queries.md.
+    """Documents that satisfy a filter, in an order. See docs/collection-queries.md.
 
     Args:
         filter: MongoDB's operators, docs/filters.md; None: all documents.
