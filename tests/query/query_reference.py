@@ -1,4 +1,4 @@
-"""A second implementation of docs/queries.md over a list of documents: slow, and none of the first
+"""A second implementation of docs/collection-queries.md over a list of documents: slow, and none of the first
 one's code."""
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ import pytest
 import trio
 
 from treestore.errors import InvalidArgument, NotFound
-from treestore.model.queries import Explanation, Group
+from treestore.model.plans import Explanation, Group
 
-PAGE = Path(__file__).parents[2] / "docs" / "queries.md"
+PAGE = Path(__file__).parents[2] / "docs" / "collection-queries.md"
 
 
 def blocks(language: str) -> list[str]:

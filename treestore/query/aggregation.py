@@ -16,7 +16,7 @@ from typing import Any, Final
 import attrs
 
 from treestore.errors import InvalidArgument, ResourceExhausted
-from treestore.model.queries import Group
+from treestore.model.plans import Group
 from treestore.query.expression import Path
 from treestore.query.paths import MISSING, compiled
 from treestore.query.sorting import parse_path

@@ -100,6 +100,7 @@ def encode(value: Any, size_bytes_max: int = UNCUT) -> bytes:
         TypeError: it is nothing that a document can hold.
     """
     kind = value.__class__
+    encoded: bytes
     if kind is str:
         # Most values: a string without odd letters.
         if "\0" not in value and "\1" not in value:

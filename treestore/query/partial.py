@@ -23,9 +23,10 @@ _decode_whole: Decode = msgspec.msgpack.Decoder(Document).decode
 @lru_cache(maxsize=256)
 def decoder_of(names: frozenset[str]) -> Decode:
     """A decoder that leaves out all fields but these."""
+    # Made like this, a name need not be one of Python's.
+    make: Any = TypedDict
     try:
-        # Made like this, a name need not be one of Python's.
-        fields: Any = TypedDict("fields", dict.fromkeys(names, Any), total=False)
+        fields = make("fields", dict.fromkeys(names, Any), total=False)
         decode: Decode = msgspec.msgpack.Decoder(fields).decode
     except (UnicodeEncodeError, TypeError, ValueError):
         return _decode_whole  # No name of a document's field.

@@ -260,6 +260,9 @@ class _Planner:
                 if len(point[0]) <= limit:
                     constants[path] = point[0]
             fixed += 1
+        order = self.task.order
+        if not bounded and not (order and order.fields and order.fields[0][0] == index.fields[0]):
+            return None
         if index.sparse and not without_null:
             return None
         access = Access(
@@ -270,10 +273,7 @@ class _Planner:
             answers=frozenset(answers),
             constants=constants,
         )
-        order = self.task.order
-        if not bounded and not (order and order.fields and self._is_ordered(access)):
-            return None
-        return access
+        return access if bounded or self._is_ordered(access) else None
 
     def _intersections(self, accesses: list[Access]) -> list[Access]:
         """Pairs of indexes that answer different conditions."""

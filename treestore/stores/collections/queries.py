@@ -1,4 +1,4 @@
-"""Queries over collections: find, scan, count, distinct, group, explain. See docs/queries.md."""
+"""Queries over collections: find, scan, count, distinct, group, explain. See docs/collection-queries.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 
 from treestore.errors import InvalidArgument
 from treestore.model.page import Page
-from treestore.model.queries import Explanation, Group, PlanStep
+from treestore.model.plans import Explanation, Group, PlanStep
 from treestore.query import Filter, compile
 from treestore.query.aggregation import Distinct, Groups, parse_grouping
 from treestore.query.ordering import IndexInfo
@@ -37,8 +37,6 @@ DISTINCT_SIZE_BYTES_MAX: Final = 32 << 20
 
 Sort = str | Sequence[Any] | Mapping[str, Any]
 Fields = str | Sequence[str] | Mapping[str, Any]
-
-_ALL: Final = dict[str, Any]
 
 
 @attrs.frozen
@@ -104,10 +102,12 @@ def _planned(
     return plan(task, infos, estimate, thoroughly=thoroughly)
 
 
-def _shape(txn: Read, projection: Projection | None, found: Found) -> Any:
+def _shapes(txn: Read, projection: Projection | None, found: list[Found]) -> list[Any]:
+    """Documents as parts of an answer."""
     if projection is None:
-        return txn.load(_ALL, found[1])
-    return projection.apply(decode_document(found[1]))
+        load = txn.load
+        return [load(dict, record) for _, record in found]
+    return [projection.apply(decode_document(record)) for _, record in found]
 
 
 # --- documents -------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def find(
     cursor: str | None = None,
     fields: Fields | None = None,
 ) -> Page[dict[str, Any]]:
-    """Documents that satisfy a filter, in an order. See docs/queries.md.
+    """Documents that satisfy a filter, in an order. See docs/collection-queries.md.
 
     Args:
         filter: MongoDB's operators, docs/filters.md; None: all documents.
@@ -158,7 +158,7 @@ def find(
     chosen, _ = _planned(txn, collection, query, count=count)
     run = Execution(txn, collection, query.filter, chosen, query.order, after=after, count=count)
     chosen_ones, more = _page(_behind(run, skip) if skip else run.found(), wanted)
-    items = [_shape(txn, projection, found) for found in chosen_ones]
+    items = _shapes(txn, projection, chosen_ones)
     return Page(items, cursors.after(run.position(chosen_ones[-1])) if more else None)
 
 
@@ -232,7 +232,7 @@ def _scanned(
         if left is not None:
             some = batch[:left]
             left -= len(some)
-        yield [_shape(txn, projection, found) for found in some]
+        yield _shapes(txn, projection, some)
         if left == 0:
             return
 
