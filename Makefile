@@ -18,6 +18,9 @@ READY := $(VENV)/.ready
 CHECKED := $(patsubst %/,%,$(sort $(dir $(wildcard \
 	protocol/*.py treestore/*.py actors/*.py scripts/*.py tests/*.py))))
 
+# Functions that are started with ``nursery.start``.
+STARTABLE := serve_listener,serve_http,run_actors,run_proxy,use_server,watch
+
 # Is the interpreter $$python one that can build .venv? A command of the right name proves
 # nothing (it may be a shim that only reports an error), so this runs it.
 USABLE := "$$python" -c 'import sys, ssl, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1
@@ -54,8 +57,8 @@ lint: $(READY)
 	run() { name=$$1; shift; "$$@" || failed="$$failed $$name"; }; \
 	run ruff $(BIN)/ruff check --quiet $(CHECKED); \
 	run format $(BIN)/ruff format --quiet --check --diff $(CHECKED); \
-	run flake8-async $(BIN)/flake8-async \
-		--startable-in-context-manager serve_listener,serve_http,run_actors,run_proxy,use_server $$(find $(CHECKED) -name '*.py'); \
+	run flake8-async sh -c "grep -rlE --include='*.py' 'async (def|with|for)' $(CHECKED) | xargs -P 2 -n 20 \
+		$(BIN)/flake8-async --startable-in-context-manager $(STARTABLE)"; \
 	run mypy $(BIN)/mypy --strict --no-error-summary $(CHECKED); \
 	run basedpyright $(BIN)/basedpyright --level error $(CHECKED); \
 	if [ -n "$$failed" ]; then echo "lint: failed:$$failed" >&2; exit 1; fi; \

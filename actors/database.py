@@ -29,8 +29,10 @@ from actors.embedded_transaction import TransactionPart
 from actors.feeds import FeedHub, FeedPart
 from actors.housekeeper import Housekeeper
 from actors.index_builder import IndexBuilder, IndexPart
+from actors.indexer import Indexer
 from actors.lease_keeper import LeaseKeeper
 from actors.mail import WriterLimits
+from actors.reader import Reader
 from actors.scrubber import Scrubber, ScrubOptions
 from actors.supervisor import Supervisor
 from actors.threads import WORKER_THREADS, Threads
@@ -38,6 +40,7 @@ from actors.writer import Writer
 from treestore.engine.directory import OpenReport, OpenStore, open_engine
 from treestore.engine.options import MEBIBYTE, EngineOptions, Environment, OpenProgress
 from treestore.engine.realdisk import real_environment
+from treestore.engine.snapshot import Snapshot
 from treestore.errors import InvalidArgument, TreeStoreError, Unavailable
 from treestore.services import Services
 from treestore.stores.changes.service import Watching
@@ -77,6 +80,7 @@ class Database(
         limits: WriterLimits | None = None,
         threads: Threads = WORKER_THREADS,
         scrub: ScrubOptions | None = None,
+        search_directory: str | None = None,
     ) -> None:
         caller = EmbeddedCaller(self)
         Services.__init__(self, caller)
@@ -118,6 +122,9 @@ class Database(
             lambda: store.engine.now().timestamp(),
             threads,
         )
+        self.indexer = (
+            None if search_directory is None else Indexer(store.engine, search_directory, threads)
+        )
         self.opened_at = trio.current_time()
         self.supervisor: Supervisor | None = None
         self._actors = trio.CancelScope()
@@ -140,6 +147,10 @@ class Database(
         """Raise `Unavailable` once the database was closed."""
         if self._closed:
             raise Unavailable("The store is closed.")
+
+    def reader(self, snapshot: Snapshot | None, *, raw: bool) -> Reader:
+        """What an operation that waits reads with: a snapshot, or (None) the newest state."""
+        return Reader(self, snapshot, raw=raw)
 
     def snapshot(self) -> AbstractAsyncContextManager[EmbeddedSnapshot]:
         """The newest durable state, pinned for the length of the ``async with``.
@@ -188,6 +199,8 @@ class Database(
                     self.supervisor.start("transactions", self.transactions.run)
                     if self.archiver is not None:
                         self.supervisor.start("archiver", self.archiver.run)
+                    if self.indexer is not None:
+                        self.supervisor.start("indexer", self.indexer.run)
                     if self.scrubber.options.rate_bytes_per_s:
                         self.supervisor.start("scrubber", self.scrubber.run)
                     task_status.started()
@@ -217,6 +230,8 @@ class Database(
             await self._actors_ended.wait()
             if self.archiver is not None:
                 await self.archiver.finish()
+            if self.indexer is not None:
+                await self.indexer.finish()
             for _ in range(READ_THREADS):
                 # Reads that are still in threads use the file.
                 await self.read_limiter.acquire_on_behalf_of(object())
@@ -261,6 +276,7 @@ async def open_database(
     threads: Threads = WORKER_THREADS,
     progress: Callable[[OpenProgress], None] | None = None,
     scrub: ScrubOptions | None = None,
+    search_index: bool = True,
 ) -> AsyncGenerator[Database]:
     """Open (or create) the store in ``directory`` and run its actors for the ``async with``.
 
@@ -277,6 +293,7 @@ async def open_database(
         progress: told, on a worker thread, how far the recovery of a long log has come.
         scrub: how eagerly stored data are verified in the background; by default 4 MiB a second,
             once an hour, from a minute after opening on.
+        search_index: keep the index for ``documents.search``; not where ``environment`` is given.
 
     Resource handling:
         Owns the directory's lock, the files and the actors. Leaving the block waits for what was
@@ -287,23 +304,21 @@ async def open_database(
         Raises what `open_engine` does. A background actor that fails never cancels the body:
         calls then raise `Unavailable`.
     """
-    options = options or _options(
-        cache_size_mb, watch_retention_mb, archive_dir, archive_interval_s
-    )
+    search_directory = os.fspath(directory) if search_index and environment is None else None
+    given = cache_size_mb, watch_retention_mb, archive_dir, archive_interval_s
+    options = options or _options(*given)
     environment = environment or attrs.evolve(
         real_environment(), pause=lambda: time.sleep(BACKGROUND_PAUSE_S)
     )
     if progress is not None:
         environment = attrs.evolve(environment, progress=progress)
-    opening: Callable[[], OpenStore] = partial(
-        open_engine, os.fspath(directory), options, environment, create=create
-    )
+    opening = partial(open_engine, os.fspath(directory), options, environment, create=create)
     # Not interruptible: a thread that cannot be abandoned either opens the store or raises.
     store = await threads.run(opening)
     raised: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            database = Database(store, limits, threads, scrub)
+            database = Database(store, limits, threads, scrub, search_directory)
             with trio.CancelScope(shield=True):
                 await nursery.start(database.run_actors)
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import trio
@@ -44,6 +44,8 @@ class AdminPart:
         if db.archiver is not None:
             problems += db.archiver.problems()
         problems += db.scrubber.problems()
+        if db.indexer is not None and db.indexer.problem is not None:
+            problems.append(f"The search index is missing or incomplete: {db.indexer.problem}")
         actors: dict[str, str] = {"writer": "ended" if db.writer.stopped.is_set() else "running"}
         for name, status in db.supervisor.actors.items() if db.supervisor else ():
             actors[name] = "running" if status.running else "restarting"
@@ -77,8 +79,7 @@ class AdminPart:
         """See ``admin.stats``."""
         from treestore.stores.documents.counting import count_documents
 
-        db = self._db
-        engine = db.engine
+        db, engine = self._db, self._db.engine
         policies, documents, nodes = await in_thread(db, None, count_documents, raw=False)
         log, cache = engine.log.statistics(), engine.pages.cache.statistics()
         writer, checkpoints = db.writer.statistics(), db.checkpointer.statistics()
@@ -141,6 +142,7 @@ class AdminPart:
             scrub_errors=scrubs.errors,
             scrub_finished_at=scrubs.finished_at,
             scrub_bytes_per_s=scrubs.bytes_per_s,
+            **await self._search_stats(),
         )
         return self._with_transactions(stats)
 
@@ -153,6 +155,26 @@ class AdminPart:
             transaction_conflicts=transactions.conflicts,
             transactions_expired=transactions.expired,
         )
+
+    async def _search_stats(self) -> dict[str, Any]:
+        indexer = self._db.indexer
+        if indexer is None:
+            return {}
+        its = await self._db.threads.run(indexer.statistics)
+        return {
+            "search_nodes": its.rows,
+            "search_lsn": its.lsn,
+            "search_lag_records": its.lag_records,
+            "search_size_bytes": its.size_bytes,
+            "search_commits": its.commits,
+            "search_nodes_indexed": its.nodes_indexed,
+            "search_rebuilds": its.rebuilds,
+            "search_rebuilding": its.progress.running,
+            "search_rebuild_nodes": its.progress.nodes,
+            "search_rebuild_nodes_total": its.progress.nodes_total,
+            "search_rebuild_documents": its.progress.documents,
+            "search_rebuild_documents_total": its.progress.documents_total,
+        }
 
     async def admin_checkpoint(self) -> bool:
         """See ``admin.checkpoint``."""
@@ -184,8 +206,16 @@ class AdminPart:
         """See ``admin.compact``."""
         return await self._db.compactor.compact()
 
-    async def admin_check(self) -> CheckResult:
-        """See ``admin.check``: of the newest durable state, while writers and readers go on."""
+    async def admin_check(self, *, search: bool = False) -> CheckResult:
+        """See ``admin.check``."""
+        result = await self._check_store()
+        if not search or self._db.indexer is None:
+            return result
+        warnings = await self._db.indexer.check()
+        return attrs.evolve(result, warnings=(*result.warnings, *warnings))
+
+    async def _check_store(self) -> CheckResult:
+        """Of the newest durable state, while writers and readers go on."""
         from treestore.stores.collections.check import check_collections
         from treestore.stores.documents.check import check_documents
         from treestore.stores.metadata.check import check_metadata

@@ -19,6 +19,7 @@ from actors.mail import Call
 from actors.tuning import collector_paused
 from treestore.engine.snapshot import Snapshot
 from treestore.engine.transaction import OverBudget, WriteTransaction
+from treestore.errors import TreeStoreError
 from treestore.stores.changes.position import FeedPosition
 from treestore.stores.deduplication import Deduplication
 from treestore.stores.operation import Operation
@@ -81,6 +82,17 @@ class HostPart:
         )
         return result
 
+    async def awaited(
+        self,
+        operation: Operation,
+        parameters: msgspec.Struct,
+        snapshot: HostSnapshot | None = None,
+    ) -> bytes:
+        """See `Host.awaited`."""
+        given = None if snapshot is None else _pinned(snapshot)
+        reader = self._database.reader(given, raw=True)
+        return encode(await operation.function(reader, **operation.arguments(parameters)))
+
     @asynccontextmanager
     async def stream(
         self,
@@ -115,7 +127,7 @@ class HostPart:
         return self._database.engine.snapshot(owner)
 
     def open_transaction(
-        self, owner: str, timeout_s: float, ended: Callable[[], None]
+        self, owner: str, timeout_s: float, ended: Callable[[TreeStoreError], None]
     ) -> HostTransaction:
         """See `Host.open_transaction`."""
         database = self._database

@@ -86,6 +86,8 @@ class EmbeddedCaller:
             return self._bind_query(operation)
         if operation.kind == "stream":
             return partial(EmbeddedStream, self._database, self._snapshot, operation)
+        if operation.kind == "awaited":
+            return self._bind_awaited(operation)
         if self._snapshot is not None:
             return _bind_refusal(operation)
         if operation.kind == "feed":
@@ -144,6 +146,14 @@ class EmbeddedCaller:
         return await in_thread(
             self._database, self._snapshot, lambda txn: function(txn, *args, **kwargs), raw=False
         )
+
+    def _bind_awaited(self, operation: Operation) -> Callable[..., Any]:
+        function, database, snapshot = operation.function, self._database, self._snapshot
+
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            return await function(database.reader(snapshot, raw=False), *args, **kwargs)
+
+        return awaited
 
     def _bind_command(self, operation: Operation) -> Callable[..., Any]:
         function, database = operation.function, self._database

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -64,24 +64,14 @@ class TransactionPart:
             OutcomeUnknown: writing the log failed while the commit was on its way.
             Exception: what the body raised, as it is.
         """
-        return self._transaction(checked_timeout(timeout))
-
-    @asynccontextmanager
-    async def _transaction(self, timeout_s: float) -> AsyncGenerator[Transaction]:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        running = self.transactions.begin("transaction, embedded", timeout_s)
-        try:
-            yield Stores(TransactionCaller(cast("Database", self), running))
-            await running.commit()
-        finally:
-            running.roll_back()
+        return OpenTransaction(cast("Database", self), checked_timeout(timeout))
 
     async def run_transaction(
         self,
         function: Callable[[Transaction], Awaitable[T]],
         *,
         attempts: int = ATTEMPTS,
-        timeout: float = TRANSACTION_TIMEOUT_S,
+        timeout: float = TRANSACTION_TIMEOUT_S,  # noqa: ASYNC109
     ) -> T:
         """``await function(txn)`` in a transaction; run again, from the start, after a conflict.
 
@@ -103,6 +93,31 @@ class TransactionPart:
             Attempts(attempts, self._retry_random),
             trio.sleep,
         )
+
+
+class OpenTransaction:
+    """A transaction for the time of a block, committed where that ends well."""
+
+    def __init__(self, database: Database, timeout_s: float) -> None:
+        self._database = database
+        self._timeout_s = timeout_s
+        self._running: RunningTransaction | None = None
+
+    async def __aenter__(self) -> Transaction:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        database = self._database
+        running = database.transactions.begin("transaction, embedded", self._timeout_s)
+        self._running = running
+        return Stores(TransactionCaller(database, running))
+
+    async def __aexit__(self, kind: object, error: BaseException | None, where: object) -> None:
+        running = self._running
+        assert running is not None
+        try:
+            if error is None:
+                await running.commit()
+        finally:
+            running.roll_back()
 
 
 class TransactionCaller:

@@ -57,10 +57,6 @@ class HostSnapshot(Protocol):
 class HostTransaction(Protocol):
     """An interactive transaction that belongs to a session."""
 
-    def ensure_open(self) -> None:
-        """Raise the sentence that says how it ended, once it has."""
-        ...
-
     def run_now(
         self, operation: Operation, parameters: msgspec.Struct, size_bytes: int
     ) -> bytes | memoryview | None:
@@ -141,6 +137,15 @@ class Host(Protocol):
         """Answer a query in a worker thread, on a snapshot pinned meanwhile."""
         ...
 
+    async def awaited(
+        self,
+        operation: Operation,
+        parameters: msgspec.Struct,
+        snapshot: HostSnapshot | None = None,
+    ) -> bytes:
+        """Answer a read that may have to wait (``Awaited``); cancelling it is harmless."""
+        ...
+
     def submit(
         self,
         operation: Operation,
@@ -200,13 +205,13 @@ class Host(Protocol):
         ...
 
     def open_transaction(
-        self, owner: str, timeout_s: float, ended: Callable[[], None]
+        self, owner: str, timeout_s: float, ended: Callable[[TreeStoreError], None]
     ) -> HostTransaction:
         """Begin an interactive transaction on the newest durable state.
 
         Args:
             timeout_s: after so long it is rolled back.
-            ended: called once when it is over, however it ended; must not raise.
+            ended: called once when it is over, with what whoever uses it is told; must not raise.
         """
         ...
 

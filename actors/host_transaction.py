@@ -13,7 +13,13 @@ import trio
 from actors.embedded import pin
 from actors.encoding import Batches, Submitted, encode, encoded
 from actors.host import Done, EncodedStream, Submission
-from actors.transactions import CommitCall, CommitMail, RunningTransaction, refusal
+from actors.transactions import (
+    LONG_COMMIT_BYTES,
+    CommitCall,
+    CommitMail,
+    RunningTransaction,
+    refusal,
+)
 from treestore.engine.transaction import OverBudget
 from treestore.stores.deduplication import Deduplication
 from treestore.stores.operation import Operation
@@ -34,10 +40,6 @@ class EncodedTransaction:
         self._database = database
         self._running = running
 
-    def ensure_open(self) -> None:
-        """See `HostTransaction.ensure_open`."""
-        self._running.ensure_open()
-
     # -- calls ----------------------------------------------------------------------------------
 
     def run_now(
@@ -45,7 +47,6 @@ class EncodedTransaction:
     ) -> bytes | memoryview | None:
         """See `HostTransaction.run_now`."""
         running, kind = self._running, operation.kind
-        running.ensure_open()
         if kind == "prepared":
             return None
         if kind not in ("query", "command"):
@@ -103,8 +104,9 @@ class EncodedTransaction:
     def begin_commit(self) -> bool | None:
         """See `HostTransaction.begin_commit`."""
         running = self._running
-        running.ensure_open()
-        return None if running.is_long else running.begin_commit_now()
+        if running.core.size_bytes > LONG_COMMIT_BYTES:
+            return None
+        return running.begin_commit_now()
 
     def submit(
         self,

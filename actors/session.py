@@ -36,7 +36,7 @@ from actors.host import EncodedStream, HostSnapshot, HostTransaction, Submission
 from actors.memory import Account
 from actors.session_answers import LARGE_SIZE_BYTES, Answers
 from actors.session_snapshots import Snapshots
-from actors.session_transactions import SessionTransactions, TransactionRequests
+from actors.session_transactions import SessionTransactions
 from actors.session_watch import watch
 from actors.session_work import Command, Task, deduplication_of, parameters_error
 from actors.wire import Method, Shared
@@ -85,7 +85,7 @@ LINGER_S = 1.0
 """How long a goodbye may take to reach the client."""
 
 
-class Session(TransactionRequests):
+class Session:
     """A client's connection. Made by the listener; `run` does everything."""
 
     def __init__(self, shared: Shared, stream: trio.abc.Stream, number: int, peer: str) -> None:
@@ -324,7 +324,7 @@ class Session(TransactionRequests):
         """Answer a request at once, or see to it that it will be."""
         self._counters.requests += 1
         if request.transaction is not None:
-            return self._in_transaction(request)
+            return self._transactions.request(self, request)
         method = self._find(request.method) or self._shared.methods.find(request.method)
         if method is None:
             return self._own_method(request)
@@ -368,7 +368,7 @@ class Session(TransactionRequests):
     ) -> None:
         """Set a request going that cannot be answered at once."""
         kind, operation = method.kind, method.operation
-        if snapshot is not None and kind not in ("query", "stream"):
+        if snapshot is not None and kind not in ("query", "awaited", "stream"):
             text = f"{request.method} cannot be done on a snapshot, which is only read."
             return self._fail(request.id, InvalidArgument(text))
         if kind in STREAMED and self._streams >= self._limits.streams_max:
@@ -405,6 +405,8 @@ class Session(TransactionRequests):
             work = partial(transaction.run, operation, parameters, size)
         elif kind == "query":
             work = partial(self._query, operation, parameters, snapshot)
+        elif kind == "awaited":
+            work = partial(self._host.awaited, operation, parameters, snapshot)
         elif kind == "prepared":
             task.writes = True
             work = partial(

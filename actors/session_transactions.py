@@ -7,9 +7,8 @@ connection is settled by its number: see ``docs/protocol.md``.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-import attrs
 import msgspec
 import trio
 
@@ -32,28 +31,25 @@ _encode = msgspec.msgpack.encode
 _NOTHING = SETTLE.parameters()
 
 
-@attrs.define(eq=False)
-class _Open:
-    transaction: HostTransaction
-    size_bytes: int = 0
-    """What it charged to the session's account."""
-
-
 class SessionTransactions:
-    """The transactions of one session, by the numbers that its client gave them."""
+    """The transactions of one session, by the numbers that its client gave them, and the requests
+    that name one."""
 
     def __init__(self, shared: Shared, account: Account, owner: str) -> None:
         self._host = shared.host
+        self._methods = shared.methods
         self._account = account
         self._counters = shared.counters
         self._count_max = shared.settings.limits.transactions_max
         self._owner = owner
-        self._open: dict[int, _Open] = {}
+        self._open: dict[int, HostTransaction] = {}
+        self._charged: dict[int, int] = {}
+        """What they charged to the session's account, in bytes."""
         self._ended: dict[int, TreeStoreError] = {}
         """How the latest ended: what whoever uses one is told."""
 
-    def find(self, request: Request) -> HostTransaction:
-        """The transaction that a request names, begun where it asks for that.
+    def _find(self, number: int, request: Request) -> HostTransaction:
+        """The transaction that a request names, which is not open: begun where it asks for that.
 
         Raises:
             InvalidArgument: it names a snapshot, too.
@@ -61,13 +57,8 @@ class SessionTransactions:
             SnapshotExpired: there is no such transaction.
             ResourceExhausted: too many are open.
         """
-        number = request.transaction
-        assert number is not None
         if request.snapshot is not None:
             raise InvalidArgument("A request reads a snapshot or is in a transaction, not both.")
-        found = self._open.get(number)
-        if found is not None:
-            return found.transaction
         ended = self._ended.get(number)
         if ended is not None:
             raise type(ended)(ended.message)
@@ -91,80 +82,69 @@ class SessionTransactions:
             )
         except ResourceExhausted as error:
             raise ResourceExhausted(error.message, no_transaction=True) from error
-        self._open[number] = _Open(transaction)
+        self._open[number] = transaction
         self._counters.transactions += 1
         return transaction
 
-    def charge(self, number: int, size_bytes: int) -> None:
+    def _charge(self, number: int, size_bytes: int) -> None:
         """A write of so many bytes is done inside it: they are held until it ends.
 
         Raises:
             ResourceExhausted: the server has no memory for them.
         """
-        found = self._open.get(number)
-        if found is None:
-            return
         if not self._account.reserve(size_bytes):
             raise ResourceExhausted(
                 "The server has no memory for more of this transaction now; try again later."
             )
-        found.size_bytes += size_bytes
+        self._charged[number] = self._charged.get(number, 0) + size_bytes
 
-    def _forget(self, number: int) -> None:
+    def _forget(self, number: int, error: TreeStoreError) -> None:
         """It takes no more calls."""
-        found = self._open.pop(number, None)
-        if found is None:
+        if self._open.pop(number, None) is None:
             return
         self._counters.transactions -= 1
-        self._account.release(found.size_bytes)
-        if len(self._ended) >= ENDED_MAX:
-            del self._ended[next(iter(self._ended))]
-        try:
-            found.transaction.ensure_open()
-        except TreeStoreError as error:
-            self._ended[number] = error.with_traceback(None)
+        self._account.release(self._charged.pop(number, 0))
+        ended = self._ended
+        if len(ended) >= ENDED_MAX:
+            del ended[next(iter(ended))]
+        ended[number] = error
 
     def roll_back(self, number: int) -> bytes:
         """Drop it; returns the encoded answer: whether it was open."""
         found = self._open.get(number)
-        return _encode(found is not None and found.transaction.roll_back())
+        return _encode(found is not None and found.roll_back())
 
     def close_all(self) -> None:
         """The session is over."""
         for found in list(self._open.values()):
-            found.transaction.roll_back()
+            found.roll_back()
         self._ended.clear()
 
+    # --- requests ----------------------------------------------------------------------------
 
-class TransactionRequests:
-    """The part of a session that deals with requests that name a transaction."""
-
-    @property
-    def _session(self) -> Session:
-        return cast("Session", self)
-
-    def _in_transaction(self, request: Request) -> None:
-        """Do a request inside its transaction, or end that."""
-        session = self._session
+    def request(self, session: Session, request: Request) -> None:
+        """Do a request of the session inside its transaction, or end that."""
         if not session._may_start(request):
             return
         number = request.transaction
         assert number is not None
-        transactions, methods = session._transactions, session._shared.methods
         if request.method == ROLLBACK:
-            return session._answer(request.id, transactions.roll_back(number))
+            return session._answer(request.id, self.roll_back(number))
         try:
-            transaction = transactions.find(request)
+            transaction = self._open.get(number)
+            if transaction is None or request.snapshot is not None:
+                transaction = self._find(number, request)
             if request.method == SETTLE.name:
-                return self._commit(request, transaction)
-            method = methods.find(request.method)
+                return self._commit(session, request, transaction)
+            method = self._methods.find(request.method)
             if method is None:
-                hint = methods.suggestions(request.method)
+                hint = self._methods.suggestions(request.method)
                 raise InvalidArgument(f"There is no method {request.method[:100]!r}. {hint}")
             parameters = method.decode(request.params)
-            size = len(memoryview(request.params))
+            size = 0
             if method.kind in ("command", "prepared"):
-                transactions.charge(number, size)
+                size = len(memoryview(request.params))
+                self._charge(number, size)
             result = None
             if method.kind != "stream":
                 result = transaction.run_now(method.operation, parameters, size)
@@ -178,9 +158,8 @@ class TransactionRequests:
             return session._answer(request.id, result)
         session._start(request, method, parameters, transaction=transaction)
 
-    def _commit(self, request: Request, transaction: HostTransaction) -> None:
+    def _commit(self, session: Session, request: Request, transaction: HostTransaction) -> None:
         """Commit: small ones as a command, without a task."""
-        session = self._session
         begun = transaction.begin_commit()
         if begun is False:
             return session._answer(request.id, _encode(True))
@@ -188,7 +167,7 @@ class TransactionRequests:
         if request.deadline_ms is not None:
             deadline = trio.current_time() + request.deadline_ms / 1000
         deduplication = deduplication_of(session._client, request)
-        session._counters.requests_in_flight += 1
+        self._counters.requests_in_flight += 1
         if begun is None:
             task = Task(request.id, 0, None)
             task.writes = True

@@ -27,6 +27,7 @@ import trio
 from actors.embedded import SLICE_BUDGET, SLICE_RESERVE
 from actors.mail import Call
 from treestore.engine.optimistic import OptimisticTransaction
+from treestore.engine.recording import RecordingWrite
 from treestore.engine.transaction import OverBudget, ReadTransaction, WriteTransaction
 from treestore.errors import (
     DeadlineExceeded,
@@ -44,6 +45,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger("treestore.transactions")
 
 T = TypeVar("T")
+
+OnEnd = Callable[[TreeStoreError], None]
+
+COMMITTED = InvalidArgument("This transaction was committed; begin another one to go on.")
+ROLLED_BACK = InvalidArgument("This transaction was rolled back; begin another one to go on.")
 
 COMMAND_COST = 20
 """Of the budget between two checkpoints, what a short command takes."""
@@ -70,12 +76,12 @@ class Transactions:
         return len(self._open)
 
     def begin(
-        self, owner: str, timeout_s: float, on_end: Callable[[], None] = lambda: None
+        self, owner: str, timeout_s: float, on_end: OnEnd = lambda error: None
     ) -> RunningTransaction:
         """Begin one on the newest durable state.
 
         Args:
-            on_end: called once when it takes no more calls.
+            on_end: called once when it takes no more calls, with what whoever uses it is told.
 
         Raises:
             ResourceExhausted: too many are open.
@@ -134,7 +140,7 @@ class RunningTransaction:
         owner: str,
         deadline: float,
         timeout_s: float,
-        on_end: Callable[[], None],
+        on_end: OnEnd,
     ) -> None:
         self.deadline = deadline
         """`trio.current_time` at which it is rolled back."""
@@ -144,8 +150,8 @@ class RunningTransaction:
         self._registry = database.transactions
         self._on_end = on_end
         self._timeout_s = timeout_s
-        self._turn = trio.Lock()
-        """Held by a call that waits for a thread, and by the commit."""
+        self._turn: trio.Lock | None = None
+        """Held by a call that waits for a thread, and by its commit; made when one does."""
         self._budget = SLICE_BUDGET
         self._ended: TreeStoreError | None = None
 
@@ -161,13 +167,12 @@ class RunningTransaction:
         if self._ended is None and trio.current_time() >= self.deadline:
             self.expire()
         if self._ended is not None:
-            error = self._ended
-            raise type(error)(error.message)
+            raise same(self._ended)
 
     def _end(self, error: TreeStoreError) -> None:
         self._ended = error
         self._registry.ended(self)
-        self._on_end()
+        self._on_end(error)
 
     def expire(self) -> None:
         """Its time is up."""
@@ -185,9 +190,7 @@ class RunningTransaction:
     def roll_back(self) -> None:
         """Drop everything; harmless once it has ended."""
         if self._ended is None:
-            self.fail(
-                InvalidArgument("This transaction was rolled back; begin another one to go on.")
-            )
+            self.fail(ROLLED_BACK)
 
     def fail(self, error: TreeStoreError) -> None:
         """Roll back; whoever uses it from now on gets ``error``."""
@@ -196,13 +199,24 @@ class RunningTransaction:
 
     # -- its calls ------------------------------------------------------------------------------
 
+    @property
+    def _busy(self) -> bool:
+        """Whether a call that waits for a thread is under way."""
+        return self._turn is not None and self._turn.locked()
+
+    def _wait_turn(self) -> trio.Lock:
+        """To be held by whoever waits, so that calls are run one at a time and in order."""
+        if self._turn is None:
+            self._turn = trio.Lock()
+        return self._turn
+
     def try_query(self, read: Callable[[ReadTransaction], T], *, raw: bool) -> T:
         """Run a query at once.
 
         Raises:
             OverBudget: it has to wait for another call, or for a thread: `query`.
         """
-        if self._turn.locked() or self._budget < SLICE_RESERVE:
+        if self._budget < SLICE_RESERVE or self._busy:
             raise OverBudget
         self.ensure_open()
         txn = self.core.query(self._budget, raw=raw)
@@ -213,19 +227,19 @@ class RunningTransaction:
         self.core.check_reads()
         return answer
 
-    def try_command(self, change: Callable[[WriteTransaction], T], *, raw: bool) -> T:
+    def try_command(self, change: Callable[[RecordingWrite], T], *, raw: bool) -> T:
         """Run a short command at once.
 
         Raises:
             OverBudget: it has to wait: `command`.
         """
-        if self._turn.locked() or self._budget < SLICE_RESERVE:
+        if self._budget < SLICE_RESERVE or self._busy:
             raise OverBudget
         self._budget -= COMMAND_COST
         self.ensure_open()
         return self._change(change, raw)
 
-    def _change(self, change: Callable[[WriteTransaction], T], raw: bool) -> T:
+    def _change(self, change: Callable[[RecordingWrite], T], raw: bool) -> T:
         command = self.core.command(raw=raw)
         answer = change(command)
         self.core.check_reads()
@@ -235,30 +249,28 @@ class RunningTransaction:
     async def query(self, read: Callable[[ReadTransaction], T], *, raw: bool) -> T:
         """Run a query when the calls before it are done; on a thread where it takes long."""
         await self._next_slice()
-        async with self._turn:
+        async with self._wait_turn():
             self.ensure_open()
             txn = self.core.query(self._budget, raw=raw)
             try:
                 answer = read(txn)
             except OverBudget:
-                answer = await self._in_thread(lambda: read(self._long_query(raw=raw)))
+                long = self.core.long_query(raw=raw)
+                long.between_slices = self._database.threads.check_cancelled
+                answer = await self._in_thread(lambda: read(long))
             finally:
                 self._budget = txn.budget
             self.core.check_reads()
             return answer
 
-    def _long_query(self, *, raw: bool) -> ReadTransaction:
-        txn = self.core.long_query(raw=raw)
-        txn.between_slices = self._database.threads.check_cancelled
-        return txn
-
-    async def command(self, change: Callable[[WriteTransaction], T], *, raw: bool, long: bool) -> T:
+    async def command(self, change: Callable[[RecordingWrite], T], *, raw: bool, long: bool) -> T:
         """Run a command when the calls before it are done; on a thread where it is ``long``."""
         await self._next_slice()
-        async with self._turn:
+        async with self._wait_turn():
             self.ensure_open()
             if not long:
                 return self._change(change, raw)
+            self.core.merged()  # Not on the thread: a stream may be opened meanwhile.
             command = self.core.command(raw=raw)
             answer = await self._in_thread(lambda: change(command))
             # It may have ended meanwhile.
@@ -301,38 +313,35 @@ class RunningTransaction:
             TransactionConflict: what it read was changed since; it is over.
         """
         self.ensure_open()
-        async with self._turn:
+        async with self._wait_turn():
             self.ensure_open()
-            return await self._begin_commit()
+            if not self._settle():
+                return False
+            core = self.core
+            if core.is_heavy:
+                # Before the writer's turn, since everybody waits for that.
+                try:
+                    await self._in_thread(core.validate_ahead)
+                except BaseException as error:
+                    self.finished(error)
+                    raise
+            return True
 
     def begin_commit_now(self) -> bool | None:
         """`begin_commit` where that needs no waiting; None where it does."""
-        if self._turn.locked() or (self.core.writes and self.core.is_heavy):
+        if self._busy or (self.core.writes and self.core.is_heavy):
             return None
         self.ensure_open()
         return self._settle()
 
     def _settle(self) -> bool:
-        self._end(InvalidArgument("This transaction was committed; begin another one to go on."))
+        self._end(COMMITTED)
         core = self.core
         if not core.writes:
             # It read one state, the newest when it began: that is its place in the order.
             self._registry.committed += 1
             self._let_go()
             return False
-        return True
-
-    async def _begin_commit(self) -> bool:
-        core = self.core
-        if not self._settle():
-            return False
-        if core.is_heavy:
-            # Before the writer's turn, since everybody waits for that.
-            try:
-                await self._in_thread(core.validate_ahead)
-            except BaseException as error:
-                self.finished(error)
-                raise
         return True
 
     @property
@@ -385,6 +394,11 @@ class RunningTransaction:
         except BaseException:
             mail.cancel()  # The writer may not even have taken it.
             raise
+
+
+def same(error: TreeStoreError) -> TreeStoreError:
+    """The error once more, to be raised: tracebacks must not be shared."""
+    return type(error)(error.message)
 
 
 def as_it_is(result: T) -> T:
@@ -444,7 +458,12 @@ class CommitCall(CommitMail, Call):
 
 
 def refusal(operation: Operation) -> InvalidArgument:
-    """Why an action cannot be done inside a transaction."""
+    """Why an operation cannot be done inside a transaction."""
+    if operation.kind == "awaited":
+        return InvalidArgument(
+            f"{operation.name} cannot be done inside a transaction yet; call it on the database, "
+            "or on a snapshot."
+        )
     return InvalidArgument(
         f"{operation.name} cannot be done inside a transaction, for it is no read or write of "
         "stored data; call it on the database."

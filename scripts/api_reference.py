@@ -22,6 +22,7 @@ from treestore.model.admin import (
     SnapshotInfo,
     Stats,
 )
+from treestore.model.agents import RecordedCall, RecordedConflict
 from treestore.model.changes import Change
 from treestore.model.documents import Document, Node
 from treestore.model.metadata import (
@@ -39,6 +40,8 @@ from treestore.model.metadata import (
 )
 from treestore.model.page import Page
 from treestore.model.prompts import Prompt, PromptEffectiveness, PromptUsage, PromptVersion
+from treestore.model.queries import EnrichedDocument, RelatedNode
+from treestore.model.search import Hit
 from treestore.model.versions import FieldChange, NodeChange, PolicyVersion
 from treestore.stores.operation import OPERATIONS, Operation
 
@@ -61,6 +64,7 @@ name is as below, parameters are a msgpack map by name, and what has a default m
 
 KINDS = {
     "query": "Reads one snapshot.",
+    "awaited": "Reads one snapshot; may wait for an index.",
     "command": "Writes; durable when it returns.",
     "prepared": "Writes; durable when it returns.",
     "stream": "A stream: all its items are of one snapshot.",
@@ -69,12 +73,13 @@ KINDS = {
 }
 
 RESULTS = (
-    *(Node, Document, PolicyVersion, NodeChange, FieldChange, Page),
+    *(Node, Document, PolicyVersion, NodeChange, FieldChange, Hit, Page),
     *(Health, Stats, CheckResult, SnapshotInfo, CompactResult),
     *(BackupResult, BackupProgress, Change),
     *(ToolResult, ToolStats, Trajectory, TrajectoryStep, TrajectoryStats, NodeVisits),
     *(CrossReference, Contradiction, Evidence, Resolution, EntityMetadata),
     *(Prompt, PromptVersion, PromptUsage, PromptEffectiveness),
+    *(EnrichedDocument, RelatedNode, RecordedCall, RecordedConflict),
 )
 
 

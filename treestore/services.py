@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Generic
 
 from treestore.stores.admin import Admin
+from treestore.stores.agents.service import Agents
 from treestore.stores.collections.service import Collections
 from treestore.stores.documents.service import Documents
 from treestore.stores.kv import KV
 from treestore.stores.metadata.service import Metadata
 from treestore.stores.operation import A, Caller, M
 from treestore.stores.prompts.service import Prompts
+from treestore.stores.queries.service import Queries
 from treestore.stores.versions.service import Versions
 
 
@@ -24,6 +26,8 @@ class Stores(Generic[M, A]):
         metadata: what is known beside the documents.
         prompts: prompts in their versions, and their use.
         collections: JSON documents with secondary indexes.
+        queries: reads across the stores.
+        agents: recording what agents do.
     """
 
     def __init__(self, caller: Caller) -> None:
@@ -33,6 +37,8 @@ class Stores(Generic[M, A]):
         self.metadata: Metadata[M, A] = Metadata(caller)
         self.prompts: Prompts[M, A] = Prompts(caller)
         self.collections: Collections[M, A] = Collections(caller)
+        self.queries: Queries[M, A] = Queries(caller)
+        self.agents: Agents[M, A] = Agents(caller)
 
 
 class Services(Stores[M, A]):

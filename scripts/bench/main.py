@@ -24,6 +24,7 @@ from scripts.bench.machine import describe_machine, file_system
 from scripts.bench.queries import run_documents, run_queries
 from scripts.bench.recovery import run_recovery
 from scripts.bench.report import Report, as_json, table, write_json, write_markdown
+from scripts.bench.search import run_search
 from scripts.bench.session import Session
 from scripts.bench.sizes import QUICK, Sizes
 from scripts.bench.tcp import run_tcp
@@ -103,6 +104,7 @@ def _measure(
         run_law(session)
         run_loop(session)
         run_recovery(session)
+        run_search(session)
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     return Report(date, quick, machine, session.environment, session.results, session.notes)
 

@@ -103,6 +103,12 @@ TCP = (
         (Target(3, POSTGRES, 5), Target(50, unit="milliseconds", at_most=True, measure="p99")),
         "call/s",
     ),
+    Row(
+        "tcp-enriched",
+        "TCP get_enriched: 600 nodes, 600 references, 30 contradictions",
+        (Target(3, POSTGRES),),
+        "call/s",
+    ),
     Row("tcp-ancestors", "TCP get_ancestor_path, 16 callers", (Target(2, POSTGRES),), "call/s"),
     Row(
         "tcp-ancestors-16",
@@ -189,4 +195,15 @@ RECOVERY = Row(
     "transaction/s",
 )
 
-ALL = (*EMBEDDED, *TCP, *DOCUMENTS, *QUERIES, LAW, LOOP, RECOVERY)
+SEARCH = Row(
+    "search",
+    "full-text search of the D.C. Code, three words, top 10",
+    (
+        Target(50, measure="median is less by"),
+        Target(10, unit="milliseconds", at_most=True, measure="p99"),
+        Target(50, unit="milliseconds", at_most=True, measure="strong search after a write p50"),
+    ),
+    "search/s",
+)
+
+ALL = (*EMBEDDED, *TCP, *DOCUMENTS, *QUERIES, LAW, LOOP, RECOVERY, SEARCH)

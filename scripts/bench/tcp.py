@@ -20,6 +20,7 @@ WORKLOADS: dict[str, tuple[str, dict[str, Any]]] = {
     "tcp-get-node": ("get_node", {"callers": 16}),
     "tcp-get-node-16": ("get_node", {"callers": 16, "separate": True}),
     "tcp-subtree": ("get_subtree", {}),
+    "tcp-enriched": ("get_enriched", {}),
     "tcp-ancestors": ("get_ancestor_path", {"callers": 16}),
     "tcp-ancestors-16": ("get_ancestor_path", {"callers": 16, "separate": True}),
     "tcp-as-of": ("as_of", {"callers": 16}),

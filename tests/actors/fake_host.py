@@ -15,7 +15,13 @@ import trio
 
 import treestore.stores.kv  # noqa: F401 - defines the operations
 from actors.host import Done, HostSnapshot, HostTransaction
-from treestore.errors import DeadlineExceeded, OutcomeUnknown, SnapshotExpired, TreeStoreError
+from treestore.errors import (
+    DeadlineExceeded,
+    OutcomeUnknown,
+    SnapshotExpired,
+    TreeStoreError,
+    Unavailable,
+)
 from treestore.stores.deduplication import Deduplication
 from treestore.stores.operation import Operation
 
@@ -237,6 +243,14 @@ class FakeHost:
         work = operation.function(**operation.arguments(parameters))
         return _encode(work(FakeTransaction(self.data)))
 
+    async def awaited(
+        self,
+        operation: Operation,
+        parameters: msgspec.Struct,
+        snapshot: HostSnapshot | None = None,
+    ) -> bytes:
+        raise Unavailable("There is nothing to search here.")
+
     async def action(self, operation: Operation, parameters: msgspec.Struct) -> bytes:
         return _encode(await operation.function(self, **operation.arguments(parameters)))
 
@@ -262,6 +276,6 @@ class FakeHost:
         return FakeSnapshot(self, owner)
 
     def open_transaction(
-        self, owner: str, timeout_s: float, ended: Callable[[], None]
+        self, owner: str, timeout_s: float, ended: Callable[[TreeStoreError], None]
     ) -> HostTransaction:
         raise NotImplementedError("Transactions are tested on a real database.")

@@ -55,7 +55,7 @@ async def test_closing_the_store_ends_a_feed_that_waits() -> None:
 
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery, database(SimDisk()) as db:
-            await nursery.start(watch, db)
+            await nursery.start(watch, db)  # noqa: ASYNC111 - that it is closed is what is tested
             await trio.testing.wait_all_tasks_blocked()
         assert ended == [True]
         with pytest.raises(Unavailable):
@@ -142,7 +142,7 @@ async def test_the_hub_counts_who_waits() -> None:
         async with database(SimDisk()) as db:
             assert db.feeds.feeds == 0
             async with trio.open_nursery() as nursery, db.watch() as feed:
-                nursery.start_soon(anext, feed)
+                nursery.start_soon(anext, feed)  # noqa: ASYNC111 - likewise
                 await trio.testing.wait_all_tasks_blocked()
                 assert db.feeds.feeds == 1
                 await db.kv.put(b"a", b"1")

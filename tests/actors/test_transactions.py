@@ -403,6 +403,7 @@ async def test_a_write_that_was_given_up_makes_the_commit_refuse() -> None:
             proxied(listener.port) as proxy,
             connect(f"127.0.0.1:{proxy.port}") as client,
         ):
+            txn: Any = None
             with pytest.raises(TransactionConflict, match="given up"):
                 async with client.transaction() as txn:
                     await txn.kv.put(b"a", b"1")

@@ -156,9 +156,7 @@ def test_a_scan_is_flow_controlled_and_let_go_of() -> None:
                 time.sleep(0.05)
                 assert scene.host.streamed < 4000
         assert count == 6000
-        for _item in db.kv.scan():
-            break
-        del _item
+        next(iter(db.kv.scan()))
         gc.collect()
         eventually_sync(lambda: scene.host.streams == 0)
         with db.kv.scan() as items:

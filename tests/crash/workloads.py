@@ -280,8 +280,8 @@ def transactions(world: World) -> None:
     world.write(storing.store("policy", "v1", _tree("a", 2, 1, "words ")))
     for turn in range(4):
         edit = partial(_add_a_node, title=f"Turn {turn}")
-        chain = [put(numbered(range(turn * 5, turn * 5 + 8), size + turn)), edit]
-        commits = interactive(world.store, [*chain, _move_the_first])
+        several: list[Change] = [put(numbered(range(turn * 5, turn * 5 + 8), size + turn)), edit]
+        commits = interactive(world.store, [*several, _move_the_first])
         blind = interactive(world.store, [put(numbered([turn, 100 + turn], 900))])
         late = interactive(world.store, [_move_the_first, put({b"never": b"1"})])
         world.groups([commits, blind], [conflicting(late), put(numbered([turn], 5))])

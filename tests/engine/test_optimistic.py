@@ -73,8 +73,8 @@ def commit(store: OpenStore, txn: OptimisticTransaction) -> None:
         txn.close()
 
 
-def put(key: bytes) -> Change:
-    return lambda txn: txn.put(key, b"new")
+def put(key: bytes, value: bytes = b"new") -> Change:
+    return lambda txn: txn.put(key, value)
 
 
 def delete(key: bytes) -> Change:
@@ -225,6 +225,22 @@ def test_blind_writes_do_not_conflict(store: OpenStore, own: Change) -> None:
     assert b"k10" not in contents(store)
 
 
+@pytest.mark.parametrize("look", [None, scan(b"k50", b"k52")])
+def test_what_it_put_and_removed_is_gone_whoever_puts_it_meanwhile(
+    store: OpenStore, look: Read | None
+) -> None:
+    """Also where the snapshot has no such key, and the changes go into a tree between."""
+    txn = store.engine.optimistic("test")
+    change(txn, put(b"k11"))
+    assert change(txn, delete(b"k11")) is True
+    if look is not None:
+        read(txn, look)
+    execute(store, put(b"k11"))
+    commit(store, txn)
+    durable(store)
+    assert b"k11" not in contents(store)
+
+
 @pytest.mark.parametrize(
     ("own", "other", "conflicts"),
     [
@@ -333,7 +349,7 @@ def test_nothing_is_remembered_while_no_transaction_is_open(store: OpenStore) ->
 @pytest.mark.parametrize(
     "bound", [{"window_transactions_max": 100}, {"window_size_bytes_max": 20_000}]
 )
-def test_the_window_is_bounded(bound: dict[str, int]) -> None:
+def test_the_window_is_bounded(bound: dict[str, Any]) -> None:
     store = opened(attrs.evolve(SMALL, **bound))
     engine = store.engine
     txn = engine.optimistic("test")
@@ -357,7 +373,7 @@ def test_a_transaction_may_not_write_more_than_one_may(store: OpenStore) -> None
     txn = store.engine.optimistic("test")
     with pytest.raises(ResourceExhausted, match="split it"):
         for turn in range(limit // 50_000 + 2):
-            change(txn, lambda t, turn=turn: t.put(b"large%d" % turn, bytes(50_000)))
+            change(txn, put(b"large%d" % turn, bytes(50_000)))
     assert txn.size_bytes <= limit
     txn.close()
 
@@ -408,8 +424,8 @@ def test_what_was_validated_ahead_is_not_looked_at_again(store: OpenStore) -> No
 def test_what_was_overwritten_inside_is_not_in_the_log(store: OpenStore) -> None:
     txn = store.engine.optimistic("test")
     for value in (b"first", b"second", b"third"):
-        change(txn, lambda t, value=value: t.put(b"k00", value))
-        change(txn, lambda t, value=value: t.put(b"gone", value))
+        change(txn, put(b"k00", value))
+        change(txn, put(b"gone", value))
     change(txn, delete(b"gone"))
     change(txn, lambda t: t.delete_range(b"k02", b"k10"))
     change(txn, put(b"k04"))

@@ -38,10 +38,16 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("delete_range"), keys, bounds),
 )
 
+COMMANDS = st.one_of(
+    OPERATIONS,
+    st.tuples(st.just("change"), st.lists(OPERATIONS, min_size=2, max_size=4)),
+)
+"""Also those that do several things: their first changes are in no tree yet when the next looks."""
+
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("run"), st.integers(0, 2), OPERATIONS),
-        st.tuples(st.just("fail"), st.integers(0, 2), OPERATIONS),
+        st.tuples(st.just("run"), st.integers(0, 2), COMMANDS),
+        st.tuples(st.just("fail"), st.integers(0, 2), COMMANDS),
         st.tuples(st.just("commit"), st.integers(0, 2), st.booleans()),
         st.tuples(st.just("roll back"), st.integers(0, 2)),
         st.tuples(st.just("direct"), OPERATIONS),
@@ -56,6 +62,8 @@ STEPS = st.lists(
 def perform(txn: Any, operation: tuple[Any, ...], salt: int) -> Any:
     """Run one operation; what it answers. The same on the engine and on the model."""
     name, *rest = operation
+    if name == "change":
+        return [perform(txn, part, salt) for part in rest[0]]
     if name == "put":
         return txn.put(rest[0], b"%d:" % salt + b"." * rest[1])
     if name == "put_sorted":
@@ -78,7 +86,7 @@ def perform(txn: Any, operation: tuple[Any, ...], salt: int) -> Any:
 
 
 def is_write(operation: tuple[Any, ...]) -> bool:
-    return operation[0].startswith(("put", "delete"))
+    return operation[0].startswith(("put", "delete", "change"))
 
 
 @attrs.define

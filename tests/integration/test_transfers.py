@@ -72,7 +72,7 @@ async def test_the_sum_of_all_accounts_stays(tmp_path: Path) -> None:
                 stats = await db.admin.stats()
     finally:
         if server.process.poll() is None:
-            await trio.to_thread.run_sync(server.stop)
+            server.stop()
     assert sum(accounts) == ACCOUNTS * BALANCE
     assert min(accounts) >= 0
     assert sum(moved) > TRANSFERS

@@ -29,9 +29,10 @@ from treestore.engine.log.follower import LogFollower
 from treestore.engine.log.group import Piece
 from treestore.engine.log.position import Tip
 from treestore.engine.log.segment import Segment
-from treestore.engine.optimistic import OptimisticTransaction, RecordingWrite
+from treestore.engine.optimistic import OptimisticTransaction
 from treestore.engine.pagefile import PageFile
 from treestore.engine.readset import ReadRange, ReadSet, WriteSet
+from treestore.engine.recording import RecordingWrite
 from treestore.engine.replay import Replay
 from treestore.engine.snapshot import Snapshot, State
 from treestore.engine.transaction import WriteTransaction
@@ -263,7 +264,7 @@ def take_no_notice_of_what_a_delete_found(patch: pytest.MonkeyPatch) -> None:
     """Whether a key was there that a transaction removed counts as nothing that it read."""
 
     def delete(self: RecordingWrite, key: bytes) -> bool:
-        return WriteTransaction.delete(self, key)
+        return WriteTransaction.delete(self._grown(), key)
 
     patch.setattr(RecordingWrite, "delete", delete)
 
@@ -271,7 +272,7 @@ def take_no_notice_of_what_a_delete_found(patch: pytest.MonkeyPatch) -> None:
 def take_a_lost_commit_for_none(patch: pytest.MonkeyPatch) -> None:
     """Where the answer to a commit is lost, the client takes it for not applied."""
 
-    async def settled(self: Pool, method: str, params: msgspec.Raw, sequence: int) -> msgspec.Raw:
+    async def settled(self: Pool, method: str, params: msgspec.Raw, sequence: int) -> msgspec.Raw:  # noqa: ASYNC124
         return msgspec.Raw(b"\xc2")
 
     patch.setattr(Pool, "settled", settled)

@@ -84,7 +84,7 @@ class AsyncioRuntime:
         """Let others run; where the caller is cancelled meanwhile it learns of that later."""
         try:
             await asyncio.sleep(0)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # noqa: ASYNC103 - told later
             task = asyncio.current_task()
             assert task is not None
             self._loop.call_soon(task.cancel)  # Once it waits again.

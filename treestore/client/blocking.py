@@ -28,7 +28,7 @@ from treestore.client.remote import (
     target_of,
 )
 from treestore.client.stream import RemoteStream
-from treestore.client.transaction import open_transaction
+from treestore.client.transaction import OpenTransaction, TransactionCaller
 from treestore.client.watch import RemoteFeed
 from treestore.retrying import (
     ATTEMPTS,
@@ -235,7 +235,9 @@ class BlockingDatabase(Services[Blocking, ReadWrite], Watching[Blocking, ReadWri
         See `RemoteDatabase.transaction`. It may be used from several threads, whose calls are run
         one after the other.
         """
-        opening = open_transaction(self._pool, timeout)
+        opening: OpenTransaction[TransactionCaller] = OpenTransaction(
+            self._pool, timeout, lambda caller: caller
+        )
         with self._portal.hold(opening, commits=True) as caller:
             yield BlockingTransaction(BlockingCaller(self._portal, caller, self))
 

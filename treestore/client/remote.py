@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +23,7 @@ from treestore.errors import InvalidArgument, SnapshotExpired
 from treestore.retrying import ATTEMPTS, TRANSACTION_TIMEOUT_S, Attempts, run_again
 from treestore.services import Services
 from treestore.stores.changes.service import Watching
-from treestore.stores.operation import Async, Operation, ReadOnly, ReadWrite
+from treestore.stores.operation import READS, Async, Operation, ReadOnly, ReadWrite
 
 if TYPE_CHECKING:
     from treestore.client.transaction import RemoteTransaction
@@ -150,7 +150,7 @@ class RemoteCaller(ClientCaller):
 
     def sender(self, operation: Operation) -> Send:
         """How the operation is sent."""
-        if operation.kind == "query":
+        if operation.kind in READS:
             return partial(self._pool.query, operation.name)
         return partial(self._pool.command, operation)
 
@@ -183,7 +183,7 @@ class SnapshotCaller(ClientCaller):
         name = operation.name
 
         async def query(params: msgspec.Raw) -> msgspec.Raw:
-            if operation.kind != "query":
+            if operation.kind not in READS:
                 raise InvalidArgument(f"{name} cannot be done on a snapshot, which is only read.")
             connection = await self.connection()
             try:
@@ -256,10 +256,9 @@ class RemoteDatabase(Services[Async, ReadWrite], Watching[Async, ReadWrite]):
         async with open_snapshot(self._pool) as (caller, opened):
             yield RemoteSnapshot(caller, opened)
 
-    @asynccontextmanager
-    async def transaction(
+    def transaction(
         self, *, timeout: float = TRANSACTION_TIMEOUT_S
-    ) -> AsyncGenerator[RemoteTransaction, None]:
+    ) -> AbstractAsyncContextManager[RemoteTransaction]:
         """The services, inside one transaction: ``async with db.transaction() as txn``.
 
         Everything that ``txn`` reads is of one state, with its own writes. Leaving the block
@@ -282,17 +281,16 @@ class RemoteDatabase(Services[Async, ReadWrite], Watching[Async, ReadWrite]):
                 could not be asked since; or writing its log failed.
             Exception: what the body raised, as it is.
         """
-        from treestore.client.transaction import RemoteTransaction, open_transaction
+        from treestore.client.transaction import OpenTransaction, RemoteTransaction
 
-        async with open_transaction(self._pool, timeout) as caller:
-            yield RemoteTransaction(caller)
+        return OpenTransaction(self._pool, timeout, RemoteTransaction)
 
     async def run_transaction(
         self,
         function: Callable[[RemoteTransaction], Awaitable[T]],
         *,
         attempts: int = ATTEMPTS,
-        timeout: float = TRANSACTION_TIMEOUT_S,
+        timeout: float = TRANSACTION_TIMEOUT_S,  # noqa: ASYNC109
     ) -> T:
         """``await function(txn)`` in a transaction; run again, from the start, after a conflict.
 

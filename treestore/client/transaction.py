@@ -9,10 +9,9 @@ was sent with: the server either has its answer, or makes sure that it is never 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -37,6 +36,8 @@ COMMIT, ROLLBACK = "session.commit", "session.rollback"
 
 WRITES = ("command", "prepared")
 
+Face = TypeVar("Face")
+
 _decode: msgspec.msgpack.Decoder[bool] = msgspec.msgpack.Decoder(bool)
 
 
@@ -45,8 +46,9 @@ class TransactionCaller(ClientCaller):
 
     def __init__(self, pool: Pool, timeout_s: float) -> None:
         self._pool = pool
+        self._now = pool.runtime.now
         self._timeout_s = timeout_s
-        self._deadline = pool.runtime.now() + timeout_s
+        self._deadline = self._now() + timeout_s
         self._connection: AnyConnection | None = None
         self._number = 0
         self._begun = False
@@ -61,19 +63,9 @@ class TransactionCaller(ClientCaller):
         """The connections."""
         return self._pool
 
-    @property
-    def deadline(self) -> float:
-        """When a call that begins now is given up."""
-        return min(self._deadline, self._pool.deadline())
-
     def sender(self, operation: Operation) -> Send:
         """How the operation is sent."""
-        name, writes = operation.name, operation.kind in WRITES
-
-        async def send(params: msgspec.Raw) -> msgspec.Raw:
-            return await self._send(name, params, writes)
-
-        return send
+        return partial(self._send, operation.name, operation.kind in WRITES)
 
     def stream(
         self, operation: Operation, params: msgspec.Raw, arguments: dict[str, Any]
@@ -88,9 +80,9 @@ class TransactionCaller(ClientCaller):
             SnapshotExpired: it was lost, and the transaction with it.
             InvalidArgument, DeadlineExceeded: it has ended.
         """
-        self._ensure_open()
+        now = self._ensure_open()
         if self._connection is None:
-            connection = self._pool.pick() or await self._pool.connection(self.deadline)
+            connection = self._pool.pick() or await self._pool.connection(self._deadline_at(now))
             # Another task of the transaction may have been as far.
             if self._connection is None:
                 self._connection = connection
@@ -103,7 +95,7 @@ class TransactionCaller(ClientCaller):
         """Its number; and, until it is known to have begun, how many milliseconds it has left."""
         if self._begun:
             return self._number, None
-        left_s = self._deadline - self._pool.runtime.now()
+        left_s = self._deadline - self._now()
         return self._number, max(1, int(left_s * 1000))
 
     def answered(self, error: TreeStoreError | None = None) -> None:
@@ -111,14 +103,21 @@ class TransactionCaller(ClientCaller):
         if error is None or not error.details.get("no_transaction"):
             self._begun = True
 
-    def _ensure_open(self) -> None:
+    def _deadline_at(self, now: float) -> float:
+        """When a call that begins now is given up."""
+        return min(self._deadline, now + self._pool.timeout_s)
+
+    def _ensure_open(self) -> float:
+        """Raise how it ended, once it has; gives the time now."""
         if self._ended is not None:
             raise InvalidArgument(
                 f"This transaction was {self._ended}; begin another one to go on."
             )
-        if self._pool.runtime.now() >= self._deadline:
+        now = self._now()
+        if now >= self._deadline:
             self._roll_back("rolled back")
             raise self._too_late()
+        return now
 
     def _too_late(self) -> DeadlineExceeded:
         return DeadlineExceeded(
@@ -126,7 +125,7 @@ class TransactionCaller(ClientCaller):
             "of it was applied. Run it again, with a longer timeout where it needs one."
         )
 
-    async def _send(self, method: str, params: msgspec.Raw, writes: bool) -> msgspec.Raw:
+    async def _send(self, method: str, writes: bool, params: msgspec.Raw) -> msgspec.Raw:
         while True:
             connection = await self.connection()
             number, begin_ms = self.place()
@@ -134,7 +133,11 @@ class TransactionCaller(ClientCaller):
             known = False
             try:
                 raw = await connection.call(
-                    method, params, self.deadline, transaction=number, begin_ms=begin_ms
+                    method,
+                    params,
+                    self._deadline_at(self._now()),
+                    transaction=number,
+                    begin_ms=begin_ms,
                 )
                 known = True
             except ConnectionLost as lost:
@@ -174,7 +177,8 @@ class TransactionCaller(ClientCaller):
 
     async def commit(self) -> None:
         """Commit; durable when this returns. See `RemoteDatabase.transaction`."""
-        if self._pool.runtime.now() >= self._deadline:
+        now = self._now()
+        if now >= self._deadline:
             self._ensure_open()
         connection, self._ended = self._connection, "committed"
         if connection is None or not self._wrote:
@@ -191,20 +195,12 @@ class TransactionCaller(ClientCaller):
         sequencer = self._pool.sequencer
         sequence = sequencer.take()
         try:
-            committed = await self._commit(connection, sequence)
-        finally:
-            sequencer.release(sequence)
-        if not committed:
-            raise gone("Its commit did not arrive.")
-
-    async def _commit(self, connection: AnyConnection, sequence: int) -> bool:
-        try:
             raw = await connection.call(
                 COMMIT,
                 EMPTY_MAP,
-                self.deadline,
+                self._deadline_at(now),
                 sequence=sequence,
-                watermark=self._pool.sequencer.watermark,
+                watermark=sequencer.watermark,
                 settle=True,
                 transaction=self._number,
             )
@@ -213,7 +209,10 @@ class TransactionCaller(ClientCaller):
                 raise gone(str(lost)) from lost
             # Have the server say what became of it: from then on that is so.
             raw = await self._pool.settled(COMMIT, EMPTY_MAP, sequence)
-        return _decode.decode(raw)
+        finally:
+            sequencer.release(sequence)
+        if not _decode.decode(raw):
+            raise gone("Its commit did not arrive.")
 
 
 class TransactionStream(RemoteStream[Any]):
@@ -272,16 +271,34 @@ def gone(why: str) -> SnapshotExpired:
     )
 
 
-@asynccontextmanager
-async def open_transaction(pool: Pool, timeout: Any) -> AsyncGenerator[TransactionCaller]:
-    """A caller inside a transaction, which is committed where the block ends well."""
-    caller = TransactionCaller(pool, checked_timeout(timeout))
-    try:
-        yield caller
-        await caller.commit()
-    finally:
-        caller.roll_back()
-
-
 class RemoteTransaction(Stores[Async, ReadWrite]):
     """The services inside a transaction: those of a database but ``admin``."""
+
+
+class OpenTransaction(Generic[Face]):
+    """A transaction for the time of a block, committed where that ends well.
+
+    A class, since two generators cost as much as a call.
+
+    Args:
+        face: makes of the caller what the block gets.
+    """
+
+    def __init__(self, pool: Pool, timeout: Any, face: Callable[[TransactionCaller], Face]) -> None:
+        self._pool = pool
+        self._timeout_s = checked_timeout(timeout)
+        self._face = face
+        self._caller: TransactionCaller | None = None
+
+    async def __aenter__(self) -> Face:
+        caller = self._caller = TransactionCaller(self._pool, self._timeout_s)
+        return self._face(caller)
+
+    async def __aexit__(self, kind: object, error: BaseException | None, where: object) -> None:
+        caller = self._caller
+        assert caller is not None
+        try:
+            if error is None:
+                await caller.commit()
+        finally:
+            caller.roll_back()

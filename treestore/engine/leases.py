@@ -77,15 +77,18 @@ class Leases:
         """Count what a group superseded that never had a page and never will."""
         if not self._pinned:
             return
-        pins = sorted(self._pinned)
+        # In most cases all of them: the state without it is the newest.
+        pins = [pin for pin in sorted(self._pinned) if pin < died]
+        if not pins:
+            return
+        last = pins[-1]
         page_size = self._pages.shape.page_size
         for ref, born in superseded:
-            if not ref.page and _held((born, died), pins):
+            if born <= last and not ref.page:
                 pages = 1 + ref.length // page_size if isinstance(ref, Large) else 1
                 # As if it had lived from the first to the last of the pins that hold it: the same
                 # for all of them, and so few different spans that letting go of one is quick.
                 first = pins[bisect_left(pins, born)]
-                last = pins[bisect_left(pins, died) - 1]
                 self._unwritten[first, last + 1] += pages
 
     def advance(self, seconds: float) -> None:

@@ -1,10 +1,12 @@
 """Interactive transactions: a private tree on a snapshot, and what was read and written.
 
-Operations run against a copy-on-write tree of their own, each command on a `WorkingTree` of its
-own (so that a command that fails leaves nothing, and a stream goes on with the state that it was
-opened on). What they read of the snapshot is noted in a `ReadSet`, what they change in the form of
-the log's notes. At commit, in the writer's order, the read set is validated against everything
-that was executed since the snapshot, and the notes are applied to the working tree as one command.
+Operations run against a copy-on-write tree of their own and an overlay of the latest changes
+(``recording.py``), each command on an overlay or a `WorkingTree` of its own (so that a command that
+fails leaves nothing, and a stream goes on with the state that it was opened on). What they read of
+the snapshot is noted in a `ReadSet`, what they change in the overlay, and in the tree's case in the
+form of the log's notes. At commit, in the writer's order, the read set is validated against
+everything that was executed since the snapshot, and overlay and notes are applied to the working
+tree as one command.
 
 ``docs/transactions.md`` has the invariants.
 """
@@ -12,19 +14,25 @@ that was executed since the snapshot, and the notes are applied to the working t
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from treestore.engine import tree
-from treestore.engine.node import Large, Ref
+from treestore.engine.node import Ref
 from treestore.engine.pagefile import PageFile
-from treestore.engine.readset import ReadRange, ReadSet, WriteSet, read_ranges
-from treestore.engine.snapshot import LeasedRead, Snapshot
-from treestore.engine.transaction import ReadTransaction, WriteTransaction
+from treestore.engine.readset import ReadSet, WriteSet
+from treestore.engine.recording import (
+    OVERLAY_KEYS_MAX,
+    OWN_MAX,
+    Overlay,
+    RecordingLeasedRead,
+    RecordingRead,
+    RecordingWrite,
+    TreeWrite,
+)
+from treestore.engine.snapshot import Snapshot
+from treestore.engine.transaction import PAYLOAD_SIZE_BYTES, WriteTransaction
 from treestore.engine.working import BULK_ITEMS, WorkingTree
 from treestore.errors import ResourceExhausted, TransactionConflict
 
@@ -33,10 +41,6 @@ if TYPE_CHECKING:
 
 READS_MAX = 500_000
 """Keys and ranges that one transaction may read; about 100 bytes each."""
-
-OWN_MAX = 100_000
-"""Keys written by the transaction itself that are remembered, so that reading them is no read of
-the snapshot. Beyond, such a read is noted like any other: at worst a conflict too many."""
 
 READS_AT_ONCE = 5000
 """So many keys and ranges are put in order on the event loop."""
@@ -60,166 +64,6 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Any]).decode
 
 
-class _Recording:
-    """Notes what is read, unless the transaction wrote it itself."""
-
-    __slots__ = ()
-
-    reads: ReadSet
-    own: set[bytes]
-    """Keys whose contents are this transaction's doing."""
-
-    def get(self, key: bytes) -> bytes | None:
-        """See `ReadTransaction.get`."""
-        if key not in self.own:
-            self.reads.keys.add(key)
-        return super().get(key)  # type: ignore[misc, no-any-return]
-
-    def batches(
-        self, start: bytes, end: bytes | None, *, reverse: bool = False
-    ) -> Iterator[tuple[list[bytes], list[bytes]]]:
-        """See `ReadTransaction.batches`."""
-        batches = super().batches(start, end, reverse=reverse)  # type: ignore[misc]
-        return read_ranges(batches, self.reads, start, end, reverse=reverse)
-
-    def key_batches(
-        self, start: bytes, end: bytes | None, *, reverse: bool = False
-    ) -> Iterator[list[bytes]]:
-        """See `ReadTransaction.key_batches`."""
-        batches = super().key_batches(start, end, reverse=reverse)  # type: ignore[misc]
-        pairs = ((keys, keys) for keys in batches)
-        for keys, _ in read_ranges(pairs, self.reads, start, end, reverse=reverse):
-            yield keys
-
-    def cursor(self, start: bytes, end: bytes | None) -> tree.Cursor:
-        """See `ReadTransaction.cursor`."""
-        return RecordingCursor(
-            self.root,  # type: ignore[attr-defined]
-            start,
-            end,
-            self._load,  # type: ignore[attr-defined]
-            self._spend,  # type: ignore[attr-defined]
-            self.reads,
-        )
-
-
-class RecordingCursor(tree.Cursor):
-    """A cursor that notes the stretches between its skips."""
-
-    __slots__ = ("_from", "_range", "_reads", "_until")
-
-    def __init__(
-        self,
-        root: Ref,
-        start: bytes,
-        end: bytes | None,
-        load: tree.Load,
-        spend: Callable[[int], None],
-        reads: ReadSet,
-    ) -> None:
-        super().__init__(root, start, end, load, spend)
-        self._reads = reads
-        self._until = end
-        self._from = start
-        """Everything before it was read or skipped."""
-        self._range: ReadRange | None = None
-        """What is being read, since the last skip."""
-
-    def __iter__(self) -> RecordingCursor:
-        return self
-
-    def __next__(self) -> tuple[bytes, bytes | Large]:
-        try:
-            entry = super().__next__()
-        except StopIteration:
-            self._reached(self._until)
-            raise
-        self._reached(entry[0] + b"\0")
-        return entry
-
-    def batch(self) -> tuple[list[bytes], list[bytes | Large]]:
-        """See `treestore.stores.access.Cursor.batch`."""
-        keys, cells = super().batch()
-        self._reached(keys[-1] + b"\0" if keys else self._until)
-        return keys, cells
-
-    def seek(self, key: bytes) -> None:
-        """See `treestore.stores.access.Cursor.seek`."""
-        super().seek(key)
-        if key > self._from:
-            self._from = key
-            self._range = None
-
-    def _reached(self, high: bytes | None) -> None:
-        if self._range is None:
-            self._range = self._reads.note_range(self._from, high)
-        self._range.high = high
-        if high is not None:
-            self._from = high
-
-
-class RecordingRead(_Recording, ReadTransaction):
-    """A query of an interactive transaction, with a budget."""
-
-    __slots__ = ("own", "reads")
-
-
-class RecordingLeasedRead(_Recording, LeasedRead):
-    """A query or stream of an interactive transaction that may take as long as it does."""
-
-    __slots__ = ("own", "reads")
-
-
-class RecordingWrite(_Recording, WriteTransaction):
-    """A command of an interactive transaction, on a working tree of its own."""
-
-    __slots__ = ("own", "reads", "written")
-
-    written: set[bytes]
-    """Keys that this command wrote."""
-
-    def get(self, key: bytes) -> bytes | None:
-        """See `WriteTransaction.get`."""
-        if key not in self.own and key not in self.written:
-            self.reads.keys.add(key)
-        return WriteTransaction.get(self, key)
-
-    def put(self, key: bytes, value: bytes) -> None:
-        """See `WriteTransaction.put`."""
-        WriteTransaction.put(self, key, value)
-        if len(self.written) < OWN_MAX:
-            self.written.add(key)
-
-    def put_sorted(self, items: Iterable[tuple[bytes, bytes]]) -> None:
-        """See `WriteTransaction.put_sorted`."""
-        WriteTransaction.put_sorted(self, self._noted(items))
-
-    def _noted(self, items: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
-        iterator = iter(items)
-        for item in islice(iterator, max(OWN_MAX - len(self.written), 0)):
-            self.written.add(item[0])
-            yield item
-        yield from iterator
-
-    def delete(self, key: bytes) -> bool:
-        """See `WriteTransaction.delete`; its answer is a read."""
-        if key not in self.own and key not in self.written:
-            self.reads.keys.add(key)
-        removed = WriteTransaction.delete(self, key)
-        if removed and len(self.written) < OWN_MAX:
-            self.written.add(key)
-        return removed
-
-    def delete_range(self, start: bytes, end: bytes | None) -> int:
-        """See `WriteTransaction.delete_range`; its answer is a read of all of the range."""
-        self.reads.note_range(start, end)
-        return WriteTransaction.delete_range(self, start, end)
-
-    def take_notes(self) -> tuple[list[bytes], list[Any], int]:
-        """Full payloads, the notes after them, and about how long these are."""
-        return self.payloads, self._notes, self._notes_size
-
-
 class OptimisticTransaction:
     """One interactive transaction. Made by `Engine.optimistic`; closed by whoever made it.
 
@@ -227,25 +71,31 @@ class OptimisticTransaction:
 
     Attributes:
         lease: the pinned state that it began on.
+        number: commit number of that state.
         root: its private tree.
+        own: keys in that tree whose contents are the transaction's doing.
+        overlay: changes since that tree.
         reads: what it read of the snapshot.
     """
 
     def __init__(self, engine: Engine, lease: Snapshot, window_id: int) -> None:
         self.lease = lease
+        self.number = lease.number
         self.root: Ref = lease.state.root
+        self.own: set[bytes] = set()
+        self.overlay: Overlay = {}
         self.reads = ReadSet()
         self._engine = engine
         self._pages: PageFile = engine.pages
         self._window_id = window_id
         self._count = lease.state.count
-        self._own: set[bytes] = set()
         self._stamp = 0
         self._time: datetime | None = None
         self._payloads: list[bytes] = []
         self._notes: list[Any] = []
         self._notes_size = 0
         self._payloads_size = 0
+        self._overlay_size = 0
         self._size_bytes_max = engine.options.transaction_size_bytes_max
         self._validated: set[int] = set()
         """Numbers of sealed groups that `validate_ahead` found harmless."""
@@ -255,19 +105,14 @@ class OptimisticTransaction:
         self.closed = False
 
     @property
-    def number(self) -> int:
-        """Commit number of its snapshot."""
-        return self.lease.number
-
-    @property
     def size_bytes(self) -> int:
         """About how long its changes are in the log."""
-        return self._payloads_size + self._notes_size
+        return self._payloads_size + self._notes_size + self._overlay_size
 
     @property
     def writes(self) -> bool:
         """Whether it changed anything so far."""
-        return bool(self._payloads or self._notes)
+        return bool(self.overlay or self._notes or self._payloads)
 
     # -- operations -----------------------------------------------------------------------------
 
@@ -284,12 +129,10 @@ class OptimisticTransaction:
             SnapshotExpired: the lease was evicted.
         """
         self.lease.usable_root()
-        txn = RecordingRead(self.root, self._pages, self._clock, budget=budget, raw=raw)
-        txn.reads, txn.own = self.reads, self._own
-        return txn
+        return RecordingRead(self, self._pages, self._clock, budget=budget, raw=raw)
 
     def long_query(self, *, raw: bool, lease: Snapshot | None = None) -> RecordingLeasedRead:
-        """A read that takes as long as it does, on any thread.
+        """A read that takes as long as it does, to be used on any thread.
 
         Args:
             lease: another one on the same state, for a read that outlives this call.
@@ -299,9 +142,9 @@ class OptimisticTransaction:
         """
         lease = lease or self.lease
         lease.usable_root()
-        txn = RecordingLeasedRead(lease, self.root, self._pages, self._clock, raw=raw)
+        txn = RecordingLeasedRead(lease, self.merged(), self._pages, self._clock, raw=raw)
         # A stream may still read what a later command wrote over: then that is a read.
-        txn.reads, txn.own = self.reads, (self._own if lease is self.lease else set())
+        txn.reads, txn.own = self.reads, (self.own if lease is self.lease else set())
         return txn
 
     def command(self, *, raw: bool) -> RecordingWrite:
@@ -311,11 +154,16 @@ class OptimisticTransaction:
             SnapshotExpired: the lease was evicted.
         """
         self.lease.usable_root()
+        return RecordingWrite(self, self._pages, self._clock, raw=raw)
+
+    def tree_command(self, *, raw: bool) -> TreeWrite:
+        """A command on a working tree of its own, over `merged`."""
+        return self._command_on(self.merged(), raw)
+
+    def _command_on(self, root: Ref, raw: bool) -> TreeWrite:
         self._stamp -= 1  # No commit has a number below zero.
-        working = WorkingTree(
-            self.root, self._stamp, self._count, self._pages.shape, self._pages.load
-        )
-        txn = RecordingWrite(
+        working = WorkingTree(root, self._stamp, self._count, self._pages.shape, self._pages.load)
+        txn = TreeWrite(
             0,
             working,
             self._pages,
@@ -323,8 +171,21 @@ class OptimisticTransaction:
             size_bytes_max=self._size_bytes_max,
             raw=raw,
         )
-        txn.reads, txn.own, txn.written = self.reads, self._own, set()
+        txn.reads, txn.own, txn.written = self.reads, self.own, set()
         return txn
+
+    def merged(self) -> Ref:
+        """The private tree with the overlay merged into it: some milliseconds at most.
+
+        Not while a call is under way on another thread, unless there is no overlay.
+        """
+        overlay = self.overlay
+        if overlay:
+            txn = self._command_on(self.root, False)
+            txn.take(overlay)
+            self.overlay, self._overlay_size = {}, 0
+            self._take_tree(txn)
+        return self.root
 
     def keep(self, command: RecordingWrite) -> None:
         """Go on from what a command wrote.
@@ -332,17 +193,30 @@ class OptimisticTransaction:
         Raises:
             ResourceExhausted: that is too much; the command is dropped.
         """
-        payloads, notes, notes_size = command.take_notes()
-        size = self.size_bytes + command.size_bytes + notes_size
-        if size > self._size_bytes_max:
+        tree = command.tree
+        if tree is not None:
+            self._check_size(tree.written_bytes)
+            return self._take_tree(tree)
+        self._check_size(command.size_bytes)
+        self.overlay.update(command.overlay)
+        self._overlay_size += command.size_bytes
+        if len(self.overlay) > OVERLAY_KEYS_MAX or self._overlay_size > PAYLOAD_SIZE_BYTES:
+            self.merged()
+
+    def _check_size(self, more: int) -> None:
+        if self.size_bytes + more > self._size_bytes_max:
             raise ResourceExhausted(
                 f"The transaction writes more than {self._size_bytes_max} bytes, the most that one "
                 "may; split it, or raise the log's limit."
             )
+
+    def _take_tree(self, command: TreeWrite) -> None:
+        payloads, notes, notes_size = command.take_notes()
+        size = self.size_bytes + command.written_bytes
         self.root = command.working.root
         self._count = command.working.count
-        if len(self._own) < OWN_MAX:
-            self._own |= command.written
+        if len(self.own) < OWN_MAX:
+            self.own |= command.written
         if payloads:
             if self._notes:
                 self._payloads.append(_encode(self._notes))
@@ -360,7 +234,8 @@ class OptimisticTransaction:
         Raises:
             ResourceExhausted: it read too many keys and ranges one by one.
         """
-        if self.reads.count > READS_MAX:
+        reads = self.reads
+        if len(reads.keys) + len(reads.ranges) > READS_MAX:
             raise ResourceExhausted(
                 f"The transaction read more than {READS_MAX} keys and ranges one by one; scan "
                 "ranges instead, or read on a snapshot what need not be validated."
@@ -377,10 +252,11 @@ class OptimisticTransaction:
     @property
     def is_heavy(self) -> bool:
         """Whether validating it, or getting ready for that, is no work for the event loop."""
-        reads = self.reads
-        if reads.count > READS_AT_ONCE and not self._settled:
+        reads, engine = self.reads, self._engine
+        if len(reads.keys) + len(reads.ranges) > READS_AT_ONCE and not self._settled:
             return True
-        engine = self._engine
+        if engine.window.size_bytes + engine.open_group_bytes <= UNSEEN_BYTES_AT_ONCE:
+            return False
         unseen = engine.window.unseen_bytes(
             self.number, engine.open_group_bytes, ranges=bool(reads.ranges)
         )
@@ -396,6 +272,7 @@ class OptimisticTransaction:
             TransactionConflict: something that was read was changed since.
         """
         self.settle()
+        self.reads.ascending()
         for writes in self._engine.window.sealed_since(self.number):
             self._check(writes)
             self._validated.add(writes.number)
@@ -430,7 +307,7 @@ class OptimisticTransaction:
         """
         self.settle()
         self.validate()
-        changes = NetChanges()
+        changes = NetChanges(self.overlay)
         changes.take_before(self._notes)
         for payload in reversed(self._payloads):
             changes.take_before(_decode(payload))
@@ -470,29 +347,26 @@ class OptimisticTransaction:
 class NetChanges:
     """What many notes come to: ranges that were removed, then the last change of each key.
 
-    So nobody who follows the log sees a value that the transaction itself overwrote. The notes are
-    taken from the last to the first.
+    So nobody who follows the log sees a value that the transaction itself overwrote. The overlay
+    comes after all notes; these are taken from the last to the first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, overlay: Overlay) -> None:
         self.ranges: list[tuple[bytes, bytes | None]] = []
         """The last first."""
-        self.puts: dict[bytes, bytes] = {}
-        self.deletes: set[bytes] = set()
+        self.keys: Overlay = dict(reversed(overlay.items()))
+        """Likewise."""
         self._lows: list[bytes] = []
         self._highs: list[bytes] = []
 
     def take_before(self, notes: list[Any]) -> None:
         """Notes of what was done before everything taken so far."""
-        puts, deletes = self.puts, self.deletes
+        keys = self.keys
         for what, value in zip(notes[-2::-2], notes[::-2], strict=True):
             if not isinstance(what, bytes):
                 self._remove(*what)
-            elif what not in puts and what not in deletes and not self._removed_later(what):
-                if value is None:
-                    deletes.add(what)
-                else:
-                    puts[what] = value
+            elif what not in keys and not self._removed_later(what):
+                keys[what] = value
 
     def _removed_later(self, key: bytes) -> bool:
         index = bisect_right(self._lows, key) - 1
@@ -512,16 +386,20 @@ class NetChanges:
         """Make the changes."""
         for start, end in reversed(self.ranges):
             txn.delete_range(start, end)
-        for key in self.deletes:
-            txn.delete(key)
+        puts: list[tuple[bytes, bytes]] = []
         # From the first to the last: many puts are of ascending keys.
-        keys = reversed(self.puts)
-        while some := sorted(islice(keys, BULK_ITEMS)):
-            if len(some) >= SORTED_RUN:
-                txn.put_sorted([(key, self.puts[key]) for key in some])
+        for key, value in reversed(self.keys.items()):
+            if value is None:
+                txn.delete(key)
             else:
-                for key in some:
-                    txn.put(key, self.puts[key])
+                puts.append((key, value))
+        for first in range(0, len(puts), BULK_ITEMS):
+            some = puts[first : first + BULK_ITEMS]
+            if len(some) >= SORTED_RUN:
+                txn.put_sorted(sorted(some))
+            else:
+                for key, value in some:
+                    txn.put(key, value)
 
 
 def _empty(ref: Ref) -> None:

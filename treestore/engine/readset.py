@@ -52,11 +52,6 @@ class ReadSet:
         self._merged: tuple[list[bytes], list[bytes | None]] | None = None
         self._sorted: list[bytes] | None = None
 
-    @property
-    def count(self) -> int:
-        """Keys and ranges."""
-        return len(self.keys) + len(self.ranges)
-
     def note_range(self, low: bytes, high: bytes | None) -> ReadRange:
         """Note a range; whoever goes on with it moves its ends."""
         found = ReadRange(low, high)
@@ -65,7 +60,17 @@ class ReadSet:
 
     def settle(self) -> None:
         """Nothing more is read: get ready for `meets`, which may then be called on any thread."""
-        self._sorted = sorted(self.keys)
+        self._sorted = None
+        self._merged = self._merge() if self.ranges else None
+
+    def ascending(self) -> list[bytes]:
+        """The keys, in order: needed where a range was removed."""
+        found = self._sorted
+        if found is None:
+            found = self._sorted = sorted(self.keys)
+        return found
+
+    def _merge(self) -> tuple[list[bytes], list[bytes | None]]:
         lows: list[bytes] = []
         highs: list[bytes | None] = []
         for part in sorted((r for r in self.ranges if not r.empty), key=lambda r: r.low):
@@ -76,22 +81,22 @@ class ReadSet:
                 continue
             lows.append(part.low)
             highs.append(part.high)
-        self._merged = lows, highs
+        return lows, highs
 
     def meets(self, writes: WriteSet) -> bool:
         """Whether any of ``writes``, which must be indexed, changed what was read."""
+        # Most read a few keys, and most groups remove no range: a look at the keys is all.
         return (
             self._key_was_written(writes)
-            or self._key_was_in_a_removed_range(writes)
-            or self._range_was_written(writes)
+            or (bool(writes.ranges) and self._key_was_in_a_removed_range(writes))
+            or (self._merged is not None and self._range_was_written(writes))
         )
 
     def _key_was_written(self, writes: WriteSet) -> bool:
         return not self.keys.isdisjoint(writes.keys)
 
     def _key_was_in_a_removed_range(self, writes: WriteSet) -> bool:
-        keys = self._sorted
-        assert keys is not None
+        keys = self.ascending()
         for start, end in writes.ranges:
             index = bisect_left(keys, start)
             if index < len(keys) and (end is None or keys[index] < end):

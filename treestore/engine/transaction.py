@@ -296,7 +296,7 @@ class WriteTransaction(ReadTransaction):
         if len(value) > self._shape.inline_size_bytes_max:
             self._check_value(value)
         if len(key) > self._shape.key_size_bytes_max or not key:
-            self._check_key(key)
+            check_key(key, self._shape)
         self.working.put(key, value)
         self.root = self.working.root
         self._notes.append(key)
@@ -319,7 +319,7 @@ class WriteTransaction(ReadTransaction):
         key_sizes, value_sizes = list(map(len, keys)), list(map(len, values))
         if min(key_sizes) == 0 or max(key_sizes) > self._shape.key_size_bytes_max:
             for key in keys:
-                self._check_key(key)
+                check_key(key, self._shape)
         if max(value_sizes) > VALUE_SIZE_BYTES_MAX:
             for value in values:
                 self._check_value(value)
@@ -388,16 +388,22 @@ class WriteTransaction(ReadTransaction):
             self._flush()
         return self.payloads
 
-    def _check_key(self, key: bytes) -> None:
-        limit = self._shape.key_size_bytes_max
-        if not 0 < len(key) <= limit:
-            raise InvalidArgument(f"A key of {len(key)} bytes; a key has 1 to {limit} bytes.")
-
     def _check_value(self, value: bytes) -> None:
         if len(value) > VALUE_SIZE_BYTES_MAX:
             raise InvalidArgument(
                 f"A value of {len(value)} bytes; a value has at most {VALUE_SIZE_BYTES_MAX}."
             )
+
+
+def check_key(key: bytes, shape: Shape) -> None:
+    """A key is not empty, and fits into a node.
+
+    Raises:
+        InvalidArgument: it is, or does not.
+    """
+    limit = shape.key_size_bytes_max
+    if not 0 < len(key) <= limit:
+        raise InvalidArgument(f"A key of {len(key)} bytes; a key has 1 to {limit} bytes.")
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -115,6 +115,23 @@ class Stats:
     """Interactive transactions that were refused because another one was first."""
     transactions_expired: int = 0
     """Interactive transactions that were rolled back because their time was up."""
+    search_nodes: int = 0
+    """Nodes in the full-text index."""
+    search_lsn: int | None = None
+    """The record that the index goes up to; None while it is rebuilt, or where there is none."""
+    search_lag_records: int = 0
+    """Records after it. Searches look at what these changed one by one."""
+    search_size_bytes: int = 0
+    search_commits: int = 0
+    search_nodes_indexed: int = 0
+    """Nodes put into the index, again and again where they changed."""
+    search_rebuilds: int = 0
+    search_rebuilding: bool = False
+    search_rebuild_nodes: int = 0
+    """Of the rebuild under way, or the last one; of ``search_rebuild_nodes_total``."""
+    search_rebuild_nodes_total: int = 0
+    search_rebuild_documents: int = 0
+    search_rebuild_documents_total: int = 0
 
 
 @attrs.frozen

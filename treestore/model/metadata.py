@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import attrs
 
+from treestore.model.attrs_struct import attrs_struct
+
 Direction = Literal["both", "out", "in"]
 Severity = Literal["low", "medium", "high", "critical"]
 
@@ -181,6 +183,7 @@ class TrajectoryStats:
     nodes: tuple[NodeVisits, ...] = ()
 
 
+@attrs_struct
 @attrs.frozen(kw_only=True)
 class CrossReference:
     """A node's reference to another one.
@@ -213,6 +216,7 @@ class CrossReference:
     direction: Literal["out", "in"] = "out"
 
 
+@attrs_struct
 @attrs.frozen(kw_only=True)
 class Evidence:
     """One side of a contradiction.
@@ -249,6 +253,7 @@ class Resolution:
     resolved_at: datetime
 
 
+@attrs_struct
 @attrs.frozen(kw_only=True)
 class Contradiction:
     """Pieces of evidence of one criterion that cannot all be true.

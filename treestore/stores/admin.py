@@ -22,7 +22,7 @@ class AdminHost(Protocol):
     async def admin_health(self) -> Health: ...
     async def admin_stats(self) -> Stats: ...
     async def admin_checkpoint(self) -> bool: ...
-    async def admin_check(self) -> CheckResult: ...
+    async def admin_check(self, *, search: bool) -> CheckResult: ...
     async def admin_snapshots(self) -> list[SnapshotInfo]: ...
     async def admin_compact(self) -> CompactResult: ...
     async def admin_backup(
@@ -51,12 +51,17 @@ async def checkpoint(host: AdminHost) -> bool:
     return await host.admin_checkpoint()
 
 
-async def check(host: AdminHost) -> CheckResult:
+async def check(host: AdminHost, *, search: bool = False) -> CheckResult:
     """Verify every page, key and free page of the store, and the documents' indexes.
 
     Of the newest durable state; writers and readers go on, checkpoints wait.
+
+    Args:
+        search: also read all files of the full-text index, and compare its rows with the
+            documents. Waits for the index where that is behind. What is wrong with it is a
+            warning: it is rebuilt, and no data are lost.
     """
-    return await host.admin_check()
+    return await host.admin_check(search=search)
 
 
 async def snapshots(host: AdminHost) -> list[SnapshotInfo]:

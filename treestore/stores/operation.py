@@ -62,7 +62,10 @@ class ReadWrite:
 M = TypeVar("M")
 A = TypeVar("A")
 
-Kind = Literal["query", "command", "prepared", "stream", "feed", "action"]
+Kind = Literal["query", "awaited", "command", "prepared", "stream", "feed", "action"]
+
+READS: tuple[Kind, ...] = ("query", "awaited")
+"""Kinds that read one state and give one answer: asking again is harmless."""
 
 
 @attrs.frozen
@@ -271,6 +274,30 @@ class Query(_Descriptor[P, R]):
 
     def __init__(self, function: Callable[Concatenate[Read, P], R], *, long: bool = False) -> None:
         super().__init__(function, long=long)
+
+    @overload
+    def __get__(self, service: None, owner: Any) -> Self: ...
+    @overload
+    def __get__(
+        self, service: Service[Async, Any], owner: Any
+    ) -> Callable[P, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __get__(self, service: Service[Blocking, Any], owner: Any) -> Callable[P, R]: ...
+    def __get__(self, service: Any, owner: Any) -> Any:
+        return self if service is None else self._bound(service)
+
+
+class Awaited(_Descriptor[P, R]):
+    """A read that may have to wait for somebody: for an index that is still behind.
+
+    The function is a coroutine function. Its first argument is what it reads with, made by
+    whoever runs it: bound to a snapshot, or to the newest state.
+    """
+
+    kind = "awaited"
+
+    def __init__(self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> None:
+        super().__init__(function)
 
     @overload
     def __get__(self, service: None, owner: Any) -> Self: ...

@@ -25,6 +25,10 @@ from scripts.bench.data import (
     sorted_rows,
     value_of,
 )
+from scripts.bench.knowledge import CONTRADICTIONS, NODES, REFERENCES, make_knowledge
+from scripts.bench.knowledge import POLICY as knowledge_policy
+from scripts.bench.knowledge import VERSION as knowledge_version
+from scripts.bench.systems.postgres_knowledge import fetch_enriched, load_knowledge
 from scripts.bench.worker import AsyncWorkloads, Config, Sample, serve_asyncio
 
 COLUMNS = (
@@ -119,12 +123,17 @@ async def load(connection: Any, document: TestDocument) -> float:
     await connection.execute(PARENTS)
     elapsed = perf_counter() - begin
     await connection.copy_records_to_table("pairs", records=sorted_rows(20_000))
+    knowledge = make_knowledge()
+    nodes = _records(knowledge.nodes, knowledge_policy, knowledge_version)
+    await load_knowledge(connection, knowledge, nodes)
     await connection.execute("VACUUM ANALYZE")
     await connection.execute("CHECKPOINT")
     return elapsed
 
 
-def _records(nodes: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+def _records(
+    nodes: list[dict[str, Any]], policy_id: str = POLICY, version_id: str = VERSION
+) -> list[tuple[Any, ...]]:
     places: dict[str | None, tuple[str, int]] = {None: ("", -1)}
     counts: dict[str | None, int] = {}
     records = []
@@ -135,8 +144,8 @@ def _records(nodes: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
         path = f"{path}.{ordinal}" if path else str(ordinal)
         places[node["node_id"]] = path, depth + 1
         records.append(
-            (POLICY, VERSION, node["node_id"], parent, ordinal, node["title"], node["summary"],
-             node["text"], node["page_start"], node["page_end"], path, depth + 1)
+            (policy_id, version_id, node["node_id"], parent, ordinal, node["title"],
+             node["summary"], node["text"], node["page_start"], node["page_end"], path, depth + 1)
         )  # fmt: skip
     return records
 
@@ -185,6 +194,16 @@ class Postgres:
                 return connection.fetch(SUBTREE, POLICY, VERSION, node_id, 3)
 
             return await callers_asyncio([call], [start], seconds)
+
+    async def get_enriched(self, seconds: float, repetition: int) -> Sample:
+        """A document with what is known of it, query after query on one connection."""
+        async with self._pool.acquire() as connection:
+            assert await fetch_enriched(connection) == (NODES, 2 * REFERENCES, CONTRADICTIONS)
+
+            def call(_: str) -> Any:
+                return fetch_enriched(connection)
+
+            return await callers_asyncio([call], [""], seconds)
 
     async def get_ancestor_path(
         self, seconds: float, repetition: int, callers: int, separate: bool = False
@@ -299,6 +318,7 @@ async def open_workloads(config: Config) -> AsyncGenerator[AsyncWorkloads, None]
             "loaded": loaded,
             "get_node": client.get_node,
             "get_subtree": client.get_subtree,
+            "get_enriched": client.get_enriched,
             "get_ancestor_path": client.get_ancestor_path,
             "prepare_versions": client.prepare_versions,
             "as_of": client.as_of,

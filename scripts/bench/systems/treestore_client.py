@@ -13,6 +13,7 @@ from typing import Any
 import trio
 
 import treestore
+from scripts.bench import knowledge
 from scripts.bench.callers import Call, callers_trio
 from scripts.bench.data import (
     LAW_POLICY,
@@ -63,7 +64,20 @@ class TreeStoreClient:
         await store(POLICY, VERSION, self._document.nodes)
         elapsed = perf_counter() - begin
         await self._database.kv.batch(puts=sorted_rows(PAIRS))
+        await self._store_knowledge()
         return Sample(len(self._document.nodes), elapsed)
+
+    async def _store_knowledge(self) -> None:
+        made = knowledge.make_knowledge()
+        await self._database.documents.store(
+            knowledge.POLICY,
+            knowledge.VERSION,
+            made.nodes,
+            effective_from=knowledge.EFFECTIVE_FROM,
+        )
+        await self._database.metadata.store_cross_references(made.references)
+        for item in made.contradictions:
+            await self._database.metadata.store_contradiction(knowledge.CASE, **item)
 
     @asynccontextmanager
     async def _databases(self, callers: int, separate: bool) -> AsyncGenerator[list[Any], None]:
@@ -99,6 +113,22 @@ class TreeStoreClient:
         nodes = await call(start)
         assert len(nodes) == self._document.subtree_count, len(nodes)
         return await callers_trio([call], [start], seconds)
+
+    async def get_enriched(self, seconds: float, repetition: int) -> Sample:
+        """A document with what is known of it, one call after the other."""
+        get_enriched = self._database.queries.get_enriched
+
+        async def call(policy_id: str) -> Any:
+            whole = await get_enriched(policy_id)
+            # By node, as the other system is asked to give them.
+            assert whole.cross_references
+            return whole
+
+        whole = await call(knowledge.POLICY)
+        assert len(whole.nodes) == knowledge.NODES
+        assert sum(map(len, whole.cross_references.values())) == 2 * knowledge.REFERENCES
+        assert len(whole.contradictions) == knowledge.CONTRADICTIONS
+        return await callers_trio([call], [knowledge.POLICY], seconds)
 
     async def get_ancestor_path(
         self, seconds: float, repetition: int, callers: int, separate: bool = False
@@ -232,6 +262,7 @@ async def open_workloads(config: Config) -> AsyncGenerator[AsyncWorkloads, None]
             "load": client.load,
             "get_node": client.get_node,
             "get_subtree": client.get_subtree,
+            "get_enriched": client.get_enriched,
             "get_ancestor_path": client.get_ancestor_path,
             "prepare_versions": client.prepare_versions,
             "as_of": client.as_of,

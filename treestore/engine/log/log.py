@@ -200,7 +200,7 @@ class Log:
             cls._let_go(pool, segments)
             raise
         last = log.position
-        return log, Recovered(outcome, found.row, log._groups_after(start, last.lsn), last)
+        return log, Recovered(outcome, found.row, log.groups_after(start, last.lsn), last)
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -502,12 +502,12 @@ class Log:
         return self._records_from(from_lsn, last)
 
     def _records_from(self, from_lsn: int, until: int) -> Iterator[LogRecord]:
-        for group, _ in self._groups_after(LogPosition(from_lsn - 1), until):
+        for group, _ in self.groups_after(LogPosition(from_lsn - 1), until):
             for record in group.log_records():
                 if record.lsn >= from_lsn:
                     yield record
 
-    def _groups_after(
+    def groups_after(
         self, start: LogPosition, until: int
     ) -> Iterator[tuple[LogGroup, LogPosition]]:
         """The groups with records after ``start``, up to LSN ``until``, which ends one."""

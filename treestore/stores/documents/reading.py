@@ -75,7 +75,7 @@ def whole(txn: Read, place: Place, path: bytes) -> bytes:
     return record + text
 
 
-def _stored(txn: Read, place: Place, path: bytes, include_text: bool) -> bytes:
+def stored_node(txn: Read, place: Place, path: bytes, include_text: bool) -> bytes:
     """The node at ``path`` as msgpack."""
     if include_text:
         return whole(txn, place, path)
@@ -84,14 +84,18 @@ def _stored(txn: Read, place: Place, path: bytes, include_text: bool) -> bytes:
     return bare(record)
 
 
-def _loaded(txn: Read, pieces: list[bytes], count: int) -> list[Node]:
+def loaded_nodes(txn: Read, pieces: list[bytes], count: int) -> list[Node]:
     """Nodes, given as msgpack in any number of pieces, as a list for an answer.
 
     All in one piece of msgpack: one object instead of one a node on the way to the wire, and one
     call of the decoder where nodes are wanted.
     """
-    pieces.insert(0, b"\xdd" + count.to_bytes(4, "big"))
-    return txn.load(list[Node], b"".join(pieces))
+    return txn.load(list[Node], b"".join((array_head(count), *pieces)))
+
+
+def array_head(count: int) -> bytes:
+    """What stands in front of ``count`` items that are a msgpack array together."""
+    return b"\xdd" + count.to_bytes(4, "big")
 
 
 # --- documents -------------------------------------------------------------------------------
@@ -179,7 +183,7 @@ def get_node(
     """
     place = place_to_read(txn, policy_id, version_id)
     path = path_of(txn, place, node_id)
-    return txn.load(Node, _stored(txn, place, path, include_text))
+    return txn.load(Node, stored_node(txn, place, path, include_text))
 
 
 def get_nodes(
@@ -210,7 +214,9 @@ def get_nodes(
         raise no_nodes(txn, place, unknown)
     if not paths:
         check_document(txn, place)
-    return _loaded(txn, [_stored(txn, place, path, include_text) for path in paths], len(paths))
+    return loaded_nodes(
+        txn, [stored_node(txn, place, path, include_text) for path in paths], len(paths)
+    )
 
 
 def get_children(
@@ -232,7 +238,7 @@ def get_children(
         check_document(txn, place)
     else:
         above = path_of(txn, place, parent_id)
-    return _outline(txn, place, above, 1, include_text, skip_start=True)
+    return loaded_nodes(txn, *outline(txn, place, above, 1, include_text, skip_start=True))
 
 
 def get_subtree(
@@ -265,13 +271,13 @@ def get_subtree(
     else:
         start = path_of(txn, place, node_id)
     if max_depth is None:
-        return _outline(txn, place, start, None, include_text)
+        return loaded_nodes(txn, *outline(txn, place, start, None, include_text))
     # In the forest the level below the (missing) start is the roots'.
     levels = max_depth + 1 if node_id is None else max_depth
-    return _outline(txn, place, start, levels, include_text)
+    return loaded_nodes(txn, *outline(txn, place, start, levels, include_text))
 
 
-def _outline(
+def outline(
     txn: Read,
     place: Place,
     start: bytes,
@@ -279,8 +285,9 @@ def _outline(
     include_text: bool,
     *,
     skip_start: bool = False,
-) -> list[Node]:
-    """Nodes down to ``levels`` below ``start``; what lies deeper, or is not asked, is skipped.
+) -> tuple[list[bytes], int]:
+    """Nodes down to ``levels`` below ``start`` as msgpack, in any number of pieces, and how many
+    they are; what lies deeper, or is not asked, is skipped.
 
     Joins the tree's values as they are, a leaf at a time. Keys are looked at one by one only
     where one is long enough to lie too deep.
@@ -296,7 +303,7 @@ def _outline(
     while True:
         keys, cells = cursor.batch()
         if not keys:
-            return _loaded(txn, pieces, count)
+            return pieces, count
         if len(keys[-1]) > size_max or max(map(len, keys)) > size_max:
             assert levels is not None
             for at in _down_to(levels, keys, base, cursor):
@@ -368,8 +375,8 @@ def get_ancestor_path(
     """
     place = place_to_read(txn, policy_id, version_id)
     path = path_of(txn, place, node_id)
-    nodes = [_stored(txn, place, path[:end], include_text) for end in level_ends(path)]
-    return _loaded(txn, nodes, len(nodes))
+    nodes = [stored_node(txn, place, path[:end], include_text) for end in level_ends(path)]
+    return loaded_nodes(txn, nodes, len(nodes))
 
 
 def get_nodes_by_page(
@@ -397,4 +404,6 @@ def get_nodes_by_page(
     paths = paths_on_pages(txn, place, ranges)
     if not paths:
         check_document(txn, place)
-    return _loaded(txn, [_stored(txn, place, path, include_text) for path in paths], len(paths))
+    return loaded_nodes(
+        txn, [stored_node(txn, place, path, include_text) for path in paths], len(paths)
+    )

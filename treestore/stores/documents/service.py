@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from treestore.stores.documents import editing, reading, storing, structure
-from treestore.stores.operation import A, Command, M, Prepared, Query, Service
+from treestore.stores.documents import editing, reading, search, storing, structure
+from treestore.stores.operation import A, Awaited, Command, M, Prepared, Query, Service
 
 
 class Documents(Service[M, A]):
@@ -23,6 +23,7 @@ class Documents(Service[M, A]):
     get_ancestor_path = Query(reading.get_ancestor_path)
     get_nodes_by_page = Query(reading.get_nodes_by_page)
     get_structure = Query(structure.get_structure)
+    search = Awaited(search.search)
     insert_nodes = Command(editing.insert_nodes, long=True)
     update_node = Command(editing.update_node, idempotent=True)
     delete_node = Command(editing.delete_node, long=True)

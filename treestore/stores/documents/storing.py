@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 from treestore.errors import InvalidArgument
 from treestore.model.documents import Document
 from treestore.model.versions import PolicyVersion
+from treestore.search.names import check_language
 from treestore.stores.access import Write
 from treestore.stores.documents.build import Builder, Item, Top, let_go
 from treestore.stores.documents.forest import link
@@ -65,7 +66,7 @@ def store(
             bytes, a tree at most 200 levels.
         pageindex_doc_id: by default the structure's own ``doc_id``, where it has one.
         metadata: JSON-like facts about the document.
-        language: of the text, for full-text search.
+        language: of the text, for full-text search (``docs/search.md`` lists them); else "none".
         effective_from: first day the version is in effect; None: undated, or since ever.
         effective_to: last day it is in effect (inclusive). With either day the version is
             recorded in the same transaction, as ``versions.create`` does. Where both are None and
@@ -75,14 +76,14 @@ def store(
 
     Raises:
         InvalidArgument: the structure is no tree, an id occurs twice, a parent is unknown, …; the
-            message names the node. Or a day is none, an end lies before its start, ….
+            message names the node. Or a day is none, an end lies before its start, …. Or there is
+            no such language; the message lists them.
         NotFound: there is no version ``supersedes``.
     """
     place = Place(policy_id, version_id)
     if pageindex_doc_id is not None and not isinstance(pageindex_doc_id, str):
         raise InvalidArgument("pageindex_doc_id is a string or None.")
-    if not isinstance(language, str) or not language:
-        raise InvalidArgument('language is the name of a language, such as "english".')
+    check_language(language)
     metadata = check_metadata(metadata)
     period = to_period(effective_from, effective_to)
     check_supersedes(supersedes, version_id, period[0])

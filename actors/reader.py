@@ -1,0 +1,275 @@
+"""What operations that wait (``Awaited``) read with: a snapshot, or the newest state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import attrs
+import trio
+
+from actors.embedded import SLICE_BUDGET, in_thread, pin
+from treestore.engine.snapshot import Snapshot, State
+from treestore.engine.transaction import OverBudget
+from treestore.errors import InvalidArgument, Unavailable
+from treestore.model.search import Hit
+from treestore.search.folder import IndexFailed
+from treestore.stores.access import Read
+from treestore.stores.documents.searching import (
+    BRIEF_TOP_K_MAX,
+    Basis,
+    Request,
+    TooLong,
+    TooMuchChanged,
+    policies_to_ask,
+    search,
+)
+from treestore.stores.documents.text_index import View, day_of
+from treestore.stores.documents.touched import Changes
+
+if TYPE_CHECKING:
+    from actors.database import Database
+    from actors.indexer import Indexer
+
+T = TypeVar("T")
+
+WAIT_S = 120.0
+"""A search waits at most this long for the index, and less where its caller's deadline is near."""
+
+DEADLINE_SHARE = 0.9
+"""Of the time that the caller has left: it is to hear why it did not work."""
+
+CHANGES_MAX = 1000
+"""Nodes that a search of the newest state looks at one by one, rather than wait for the index."""
+
+BRIEF_CHANGES_MAX = 10
+"""Likewise of a search on the event loop."""
+
+SNAPSHOT_CHANGES_MAX = 20_000
+"""Likewise of a snapshot that the index has left behind."""
+
+
+class _Wait(Exception):
+    """The index does not go as far as is needed."""
+
+
+@attrs.frozen
+class Overlay:
+    """A transaction under way over a snapshot: what it reads, its own writes included.
+
+    Attributes:
+        txn: used on a thread, while whoever owns it waits.
+        changes: `Changes.note` of each key that it wrote, `Changes.note_range` of removed ranges.
+    """
+
+    txn: Read
+    changes: Changes
+
+
+class Reader:
+    """Bound to a snapshot, or (None) to the newest state of each moment."""
+
+    def __init__(
+        self,
+        database: Database,
+        snapshot: Snapshot | None,
+        *,
+        raw: bool,
+        overlay: Overlay | None = None,
+    ) -> None:
+        """``overlay`` is of a transaction whose snapshot is given."""
+        database.ensure_open()
+        self._database = database
+        self._snapshot = snapshot
+        self._raw = raw
+        self._overlay = overlay
+
+    async def search_documents(self, request: Request, *, strong: bool) -> list[Hit]:
+        """See ``documents.search``.
+
+        Cancellation: waits for a search that is running on a thread, some milliseconds.
+        """
+        indexer = self._database.indexer
+        if self._overlay is not None and not strong:
+            raise InvalidArgument("In a transaction a search is strong.")
+        if indexer is None:
+            raise Unavailable("This store was opened without a search index.")
+        found = self._at_once(indexer, request, strong=strong)
+        if found is not None:
+            await trio.lowlevel.checkpoint()
+            return found
+        lease = pin(self._database, self._snapshot, "documents.search")
+        deadline = _deadline()
+        waited = False
+        try:
+            while True:
+                try:
+                    attempt = partial(self._attempt, indexer, lease, request, strong, waited)
+                    return await self._in_thread(lease, attempt)
+                except _Wait:
+                    lease = await self._wait(indexer, lease, deadline, waited=waited)
+                    waited = True
+        finally:
+            lease.close()
+
+    def _at_once(self, indexer: Indexer, request: Request, *, strong: bool) -> list[Hit] | None:
+        """Most searches take less time than the way to a thread; None for one that does not.
+
+        Like any query on the event loop it has a small budget of look-ups.
+        """
+        engine = self._database.engine
+        state = engine.durable if self._snapshot is None else self._snapshot.state
+        if indexer.history.lsn < state.position.lsn or request.top_k > BRIEF_TOP_K_MAX:
+            return None
+        if self._overlay is not None:
+            return None
+        txn = engine.read(budget=SLICE_BUDGET, raw=self._raw)
+        if self._snapshot is not None:
+            txn.renew(self._snapshot.usable_root())
+        try:
+            most = BRIEF_CHANGES_MAX
+            basis = self._basis(indexer, state, txn, strong=strong, changes_max=most, brief=True)
+            return search(txn, request, basis)
+        except (OverBudget, TooLong, TooMuchChanged, _Wait, IndexFailed):
+            return None
+
+    @contextmanager
+    def pinned(self) -> Generator[PinnedReader]:
+        """See `treestore.stores.queries.finding.RelatedReader`."""
+        lease = pin(self._database, self._snapshot, "queries")
+        try:
+            yield PinnedReader(self._database, lease, raw=self._raw, overlay=self._overlay)
+        finally:
+            lease.close()
+
+    async def _in_thread(self, lease: Snapshot, attempt: partial[list[Hit]]) -> list[Hit]:
+        database = self._database
+        lease.begin_read()
+        try:
+            return await database.threads.run(attempt, limiter=database.read_limiter)
+        finally:
+            lease.end_read()
+
+    async def _wait(
+        self, indexer: Indexer, lease: Snapshot, deadline: float, *, waited: bool
+    ) -> Snapshot:
+        """Wait for the index; the lease to go on with.
+
+        Of the newest state, the one that the index shows then: it is no older. However much is
+        being written, nothing is to be looked at one by one then.
+        """
+        lsn = lease.state.position.lsn
+        try:
+            await indexer.wait(lsn, deadline)
+            if self._snapshot is None:
+                shown = indexer.shown
+                if shown is not None and not shown.closed and shown.state.position.lsn >= lsn:
+                    newer = self._database.engine.pin(shown.state, "documents.search")
+                    lease.close()
+                    return newer
+                if not waited:
+                    return lease
+                lease.close()
+                return self._database.engine.snapshot("documents.search")
+            if waited:
+                raise Unavailable(
+                    "More was changed since this snapshot was opened than a search can make up "
+                    "for; open a new one."
+                )
+            return lease
+        finally:
+            indexer.let_go()
+
+    def _attempt(
+        self, indexer: Indexer, lease: Snapshot, request: Request, strong: bool, waited: bool
+    ) -> list[Hit]:
+        """Search, on a thread."""
+        txn: Read = lease.read(raw=self._raw) if self._overlay is None else self._overlay.txn
+        most = CHANGES_MAX if self._snapshot is None or not waited else SNAPSHOT_CHANGES_MAX
+        if strong:
+            try:
+                indexer.history.advance(lease.state.position)
+            except Exception as error:
+                # The log was trimmed, or cannot be read: the indexer meets the same.
+                raise _Wait from error
+        basis = self._basis(indexer, lease.state, txn, strong=strong, changes_max=most)
+        try:
+            return search(txn, request, basis)
+        except TooMuchChanged:
+            raise _Wait from None
+        except IndexFailed as error:
+            indexer.damaged(error)
+            if strong:
+                raise _Wait from None
+            raise Unavailable(
+                "The search index is damaged and will be rebuilt; try again later."
+            ) from error
+
+    def _basis(
+        self,
+        indexer: Indexer,
+        state: State,
+        txn: Read,
+        *,
+        strong: bool,
+        changes_max: int,
+        brief: bool = False,
+    ) -> Basis:
+        """The index, and what differs between it and the state that is read."""
+        changes: Changes | None = None
+
+        def ask(view: View) -> frozenset[bytes]:
+            nonlocal changes
+            if strong:
+                if view.lsn is None or view.day != day_of(txn):
+                    raise _Wait
+                changes = indexer.history.between(view.lsn, state.position.lsn)
+                if changes is None or changes.everything:
+                    raise _Wait
+                if self._overlay is not None:
+                    changes.add(self._overlay.changes)
+            return policies_to_ask(changes, view)
+
+        view, marks = indexer.index.basis(ask)
+        return Basis(view, indexer.index.schema, marks, changes, changes_max, brief)
+
+
+class PinnedReader:
+    """Reads and searches of one state, for operations that do several."""
+
+    def __init__(
+        self, database: Database, lease: Snapshot, *, raw: bool, overlay: Overlay | None
+    ) -> None:
+        self._database = database
+        self._lease = lease
+        self._raw = raw
+        self._overlay = overlay
+
+    async def read(self, function: Callable[[Read], T]) -> T:
+        """What the function makes of the state: at once, or on a thread where that takes long."""
+        database = self._database
+        result: T
+        if self._overlay is not None:
+            work = partial(function, self._overlay.txn)
+            result = await database.threads.run(work, limiter=database.read_limiter)
+            return result
+        txn = database.engine.read(budget=SLICE_BUDGET, raw=self._raw)
+        txn.renew(self._lease.usable_root())
+        try:
+            return function(txn)
+        except OverBudget:
+            result = await in_thread(database, self._lease, function, raw=self._raw)
+            return result
+
+    async def search(self, request: Request) -> list[Hit]:
+        """The best hits of the state."""
+        reader = Reader(self._database, self._lease, raw=False, overlay=self._overlay)
+        return await reader.search_documents(request, strong=True)
+
+
+def _deadline() -> float:
+    now = trio.current_time()
+    left = trio.current_effective_deadline() - now
+    return now + min(WAIT_S, DEADLINE_SHARE * left)

@@ -1,0 +1,177 @@
+"""Languages: how a text becomes words that are compared.
+
+For a stemmed language, a text is normalised (Unicode NFKC), cut into runs of letters and digits,
+words of more than `WORD_CHARACTERS_MAX` are dropped, the others lower-cased, stop words dropped (a
+word keeps its position all the same), and stemmed. ``none`` stops after lower-casing: for any
+other language. ``chinese`` has no spaces: a dictionary cuts it into words; each of these, and the
+shorter words inside it, are found.
+
+A change here changes what an index has to hold: raise `ANALYSIS_VERSION`, and indexes are rebuilt.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import unicodedata
+from functools import cache
+from itertools import groupby
+from typing import Final
+
+import attrs
+import tantivy
+from tantivy import Filter, PreTokenizedString, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
+
+from treestore.search.names import CHINESE, STEMMED
+from treestore.search.stopwords import STOP_WORDS
+
+ANALYSIS_VERSION: Final = 1
+
+WORD_CHARACTERS_MAX: Final = 100
+"""Longer words are not indexed: no word of a language, and a hash still fits."""
+
+STEMS_KEPT: Final = 50_000
+"""Words whose stems are remembered, for highlights."""
+
+SURFACE: Final = "surface"
+"""Name of the tokenizer that leaves words as they are written, but for their case."""
+
+
+def normalized(text: str) -> str:
+    """The text in Unicode normal form NFKC: what is analysed, and what snippets are cut from."""
+    return text if unicodedata.is_normalized("NFKC", text) else unicodedata.normalize("NFKC", text)
+
+
+@attrs.frozen(slots=True)
+class Word:
+    """One word of a text.
+
+    Attributes:
+        text: as it is compared: its stem.
+        position: which word of the text it is, dropped ones counted.
+        start, end: where it is in the (normalised) text, in characters.
+    """
+
+    text: str
+    position: int
+    start: int
+    end: int
+
+
+def _simple(language: str | None) -> TextAnalyzer:
+    builder = TextAnalyzerBuilder(Tokenizer.simple())
+    # In bytes of UTF-8, so the limit is generous.
+    builder = builder.filter(Filter.remove_long(4 * WORD_CHARACTERS_MAX)).filter(Filter.lowercase())
+    if language is not None:
+        own = STOP_WORDS.get(language)
+        stop = Filter.stopword(language) if own is None else Filter.custom_stopword(own.split())
+        builder = builder.filter(stop).filter(Filter.stemmer(language))
+    return builder.build()
+
+
+@cache
+def surface_analyzer() -> TextAnalyzer:
+    """Words as they are written, in lower case."""
+    return _simple(None)
+
+
+class Analyzer:
+    """Cuts the texts of one language into words. Made by `analyzer`; free of threads."""
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self.chain = _simple(language) if language in STEMMED else surface_analyzer()
+        self.keeps_initials = language == "english"
+        """Whether a word nearly always begins as its stem does."""
+        self._stems: dict[str, str] = {}
+
+    def stem(self, word: str) -> str:
+        """What a single word is compared as; "" for a stop word."""
+        found = self._stems.get(word)
+        if found is None:
+            if len(self._stems) >= STEMS_KEPT:
+                self._stems.clear()
+            found = self._stems[word] = "".join(self.chain.analyze(word))
+        return found
+
+    def words(self, text: str) -> list[Word]:
+        """The words of a normalised text, in order."""
+        return [
+            Word(token.text, token.position, token.char_offset_from, token.char_offset_to)
+            for token in self.chain.pre_tokenize(text).tokens
+        ]
+
+    def pre_tokenized(self, text: str) -> PreTokenizedString:
+        """The words of a normalised text, in the form an index takes."""
+        return self.chain.pre_tokenize(text)
+
+    def query_words(self, text: str) -> list[Word]:
+        """The words that a query's text stands for."""
+        return self.words(text)
+
+    def surfaces(self, text: str) -> list[str]:
+        """The words of a query's text as they are written, in lower case."""
+        return surface_analyzer().analyze(text)
+
+    def surface_text(self, text: str) -> str:
+        """The text for a field of words as they are written."""
+        return text
+
+
+class ChineseAnalyzer(Analyzer):
+    """Cuts Chinese with a dictionary and, for what it does not hold, a model of word borders."""
+
+    def words(self, text: str) -> list[Word]:
+        """Each word that the text is cut into, and the shorter ones in it at the same position."""
+        from rjieba import tokenize
+
+        found: list[Word] = []
+        inner = iter(tokenize(text, "search"))
+        position = -1
+        for whole, start, end in tokenize(text, "default"):
+            counts = any(map(str.isalnum, whole)) and len(whole) <= WORD_CHARACTERS_MAX
+            position += counts
+            for part, begins, ends in inner:
+                if counts:
+                    found.append(Word(part.lower(), position, begins, ends))
+                if (begins, ends) == (start, end):
+                    break
+        return found
+
+    def query_words(self, text: str) -> list[Word]:
+        """The words that the text is cut into, without those in them."""
+        return [
+            max(same, key=lambda word: word.end - word.start)
+            for same in (
+                list(group) for _, group in groupby(self.words(text), key=lambda w: w.position)
+            )
+        ]
+
+    def pre_tokenized(self, text: str) -> PreTokenizedString:
+        """See `Analyzer.pre_tokenized`."""
+        tokens = [
+            tantivy.Token(word.text, word.position, word.start, word.end)
+            for word in self.words(text)
+        ]
+        return PreTokenizedString(text, tokens)
+
+    def surfaces(self, text: str) -> list[str]:
+        """See `Analyzer.surfaces`."""
+        return [word.text for word in self.query_words(text)]
+
+    def surface_text(self, text: str) -> str:
+        """See `Analyzer.surface_text`."""
+        return " ".join(word.text for word in self.words(text))
+
+
+@cache
+def analyzer(language: str) -> Analyzer:
+    """The analyzer of one of `LANGUAGES`."""
+    return ChineseAnalyzer(language) if language == CHINESE else Analyzer(language)
+
+
+@cache
+def analysis_version() -> str:
+    """What makes texts into words: an index made by another one is rebuilt."""
+    libraries = ("tantivy", "rjieba")
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in libraries]
+    return f"{ANALYSIS_VERSION}, {', '.join(versions)}, Unicode {unicodedata.unidata_version}"

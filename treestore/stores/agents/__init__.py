@@ -1,0 +1,1 @@
+"""What an agent does, recorded across the stores in one command."""

@@ -1,0 +1,1 @@
+"""Reads across stores: what belongs to a document or a node, in one call at one snapshot."""
