@@ -22,6 +22,7 @@ from treestore.retrying import (
 )
 from treestore.services import Stores
 from treestore.stores.operation import Async, Operation, ReadWrite
+from treestore.stores.security.audit import audited_here
 
 if TYPE_CHECKING:
     from actors.database import Database
@@ -152,7 +153,7 @@ class TransactionCaller:
         return query
 
     def _bind_command(self, operation: Operation) -> Callable[..., Any]:
-        function, running = operation.function, self._running
+        function, running = audited_here(operation), self._running
 
         async def command(*args: Any, **kwargs: Any) -> Any:
             change: Callable[[Any], Any] = lambda txn: function(txn, *args, **kwargs)  # noqa: E731

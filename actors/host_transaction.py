@@ -23,6 +23,7 @@ from actors.transactions import (
 from treestore.engine.transaction import OverBudget
 from treestore.stores.deduplication import Deduplication
 from treestore.stores.operation import Operation
+from treestore.stores.security.audit import audited_here
 
 if TYPE_CHECKING:
     from actors.database import Database
@@ -78,7 +79,7 @@ class EncodedTransaction:
     def _work(
         self, operation: Operation, parameters: msgspec.Struct
     ) -> Callable[[Any], bytes | memoryview]:
-        function, arguments = operation.function, operation.arguments(parameters)
+        function, arguments = audited_here(operation), operation.arguments(parameters)
         return lambda txn: encoded(function(txn, **arguments))
 
     @asynccontextmanager
