@@ -30,6 +30,7 @@ from actors.embedded import EmbeddedCaller, EmbeddedSnapshot, InlineReader
 from actors.embedded_transaction import TransactionPart
 from actors.feeds import FeedHub, FeedPart
 from actors.housekeeper import Housekeeper
+from actors.index_builder import IndexBuilder, IndexPart
 from actors.indexer import Indexer
 from actors.lease_keeper import LeaseKeeper
 from actors.mail import WriterLimits
@@ -68,6 +69,7 @@ class Database(
     BackupPart,
     SecurityPart,
     FeedPart,
+    IndexPart,
     TransactionPart,
 ):
     """An open store in this process. Made by `open_database`.
@@ -112,6 +114,7 @@ class Database(
         self.housekeeper = Housekeeper(
             store.engine, self.log_thread, self.writer, self.sessions, threads
         )
+        self.index_builder = IndexBuilder(store.engine, self.writer)
         self.lease_keeper = LeaseKeeper(store.engine, threads)
         self.dismantler = Dismantler(store.engine)
         self.read_limiter = trio.CapacityLimiter(READ_THREADS)
@@ -202,6 +205,7 @@ class Database(
                     self.supervisor.start("housekeeper", self.housekeeper.run)
                     self.supervisor.start("lease keeper", self.lease_keeper.run)
                     self.supervisor.start("dismantler", self.dismantler.run)
+                    self.supervisor.start("index builder", self.index_builder.run)
                     self.supervisor.start("compactor", self.compactor.run)
                     self.supervisor.start("transactions", self.transactions.run)
                     self.supervisor.start("authority", self.authority.run)

@@ -216,6 +216,7 @@ class AdminPart:
 
     async def _check_store(self) -> CheckResult:
         """Of the newest durable state, while writers and readers go on."""
+        from treestore.stores.collections.check import check_collections
         from treestore.stores.documents.check import check_documents
         from treestore.stores.metadata.check import check_metadata
         from treestore.stores.prompts.check import check_prompts
@@ -237,6 +238,7 @@ class AdminPart:
                     errors += check_documents(txn)
                     errors += check_metadata(txn)
                     errors += check_prompts(txn)
+                    errors += check_collections(txn)
                     errors += check_keys(txn)
                     errors += check_audit(txn)
                 fields = {

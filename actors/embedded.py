@@ -236,13 +236,14 @@ async def in_thread(
 ) -> Any:
     """Run a read on a worker thread, on ``snapshot`` or the newest state, pinned meanwhile.
 
-    Cancellation: waits for the read, which cannot be interrupted.
+    Cancellation: the read notices within about a millisecond of its work, and ends.
     """
     lease = database.engine.snapshot("query") if snapshot is None else snapshot
     # Whoever holds the snapshot may let go of it meanwhile, or it may be evicted.
     lease.begin_read()
     try:
         txn = lease.read(raw=raw)
+        txn.between_slices = database.threads.check_cancelled
         return await database.threads.run(lambda: read(txn), limiter=database.read_limiter)
     finally:
         lease.end_read()
@@ -313,20 +314,25 @@ class EmbeddedStream:
         return await self._next_batch()
 
     async def _next_batch(self) -> Any:
-        """The first item of the next batch; once a millisecond other tasks run before it."""
-        if time.perf_counter() > self._pace_until:
-            await trio.lowlevel.checkpoint()
-            self._pace_until = time.perf_counter() + PACE_S
-        if self._batches is None:
-            raise StopAsyncIteration
-        self._ensure_usable()
-        for batch in self._batches:
+        """The first item of the next batch; once a millisecond other tasks run before it.
+
+        A batch may be empty: whoever gives it looks for items that are rare.
+        """
+        while True:
+            if time.perf_counter() > self._pace_until:
+                await trio.lowlevel.checkpoint()
+                self._pace_until = time.perf_counter() + PACE_S
+            if self._batches is None:
+                raise StopAsyncIteration
+            self._ensure_usable()
+            batch = next(self._batches, None)
+            if batch is None:
+                self._release()
+                raise StopAsyncIteration
             self._items = iter(batch)
             self._batch = batch or self._batch
             for item in self._items:
                 return item
-        self._release()
-        raise StopAsyncIteration
 
     def _ensure_usable(self) -> None:
         """Raise `SnapshotExpired`, with where to go on, once the state may not be read any more.

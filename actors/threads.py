@@ -34,8 +34,13 @@ class Threads(Protocol):
     async def run(self, job: Callable[[], T], *, limiter: trio.CapacityLimiter | None = None) -> T:
         """Run ``job`` on a thread and return what it returns, or raise what it raises.
 
-        Cancellation: waits for the job, which cannot be interrupted.
+        Cancellation: waits for the job, which cannot be interrupted; but it may ask
+        `check_cancelled`.
         """
+        ...
+
+    def check_cancelled(self) -> None:
+        """Raise `trio.Cancelled` in a job whose caller was cancelled, or is past its deadline."""
         ...
 
     def log_thread(self) -> JobThread:
@@ -49,6 +54,10 @@ class WorkerThreads:
     async def run(self, job: Callable[[], T], *, limiter: trio.CapacityLimiter | None = None) -> T:
         """See `Threads.run`."""
         return await trio.to_thread.run_sync(job, limiter=limiter)
+
+    def check_cancelled(self) -> None:
+        """See `Threads.check_cancelled`."""
+        trio.from_thread.check_cancelled()
 
     def log_thread(self) -> JobThread:
         """See `Threads.log_thread`."""

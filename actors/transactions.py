@@ -256,6 +256,7 @@ class RunningTransaction:
                 answer = read(txn)
             except OverBudget:
                 long = self.core.long_query(raw=raw)
+                long.between_slices = self._database.threads.check_cancelled
                 answer = await self._in_thread(lambda: read(long))
             finally:
                 self._budget = txn.budget

@@ -6,6 +6,7 @@ from typing import Generic
 
 from treestore.stores.admin import Admin
 from treestore.stores.agents.service import Agents
+from treestore.stores.collections.service import Collections
 from treestore.stores.documents.service import Documents
 from treestore.stores.kv import KV
 from treestore.stores.metadata.service import Metadata
@@ -24,6 +25,7 @@ class Stores(Generic[M, A]):
         versions: when each version of a policy is in effect.
         metadata: what is known beside the documents.
         prompts: prompts in their versions, and their use.
+        collections: JSON documents with secondary indexes.
         queries: reads across the stores.
         agents: recording what agents do.
     """
@@ -34,6 +36,7 @@ class Stores(Generic[M, A]):
         self.versions: Versions[M, A] = Versions(caller)
         self.metadata: Metadata[M, A] = Metadata(caller)
         self.prompts: Prompts[M, A] = Prompts(caller)
+        self.collections: Collections[M, A] = Collections(caller)
         self.queries: Queries[M, A] = Queries(caller)
         self.agents: Agents[M, A] = Agents(caller)
 

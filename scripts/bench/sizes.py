@@ -18,6 +18,10 @@ class Sizes(msgspec.Struct, frozen=True):
     """Length of the first repetition of each system, which does not count."""
     scans: int = 5
     """Repetitions of a full scan and of a bulk load, which take as long as they take."""
+    documents: int = 1_000_000
+    """Documents of the collection whose queries use indexes."""
+    scanned_documents: int = 100_000
+    """Documents of the one whose queries use none."""
     document_nodes: int = 50_000
     subtree_nodes: int = 600
     """About how many nodes the measured subtree has down to depth 3."""
@@ -38,6 +42,8 @@ QUICK = Sizes(
     seconds=0.35,
     warm_up_seconds=0.15,
     scans=2,
+    documents=100_000,
+    scanned_documents=50_000,
     document_nodes=10_000,
     versions=2_000,
     law_nodes=20_000,

@@ -55,6 +55,9 @@ class SimulatedThreads:
         async with limiter:
             return await self.run_to_end(job)
 
+    def check_cancelled(self) -> None:
+        """See `Threads.check_cancelled`. Jobs here run to their end, whatever is cancelled."""
+
     async def run_to_end(self, job: Callable[[], T]) -> T:
         """Run a job slice by slice, whatever is cancelled."""
         result: Any = None

@@ -6,7 +6,7 @@ workload is about stays the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,8 @@ from tests.crash.history import (
 )
 from tests.crash.world import World
 from tests.engine.compacting import compact, steps_of
+from treestore.stores.collections import building, catalog, writing
+from treestore.stores.collections.indexes import Definition
 from treestore.stores.documents import editing, storing
 
 Workload = Callable[[World], None]
@@ -192,6 +194,58 @@ def documents(world: World) -> None:
     world.write(lambda txn: storing.delete_policy(txn, "policy"))
 
 
+def collections(world: World) -> None:
+    """Documents with indexes; one index is built beside writers, a unique one that fails."""
+    world.start()
+    size = world.random.randrange(20, 90)
+    world.write(
+        lambda txn: catalog.create(txn, "c", indexes=["n", {"fields": "k", "unique": True}])
+    )
+    world.write(lambda txn: writing.insert_many(txn, "c", _things(range(12), size)))
+    world.checkpoint()
+    world.write(lambda txn: building.begin(txn, "c", Definition.of(["n", "tags"])))
+    late = Definition.of("late", unique=True, sparse=True)
+    world.write(lambda txn: building.begin(txn, "c", late))
+    for turn in range(6):
+        world.groups(
+            [partial(_build, documents=3), partial(_replace_one, number=turn)],
+            [partial(_insert_one, number=20 + turn, size=size), partial(_delete_one, number=turn)],
+        )
+        if turn % 3 == 1:
+            world.checkpoint()
+    world.write(lambda txn: writing.update_many(txn, "c", {"n": 1}, {"$push": {"tags": "new"}}))
+    world.write(lambda txn: writing.delete_many(txn, "c", {"n": {"$gte": 3}}))
+    world.checkpoint()
+    world.write(lambda txn: catalog.drop_index(txn, "c", "n"))
+    world.write(lambda txn: catalog.drop(txn, "c"))
+
+
+def _things(numbers: Iterable[int], size: int) -> list[dict[str, Any]]:
+    some = {10: {"late": 1}, 11: {"late": 1}}
+    return [
+        {"_id": f"{n:02}", "n": n % 5, "k": n, "tags": ["t" * size, n], **some.get(n, {})}
+        for n in numbers
+    ]
+
+
+def _replace_one(txn: Any, *, number: int) -> None:
+    writing.replace(txn, "c", f"{number:02}", {"n": 1, "k": -number - 1})
+
+
+def _insert_one(txn: Any, *, number: int, size: int) -> None:
+    writing.insert_many(txn, "c", _things([number], size))
+
+
+def _delete_one(txn: Any, *, number: int) -> None:
+    writing.delete(txn, "c", f"{number + 6:02}")
+
+
+def _build(txn: Any, *, documents: int) -> None:
+    """A step of each build."""
+    for index_id in building.pending(txn):
+        building.step(txn, index_id, documents_max=documents)
+
+
 def compaction(world: World) -> None:
     """Most is deleted, the file is shortened between commits; a snapshot is in the way first."""
     world.start()
@@ -311,6 +365,7 @@ WORKLOADS: dict[str, Workload] = {
         reopening,
         recovery,
         documents,
+        collections,
         compaction,
         transactions,
         mixed,

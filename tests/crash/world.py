@@ -10,6 +10,7 @@ from tests.crash.history import Change, History, State
 from tests.crash.simdisk import SimDisk
 from tests.engine.stores import SMALL, assert_clean, open_small
 from treestore.engine.directory import OpenStore
+from treestore.stores.collections.check import check_collections
 from treestore.stores.documents.check import check_documents
 
 OPTIONS = attrs.evolve(
@@ -73,9 +74,9 @@ def verify_contents(store: OpenStore, allowed: list[State]) -> State:
     if found not in allowed:
         raise AssertionError(describe(found, allowed))
     assert_clean(store)
-    problems = check_documents(store.engine.read())
+    problems = check_documents(store.engine.read()) + check_collections(store.engine.read())
     if problems:
-        raise AssertionError(f"documents: {problems[:5]}")
+        raise AssertionError(f"stores: {problems[:5]}")
     return found
 
 

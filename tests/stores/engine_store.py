@@ -9,6 +9,7 @@ import attrs
 
 from tests.crash.simdisk import SimDisk
 from tests.engine.stores import SMALL, close_checked, open_small
+from treestore.engine.directory import OpenStore
 from treestore.engine.transaction import ReadTransaction
 
 CHECKPOINT_EVERY = 7
@@ -19,11 +20,21 @@ class EngineStore:
     """One engine; each command is durable when it returns."""
 
     def __init__(self) -> None:
-        # Keys of documents are long; a page holds some of them.
-        self._opened = open_small(SimDisk(), attrs.evolve(SMALL, page_size_bytes=4096))
+        self._disk = SimDisk()
+        self._opened = self._open()
         self._engine = self._opened.engine
         self._commands = 0
         self._time = self._engine.now()
+
+    def _open(self) -> OpenStore:
+        # Keys of documents are long; a page holds some of them.
+        return open_small(self._disk, attrs.evolve(SMALL, page_size_bytes=4096))
+
+    def crash(self) -> None:
+        """The process dies, and another one recovers the store."""
+        self._disk.restart()
+        self._opened = self._open()
+        self._engine = self._opened.engine
 
     @property
     def txn(self) -> ReadTransaction:

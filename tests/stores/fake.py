@@ -104,12 +104,22 @@ class FakeWrite:
         for key, value in self.scan(start, end, reverse=reverse):
             yield [key], [value]
 
+    def key_batches(
+        self, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[list[bytes]]:
+        for key, _ in self.scan(start, end, reverse=reverse):
+            yield [key]
+
     def cursor(self, start: bytes, end: bytes | None) -> FakeCursor:
         return FakeCursor(self, start, end)
 
     def value(self, cell: Any) -> bytes:
         self.values_read += 1
         return cell.data
+
+    def estimate(self, start: bytes, end: bytes | None) -> int:
+        last = len(self.keys) if end is None else bisect_left(self.keys, end)
+        return max(last - bisect_left(self.keys, start), 0)
 
     def spend(self, lookups: int) -> None:
         assert lookups >= 0

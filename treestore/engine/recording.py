@@ -60,6 +60,15 @@ class _Recording:
         batches = super().batches(start, end, reverse=reverse)  # type: ignore[misc]
         return read_ranges(batches, self.reads, start, end, reverse=reverse)
 
+    def key_batches(
+        self, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[list[bytes]]:
+        """See `ReadTransaction.key_batches`."""
+        batches = super().key_batches(start, end, reverse=reverse)  # type: ignore[misc]
+        pairs = ((keys, keys) for keys in batches)
+        for keys, _ in read_ranges(pairs, self.reads, start, end, reverse=reverse):
+            yield keys
+
     def cursor(self, start: bytes, end: bytes | None) -> tree.Cursor:
         """See `ReadTransaction.cursor`."""
         return RecordingCursor(
@@ -161,6 +170,13 @@ class RecordingRead(_Recording, ReadTransaction):
         """See `ReadTransaction.batches`."""
         self.root = self._owner.merged()
         return super().batches(start, end, reverse=reverse)
+
+    def key_batches(
+        self, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[list[bytes]]:
+        """See `ReadTransaction.key_batches`."""
+        self.root = self._owner.merged()
+        return super().key_batches(start, end, reverse=reverse)
 
     def cursor(self, start: bytes, end: bytes | None) -> tree.Cursor:
         """See `ReadTransaction.cursor`."""
@@ -293,6 +309,12 @@ class RecordingWrite(ReadTransaction):
     ) -> Iterator[tuple[list[bytes], list[bytes]]]:
         """See `ReadTransaction.batches`."""
         return self._grown().batches(start, end, reverse=reverse)
+
+    def key_batches(
+        self, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[list[bytes]]:
+        """See `ReadTransaction.key_batches`."""
+        return self._grown().key_batches(start, end, reverse=reverse)
 
     def cursor(self, start: bytes, end: bytes | None) -> tree.Cursor:
         """See `ReadTransaction.cursor`."""

@@ -140,9 +140,16 @@ LEASE_SLICE = 1024
 
 
 class LeasedRead(ReadTransaction):
-    """A read as long as it likes, that ends with `SnapshotExpired` once its lease is evicted."""
+    """A read as long as it likes, that ends with `SnapshotExpired` once its lease is evicted.
 
-    __slots__ = ("_lease", "granted")
+    Attributes:
+        between_slices: called about once a millisecond; what it raises ends the read. A read on a
+            thread looks there whether anybody still waits for it.
+    """
+
+    __slots__ = ("_lease", "between_slices", "granted")
+
+    between_slices: Callable[[], None] | None
 
     def __init__(
         self,
@@ -155,6 +162,7 @@ class LeasedRead(ReadTransaction):
     ) -> None:
         super().__init__(root, pages, clock, budget=LEASE_SLICE, raw=raw)
         self._lease = lease
+        self.between_slices = None
         self.granted = LEASE_SLICE
 
     @property
@@ -168,6 +176,8 @@ class LeasedRead(ReadTransaction):
         # Closed is not evicted: whoever lets go of a snapshot may leave reads in flight on it.
         if lease.evicted is not None:
             raise SnapshotExpired(lease.evicted)
+        if self.between_slices is not None:
+            self.between_slices()
         more = LEASE_SLICE - min(self.budget, 0)
         self.budget += more
         self.granted += more

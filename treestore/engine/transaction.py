@@ -42,6 +42,12 @@ UNLIMITED = 1 << 60
 ENTRIES_PER_LOOKUP = 4
 """A point look-up costs about as much as going over this many entries of a leaf."""
 
+ENTRIES_PER_LOOKUP_CUT = 100
+"""Cutting so many keys out of a leaf does; whoever looks at each pays for that."""
+
+ESTIMATE_LOOKUPS = 2 + tree.SAMPLES
+"""Ways from the root to a leaf that an estimate takes."""
+
 
 class OverBudget(Exception):
     """A read needs more work than its caller allowed for; run it again elsewhere."""
@@ -187,9 +193,26 @@ class ReadTransaction:
                 values.reverse()
             yield keys, values
 
+    def key_batches(
+        self, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[list[bytes]]:
+        """The keys alone, a leaf at a time."""
+        walk = tree.leaves_reversed if reverse else tree.leaves
+        for node, first, last in walk(self.root, start, end, self._load):
+            self.spend(2 + (last - first) // ENTRIES_PER_LOOKUP_CUT)
+            keys = node.keys[first:last]
+            if reverse:
+                keys.reverse()
+            yield keys
+
     def cursor(self, start: bytes, end: bytes | None) -> tree.Cursor:
         """A forward scan that can skip."""
         return tree.Cursor(self.root, start, end, self._load, self._spend)
+
+    def estimate(self, start: bytes, end: bytes | None) -> int:
+        """About how many entries there are with ``start <= key < end``: see `tree.estimate`."""
+        self.spend(ESTIMATE_LOOKUPS)
+        return tree.estimate(self.root, start, end, self._load)
 
     def load(self, type_: type[T], record: bytes) -> T:
         """A stored record as part of an answer: decoded, or as it is for the wire."""

@@ -129,6 +129,63 @@ def leaves_reversed(root: Ref, start: bytes, end: bytes | None, load: Load) -> I
         node = _neighbour(path, -1, load)
 
 
+SAMPLES = 3
+"""Ways from the root to a leaf, beside those to both ends, that an estimate looks at."""
+
+
+def estimate(root: Ref, start: bytes, end: bytes | None, load: Load) -> int:
+    """About how many entries there are with ``start <= key < end``: O(height).
+
+    Exact within one leaf, or two that lie side by side. Otherwise what lies between the leaves of
+    both ends is calculated from branches, as if those that were not looked at were like those that
+    were: the ones on the ways to both ends, and on a few between.
+    """
+    if end is not None and start >= end:
+        return 0
+    low: Path = []
+    high: Path = []
+    first_leaf = descend(root, start, load, low)
+    last_leaf = descend(root, end, load, high)
+    first = bisect_left(first_leaf.keys, start)
+    last = len(last_leaf.keys) if end is None else bisect_left(last_leaf.keys, end)
+    fork = next(
+        (d for d, (one, other) in enumerate(zip(low, high, strict=True)) if one != other), None
+    )
+    if fork is None:
+        return max(last - first, 0)
+    sizes = [len(first_leaf.keys), len(last_leaf.keys)]
+    # For each level below the fork, how many children the branches there have.
+    fans = [[len(low[d][0]), len(high[d][0])] for d in range(fork + 1, len(low))]
+    children, left = low[fork]
+    right = high[fork][1]
+    for number in range(1, SAMPLES + 1):
+        at = left + (right - left) * number // (SAMPLES + 1)
+        if left < at < right:
+            _sample(children[at], fans, sizes, number, load)
+    # From the leaves up: what a subtree holds whose root is on that level.
+    held = sum(sizes) / len(sizes)
+    between = 0.0
+    for depth in range(len(low) - 1, fork, -1):
+        between += held * (len(low[depth][0]) - low[depth][1] - 1 + high[depth][1])
+        fan = fans[depth - fork - 1]
+        held *= sum(fan) / len(fan)
+    between += held * (right - left - 1)
+    return len(first_leaf.keys) - first + last + round(between)
+
+
+def _sample(ref: Ref, fans: list[list[int]], sizes: list[int], number: int, load: Load) -> None:
+    """Note the sizes of the nodes on one way down."""
+    node = ref.node or load(ref)
+    for fan in fans:
+        children = node.children
+        assert children is not None
+        fan.append(len(children))
+        ref = children[len(children) * number // (SAMPLES + 1)]
+        node = ref.node or load(ref)
+    node.settle()
+    sizes.append(len(node.keys))
+
+
 class Cursor:
     """A forward scan that can skip (see ``treestore.stores.access.Cursor``).
 

@@ -358,23 +358,30 @@ class WorkingTree:
             if self.undo is not None:
                 self.undo.extend((key, None) for key in new_keys)
             return
+        undo, inline_max = self.undo, shape.inline_size_bytes_max
+        grown = 0
         for key, value in zip(new_keys, new_values, strict=True):
+            # `_cell` and `_account` written out: this runs for every entry of every index.
             index = bisect_left(keys, key, index)
-            new = self._cell(value)
+            new: bytes | Large = value
+            size = len(value)
+            if size > inline_max:
+                new, size = self._cell(value), shape.large_cell_size
             if index < len(keys) and keys[index] == key:
                 old = values[index]
                 values[index] = new
-                leaf.size += shape.value_size(new) - shape.value_size(old)
+                grown += size - shape.value_size(old)
                 self._drop(old)
-                if self.undo is not None:
-                    self.undo.append((key, old))
+                if undo is not None:
+                    undo.append((key, old))
             else:
                 keys.insert(index, key)
                 values.insert(index, new)
-                leaf.size += len(key) + shape.value_size(new) + ENTRY_OVERHEAD
+                grown += len(key) + size + ENTRY_OVERHEAD
                 self.count += 1
-                if self.undo is not None:
-                    self.undo.append((key, None))
+                if undo is not None:
+                    undo.append((key, None))
+        leaf.size += grown
 
     # -- splitting ----------------------------------------------------------------------------
 

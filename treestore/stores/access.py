@@ -65,12 +65,25 @@ class Read(Protocol):
         """What `scan` gives, as lists of keys and values, a leaf at a time: the fast way."""
         ...
 
+    def key_batches(
+        self, start: bytes, end: bytes | None, *, reverse: bool = False
+    ) -> Iterator[list[bytes]]:
+        """The keys of `batches` alone, for next to nothing: what is done with each of them is to be
+        paid for (`spend`), as it is done."""
+        ...
+
     def cursor(self, start: bytes, end: bytes | None) -> Cursor:
         """A forward scan that can skip: see `Cursor`."""
         ...
 
     def value(self, cell: Any) -> bytes:
         """The bytes of a cell that a cursor gave."""
+        ...
+
+    def estimate(self, start: bytes, end: bytes | None) -> int:
+        """About how many entries there are with ``start <= key < end``, at the price of a few
+        look-ups. A guess, for plans: it counts as no read, and nothing may depend on it but how
+        long something takes."""
         ...
 
     def spend(self, lookups: int) -> None:

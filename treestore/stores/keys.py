@@ -62,6 +62,11 @@ class Keyspace:
     PROMPT_USAGE_BY_PROMPT: Final = b"\x33"
     PROMPT_USAGE_BY_CASE: Final = b"\x34"
     PROMPT_STATISTICS: Final = b"\x35"
+    COLLECTIONS: Final = b"\x40"
+    COLLECTION_DOCUMENTS: Final = b"\x41"
+    INDEX_ENTRIES: Final = b"\x42"
+    INDEX_BUILDS: Final = b"\x43"
+    COLLECTIONS_DROPPED: Final = b"\x44"
     API_KEYS: Final = b"\x50"
     AUDIT: Final = b"\x51"
 

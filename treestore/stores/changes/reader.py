@@ -32,23 +32,26 @@ class ChangeReader:
     """
 
     def __init__(
-        self, follower: LogFollower, start: FeedPosition, selection: Selection, until_lsn: int
+        self,
+        follower: LogFollower,
+        start: FeedPosition,
+        decoders: dict[str, Decoder],
+        until_lsn: int,
     ) -> None:
         """Begin behind ``start``.
 
         Args:
             follower: at ``start.read_after_lsn``.
             start: of this history.
-            selection: what to give.
+            decoders: service → what reads its keys.
             until_lsn: where the log ends, for errors.
         """
         self._follower = follower
         self._prefix = start.prefix
         self._start = start
         self._last_lsn = until_lsn
-        self._decoders = selection.decoders()
-        self._services = list(self._decoders.items())
-        self._readers = readers_by_keyspace(self._decoders)
+        self._services = list(decoders.items())
+        self._readers = readers_by_keyspace(decoders)
         self._has_endings = False
         """Whether a decoder was shown something that it may tell of at the transaction's end."""
         self._held: tuple[Fields, int] | None = None
@@ -225,7 +228,7 @@ def begin(engine: Engine, from_lsn: int | str | None, selection: Selection) -> C
             f"from_lsn {from_lsn} lies in the future: the last committed transaction has LSN "
             f"{last_lsn}. Leave it out to watch from now on."
         )
-    reader = ChangeReader(follower, start, selection, last_lsn)
+    reader = ChangeReader(follower, start, selection.decoders(engine.read()), last_lsn)
     reader.ensure_kept()
     return reader
 

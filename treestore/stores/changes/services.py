@@ -8,7 +8,9 @@ from typing import Final
 import attrs
 
 from treestore.errors import InvalidArgument
+from treestore.stores.access import Read
 from treestore.stores.changes.decoding import Decoder, Entities, KeyValues
+from treestore.stores.collections.changes import CollectionChanges, collection_names
 from treestore.stores.documents.changes import DocumentChanges
 from treestore.stores.documents.layout import packed_name
 from treestore.stores.keys import Keyspace
@@ -61,9 +63,9 @@ class Selection:
                 found = [service for service in found if service in able]
         return found
 
-    def decoders(self) -> dict[str, Decoder]:
-        """Service → a decoder for one feed."""
-        return {service: DECODERS[service](self) for service in self.services}
+    def decoders(self, txn: Read) -> dict[str, Decoder]:
+        """Service → a decoder for one feed, which may look at the newest state first."""
+        return {service: DECODERS[service](self, txn) for service in self.services}
 
 
 _FILTERS: Final = {
@@ -74,8 +76,11 @@ _FILTERS: Final = {
 """Filter → the services whose changes have what it asks for."""
 
 
-def _entities(kinds: dict[bytes, tuple[str, tuple[str, ...]]]) -> Callable[[Selection], Decoder]:
-    def decoder(selection: Selection) -> Decoder:
+DecoderMaker = Callable[[Selection, Read], Decoder]
+
+
+def _entities(kinds: dict[bytes, tuple[str, tuple[str, ...]]]) -> DecoderMaker:
+    def decoder(selection: Selection, _txn: Read) -> Decoder:
         return Entities(kinds, policy_id=selection.policy_id, collection=selection.collection)
 
     return decoder
@@ -96,14 +101,17 @@ _PROMPTS: Final[dict[bytes, tuple[str, tuple[str, ...]]]] = {
     Keyspace.PROMPT_USAGE: ("usage", ()),
 }
 
-DECODERS: Final[dict[str, Callable[[Selection], Decoder]]] = {
-    "kv": lambda selection: KeyValues(
+DECODERS: Final[dict[str, DecoderMaker]] = {
+    "kv": lambda selection, _: KeyValues(
         Keyspace.KV, prefix=selection.prefix, values=selection.values
     ),
-    "documents": lambda selection: DocumentChanges(policy_id=selection.policy_id),
+    "documents": lambda selection, _: DocumentChanges(policy_id=selection.policy_id),
     "versions": _entities(_VERSIONS),
     "metadata": _entities(_METADATA),
     "prompts": _entities(_PROMPTS),
+    "collections": lambda selection, txn: CollectionChanges(
+        collection_names(txn), collection=selection.collection
+    ),
 }
 """Service → what makes its decoder. Services without one have no changes to watch."""
 

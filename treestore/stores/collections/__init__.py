@@ -1,0 +1,1 @@
+"""The ``collections`` service: JSON documents with secondary indexes (docs/collections.md)."""
