@@ -25,7 +25,7 @@ from treestore.search.query import Clause, Mode, Wanted, analysed, check_fuzzy, 
 from treestore.search.snippets import Highlighter
 from treestore.search.statistics import IndexStatistics
 from treestore.stores.access import Read
-from treestore.stores.documents.layout import bare
+from treestore.stores.documents.layout import AFTER, bare
 from treestore.stores.documents.policies import no_document, place_to_read
 from treestore.stores.documents.text_index import View, in_effect
 from treestore.stores.documents.text_rows import (
@@ -42,6 +42,7 @@ from treestore.stores.documents.text_rows import (
     texts_of,
 )
 from treestore.stores.documents.touched import Changes, policy_of
+from treestore.stores.keys import Keyspace, successor
 
 Consistency = Literal["strong", "eventual"]
 
@@ -152,6 +153,19 @@ def policies_to_ask(changes: Changes | None, view: View) -> frozenset[bytes]:
     if changes is None:
         return view.stale
     return view.stale | changes.policies | frozenset(map(policy_of, changes.places))
+
+
+def read_by(txn: Read, request: Request) -> list[tuple[bytes, bytes | None]]:
+    """The ranges of keys that hold whatever the answer to a request depends on, beside what ``txn``
+    is asked for anyway: the nodes of the document, or of everything that is followed.
+
+    Raises:
+        NotFound: there is no such policy.
+    """
+    if request.policy_id is None:
+        return [(Keyspace.NODES, successor(Keyspace.VERSION_HISTORY))]
+    place = place_to_read(txn, request.policy_id, request.version_id)
+    return [(place.nodes, place.nodes + AFTER)]
 
 
 @attrs.frozen
