@@ -15,9 +15,8 @@ import importlib.metadata
 import unicodedata
 from functools import cache
 from itertools import groupby
-from typing import Final
+from typing import Final, NamedTuple
 
-import attrs
 import tantivy
 from tantivy import Filter, PreTokenizedString, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
 
@@ -41,8 +40,7 @@ def normalized(text: str) -> str:
     return text if unicodedata.is_normalized("NFKC", text) else unicodedata.normalize("NFKC", text)
 
 
-@attrs.frozen(slots=True)
-class Word:
+class Word(NamedTuple):
     """One word of a text.
 
     Attributes:
@@ -80,8 +78,8 @@ class Analyzer:
     def __init__(self, language: str) -> None:
         self.language = language
         self.chain = _simple(language) if language in STEMMED else surface_analyzer()
-        self.keeps_initials = language == "english"
-        """Whether a word nearly always begins as its stem does."""
+        self.keeps_beginnings = language == "english"
+        """Whether a word nearly always begins as its stem does, but for the stem's last letter."""
         self._stems: dict[str, str] = {}
 
     def stem(self, word: str) -> str:

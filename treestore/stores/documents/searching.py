@@ -36,7 +36,7 @@ from treestore.stores.documents.text_rows import (
     facts_of,
     language_code,
     node_texts,
-    record_of,
+    record_at,
     row_of,
     search_fields,
     texts_of,
@@ -247,7 +247,7 @@ class _Search:
 
     def _query(self, searcher: Searcher) -> Query | None:
         schema, view = self._basis.schema, self._basis.view
-        compiler = Compiler(schema, searcher, self._request.fields)
+        compiler = Compiler(schema, searcher, self._request.fields, view.words)
         if self._place is not None:
             languages = [self._language_of(self._place) or ""]
         elif self._request.language is not None:
@@ -312,37 +312,59 @@ class _Search:
             with faults("searching"):
                 hits = searcher.search(query, limit, count=False, offset=offset).hits
                 rows = searcher.fast_field_values("row", [address for _, address in hits])
-            for (value, address), row in zip(hits, rows, strict=True):
-                if len(found) >= wanted and (
-                    value < found[wanted - 1].score or len(found) > wanted + TIES_MAX
-                ):
+            for first in range(0, len(hits), wanted):
+                some = hits[first : first + wanted]
+                if len(found) >= wanted and some[0][0] < found[wanted - 1].score:
                     return found
-                its = self._checked(searcher, value, address, row)
-                if its is not None:
-                    found.append(its)
+                with faults("reading the index"):
+                    keys = [searcher.doc(address).get_first("key") for _, address in some]
+                for (value, _), row, key in zip(some, rows[first:], keys, strict=False):
+                    if len(found) >= wanted and (
+                        value < found[wanted - 1].score or len(found) > wanted + TIES_MAX
+                    ):
+                        return found
+                    its = self._checked(value, key, row)
+                    if its is not None:
+                        found.append(its)
             if len(hits) < limit:
                 return found
             offset += limit
             limit *= FETCH_FACTOR
 
-    def _checked(self, searcher: Searcher, value: float, address: Any, row: Any) -> _Found | None:
+    def _checked(self, value: float, where: Any, row: Any) -> _Found | None:
         """The node of a hit, where the snapshot has it as it was found."""
-        with faults("reading the index"):
-            key = searcher.doc(address).get_first("key")
-        if not isinstance(key, bytes):
+        if not isinstance(where, bytes):
             raise IndexFailed("a row has no key")
-        at = key.index(b"\0", key.index(b"\0") + 1) + 1
-        place, packed = key[:at], key[at:]
+        at = where.index(0, where.index(0) + 1) + 1
+        end = where.index(0, at) + 1
+        place = where[:at]
         its = self._changes.places.get(place)
-        if its is not None and (its.whole or packed in self._ids_of(place)):
+        if its is not None and (its.whole or where[at:end] in self._ids_of(place)):
             return None
-        if not self._in_scope(place):
+        if not self._is_asked_for(place):
             return None
         language = self._language_of(place)
-        record = record_of(self._txn, place, packed)
+        record = record_at(self._txn, place, where[end:])
+        key = where[:end]
+        # A node that is not where it was when it was indexed is told by its checksum, too.
         if record is None or language is None or row_of(key, language, record) != row:
             return None
         return _Found(value, key, language, record)
+
+    def _is_asked_for(self, place: bytes) -> bool:
+        """Whether the document of a row that was found is one that is asked for.
+
+        Of a policy that may not differ the rows say rightly which version is in effect, and others
+        were not looked for.
+        """
+        if (
+            self._place is None
+            and self._request.language is None
+            and self._basis.changes is not None
+            and policy_of(place) not in self._basis.marks
+        ):
+            return True
+        return self._in_scope(place)
 
     # -- what is not in the index -----------------------------------------------------------------
 
@@ -379,7 +401,7 @@ class _Search:
             wanted = self._wanted_in(node.language)
             value = score(row, wanted, self._request.fields, statistics)
             if value is not None:
-                record = record_of(self._txn, node.place, node.packed_id)
+                record = record_at(self._txn, node.place, node.path)
                 assert record is not None
                 yield _Found(value, node.key, node.language, record)
 
