@@ -422,12 +422,11 @@ class _Search:
         if highlighter is None:
             highlighter = Highlighter(self._wanted_in(language), analyzer(language))
             highlighters[language] = highlighter
-        title, summary, text = texts_of(its.record)
-        snippet, ranges = highlighter.snippet((text, summary, title))
         record = its.record if self._request.include_text else bare(its.record)
-        return Hit(
-            node=self._txn.load(Node, record),
-            score=its.score,
-            snippet=snippet,
-            highlights=ranges,
-        )
+        node = self._txn.load(Node, record)
+        if record is its.record and isinstance(node, Node):
+            title, summary, text = node.title, node.summary, node.text
+        else:
+            title, summary, text = texts_of(its.record)
+        snippet, ranges = highlighter.snippet((text, summary, title))
+        return Hit(node=node, score=its.score, snippet=snippet, highlights=ranges)
