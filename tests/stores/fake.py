@@ -104,7 +104,7 @@ class FakeWrite:
         for key, value in self.scan(start, end, reverse=reverse):
             yield [key], [value]
 
-    def cursor(self, start: bytes, end: bytes | None) -> FakeCursor:
+    def cursor(self, start: bytes, end: bytes | None, *, joined: bool = False) -> FakeCursor:
         return FakeCursor(self, start, end)
 
     def value(self, cell: Any) -> bytes:
