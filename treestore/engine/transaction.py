@@ -47,7 +47,7 @@ JOINED_LEAF_COST = 4
 """A leaf whose values are only put together into an answer is two copies of a page, and new memory
 for them, whatever its entries are ..."""
 
-JOINED_ENTRIES_PER_LOOKUP = 16
+JOINED_ENTRIES_PER_LOOKUP = 32
 """... and as much as a look-up for so many of them."""
 
 COPIED_BYTES_PER_LOOKUP = 16 << 10
