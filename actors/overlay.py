@@ -31,6 +31,7 @@ class Overlay:
     def changes(self) -> Changes:
         """The names of all that the transaction wrote so far."""
         core = self._core
+        core.merged()  # What it wrote last has no notes before.
         if self._mark != core.mark:
             self._changes.note_all(core.notes_since(self._mark))
             self._mark, self._seen_bytes = core.mark, core.size_bytes

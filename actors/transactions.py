@@ -296,9 +296,10 @@ class RunningTransaction:
             call: is given what to read with: the transaction's state, its own writes included.
         """
         await self._next_slice()
-        async with self._turn:
+        async with self._wait_turn():
             self.ensure_open()
             core = self.core
+            core.merged()  # Before anything is read on a thread.
             if self._overlay is None:
                 self._overlay = Overlay(core)
             reader = self._database.reader(core.lease, raw=raw, overlay=self._overlay)

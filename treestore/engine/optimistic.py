@@ -14,6 +14,7 @@ tree as one command.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +117,7 @@ class OptimisticTransaction:
 
     @property
     def mark(self) -> tuple[int, int]:
-        """How far its notes go: another one for each change."""
+        """How far its notes go: another one for each change, once that is `merged`."""
         return len(self._payloads), len(self._notes)
 
     def notes_since(self, mark: tuple[int, int]) -> Iterator[tuple[Any, bytes | None]]:
