@@ -16,7 +16,7 @@ from treestore.query.values import order_key
 
 DOCUMENT = {"_id": "x", "n": 1, "f": 1.5, "s": "t", "o": {"a": 1, "b": 2}, "l": [1, 2, {"k": 3}, 2]}
 
-CASES: list[tuple[Any, dict[str, Any]]] = [
+CASES: list[tuple[Any, dict[str, Any] | None]] = [
     ({}, {}),
     ({"n": 2, "o": {"a": None, "c": {"d": None, "e": 1}}}, {"n": 2, "o": {"b": 2, "c": {"e": 1}}}),
     ({"l": [None]}, {"l": [None]}),
