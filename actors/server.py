@@ -28,7 +28,8 @@ from actors.audit_log import AuditFile
 from actors.authority import RateLimits
 from actors.certificates import Certificates
 from actors.database import Database, open_database
-from actors.http import Answer, HttpPort, HttpSettings, Paths, serve_http
+from actors.http import Answer, HttpPort, HttpSettings, Paths, PathsApp, serve_http
+from actors.http.app import build_app
 from actors.listener import Listener, serve_listener
 from actors.scrubber import FIRST_PAUSE_S, ScrubOptions
 from actors.tuning import let_collector_rest, tune
@@ -214,7 +215,8 @@ async def _open_ports(
     nursery: trio.Nursery,
 ) -> _Ports:
     paths = health_paths(database, stopping)
-    http_settings = HttpSettings(grace_s=settings.grace)
+    http_settings = _http_settings(settings)
+    app = build_app(database, settings=http_settings, paths=paths, stopping=stopping.is_set)
     with _bind_errors("--port", settings.host, settings.port):
         listener = await nursery.start(
             partial(
@@ -231,7 +233,7 @@ async def _open_ports(
         http = await nursery.start(
             partial(
                 serve_http,
-                paths,
+                app,
                 address=settings.host,
                 port=settings.http_port,
                 settings=http_settings,
@@ -242,10 +244,10 @@ async def _open_ports(
         metrics = await nursery.start(
             partial(
                 serve_http,
-                paths,
+                PathsApp(paths),
                 address=settings.host,
                 port=settings.metrics_port,
-                settings=http_settings,
+                settings=HttpSettings(grace_s=settings.grace),
             )
         )
     return _Ports(listener, http, metrics)
@@ -354,6 +356,17 @@ def _wire_settings(settings: ServerSettings) -> WireSettings:
         memory_size_bytes_max=settings.wire_memory_mb * MIB,
         grace_s=settings.grace,
         server_name=f"TreeStore {__version__}",
+    )
+
+
+def _http_settings(settings: ServerSettings) -> HttpSettings:
+    return HttpSettings(
+        connections_max=settings.http_connections,
+        body_size_bytes_max=settings.http_body_mb * MIB,
+        memory_size_bytes_max=max(settings.http_memory_mb, settings.http_body_mb) * MIB,
+        request_timeout_s=settings.http_timeout,
+        grace_s=settings.grace,
+        origins=tuple(settings.http_origins.replace(",", " ").split()),
     )
 
 

@@ -84,19 +84,26 @@ def status_of(error: TreeStoreError) -> int:
     return error.status if isinstance(error, Problem) else STATUSES.get(error.code, 500)
 
 
+def code_of(error: Exception) -> str:
+    """The stable code of ``error``."""
+    if isinstance(error, Problem):
+        return error.kind
+    return error.code if isinstance(error, TreeStoreError) else "internal"
+
+
 def told(error: Exception, request_id: str) -> tuple[int, Headers, bytes]:
     """Status, headers and body that tell of ``error``; nothing of what nobody foresaw."""
     if not isinstance(error, TreeStoreError):
         return 500, (), body_of("internal", FAULT, {}, request_id)
-    status, headers = status_of(error), ()
-    code = error.kind if isinstance(error, Problem) else error.code
+    status = status_of(error)
+    headers: Headers = ()
     if isinstance(error, Problem):
         headers = error.headers
     elif status in (429, 503):
         headers = ((b"retry-after", str(retry_after_s(error)).encode()),)
     elif status == 401:
         headers = ((b"www-authenticate", b'ApiKey realm="TreeStore"'),)
-    return status, headers, body_of(code, error.message, error.details, request_id)
+    return status, headers, body_of(code_of(error), error.message, error.details, request_id)
 
 
 def retry_after_s(error: TreeStoreError) -> int:

@@ -1,0 +1,264 @@
+"""The table of routes: every path of the edge, with what it takes and gives.
+
+Paths of operations in general (``/v1/ops/…``) are one route here; the OpenAPI document has one
+for each operation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.http.collections import Collections
+from actors.http.namespaces import Namespaces
+from actors.http.operations import Operations
+from actors.http.routes import Body, Parameter, Route, json_body
+
+OBJECT: dict[str, Any] = {"type": "object"}
+STRINGS: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
+ANY: dict[str, Any] = {}
+LINES: dict[str, Any] = {"type": "string"}
+
+DOCUMENT = {"type": "object", "description": "A document: any JSON object."}
+PAGE = {
+    "type": "object",
+    "required": ["items", "next_cursor"],
+    "properties": {
+        "items": {"type": "array", "items": OBJECT},
+        "next_cursor": {"type": ["string", "null"]},
+    },
+}
+COUNT = {"type": "integer", "minimum": 0}
+LIMIT = Parameter(
+    name="limit", text="At most so many.", schema={"type": "integer", "minimum": 1}, json=False
+)
+CURSOR = Parameter(
+    name="cursor", text="`next_cursor` of the page before.", schema={"type": "string"}
+)
+FILTER = Parameter(name="filter", text="Which: a filter, as JSON.", schema=OBJECT, json=True)
+FOUND = Body(
+    content={"application/json": PAGE, "application/x-ndjson": LINES},
+    text="A page; with `Accept: application/x-ndjson` all of them, one on each line.",
+)
+
+
+def _named(name: str) -> Body:
+    return json_body({"type": "object", "required": [name], "properties": {name: ANY}})
+
+
+def of_collections(handlers: Collections) -> list[Route]:
+    """The paths below ``/collections``."""
+    query = {
+        "type": "object",
+        "properties": {
+            "filter": OBJECT,
+            "sort": ANY,
+            "fields": ANY,
+            "limit": {"type": "integer", "minimum": 1},
+            "offset": COUNT,
+            "cursor": {"type": ["string", "null"]},
+        },
+    }
+    at, documents = "/collections/{name}", "/collections/{name}/documents"
+    one, indexes = documents + "/{id}", at + "/indexes"
+
+    def route(method: str, path: str, handler: Any, summary: str, **more: Any) -> Route:
+        id = "collections_" + handler.__name__
+        more.setdefault("tag", "collections")
+        return Route(
+            method=method, path=path, handler=handler, summary=summary, operation_id=id, **more
+        )
+
+    ok, nothing, wrong = {200: json_body(ANY)}, {204: None}, (404, 409, 413, 415)
+    prefix = Parameter(name="prefix", text="Names that begin so.", schema={"type": "string"})
+    return [
+        route(
+            *("GET", "/collections", handlers.list, "List collections"),
+            query=(prefix, LIMIT, CURSOR),
+            answers={200: json_body(PAGE)},
+        ),
+        route(
+            *("POST", "/collections", handlers.create, "Create a collection"),
+            body=json_body(
+                {
+                    "type": "object",
+                    "required": ["name"],
+                    "properties": {
+                        "name": {"type": "string", "minLength": 1},
+                        "indexes": {"type": "array"},
+                    },
+                    "additionalProperties": False,
+                }
+            ),
+            answers={201: json_body(OBJECT)},
+            errors=wrong,
+        ),
+        route("GET", at, handlers.describe, "Describe a collection", answers=ok, errors=(404,)),
+        route("DELETE", at, handlers.drop, "Drop a collection", answers=nothing, errors=(404,)),
+        route(
+            *("GET", documents, handlers.find, "Find documents"),
+            query=(
+                FILTER,
+                Parameter(name="sort", text="By which fields, as JSON.", schema=ANY, json=True),
+                Parameter(name="fields", text="What to give, as JSON.", schema=ANY, json=True),
+                LIMIT,
+                Parameter(name="offset", text="Leave out so many.", schema=COUNT),
+                CURSOR,
+            ),
+            answers={200: FOUND},
+            errors=(404,),
+        ),
+        route(
+            *("POST", documents, handlers.insert, "Insert a document, or many"),
+            text="A list is stored whole or not at all; lines are stored some at a time.",
+            body=Body(
+                content={
+                    "application/json": {"anyOf": [DOCUMENT, {"type": "array", "items": DOCUMENT}]},
+                    "application/x-ndjson": LINES,
+                }
+            ),
+            answers={201: json_body(OBJECT, "`id`; `ids` of a list; `inserted` of lines.")},
+            errors=wrong,
+        ),
+        route(
+            *("DELETE", documents, handlers.delete_many, "Delete documents by a filter"),
+            query=(
+                Parameter(
+                    name="filter", text=FILTER.text, schema=OBJECT, json=True, required=True
+                ),
+            ),
+            answers={200: _named("deleted")},
+            errors=(404,),
+        ),
+        route(
+            *("POST", at + "/query", handlers.query, "Find documents, by a body"),
+            body=json_body(query),
+            answers={200: FOUND},
+            errors=(404, 413, 415),
+        ),
+        route(
+            *("POST", at + "/explain", handlers.explain, "How a query would be answered"),
+            body=json_body(query),
+            answers=ok,
+            errors=(404, 413, 415),
+        ),
+        route(
+            *("GET", at + "/count", handlers.count, "Count documents"),
+            query=(FILTER,),
+            answers={200: _named("count")},
+            errors=(404,),
+        ),
+        route(
+            *("GET", one, handlers.get, "Get a document"),
+            answers={200: json_body(DOCUMENT)},
+            errors=(404,),
+        ),
+        route(
+            *("PUT", one, handlers.replace, "Replace a document"),
+            body=json_body(DOCUMENT),
+            answers={200: json_body(DOCUMENT), 204: None},
+            errors=wrong,
+        ),
+        route(
+            *("PATCH", one, handlers.update, "Change a document"),
+            text="A merge patch, or update operators such as `$set` and `$inc`.",
+            body=json_body(OBJECT),
+            answers={200: json_body(DOCUMENT), 204: None},
+            errors=wrong,
+        ),
+        route(
+            *("DELETE", one, handlers.delete, "Delete a document"), answers=nothing, errors=(404,)
+        ),
+        route(
+            *("GET", indexes, handlers.indexes, "List indexes"),
+            answers={200: _named("items")},
+            errors=(404,),
+        ),
+        route(
+            *("POST", indexes, handlers.create_index, "Create an index"),
+            body=json_body(
+                {
+                    "type": "object",
+                    "required": ["fields"],
+                    "properties": {
+                        "fields": {"anyOf": [{"type": "string"}, STRINGS]},
+                        "unique": {"type": "boolean"},
+                        "sparse": {"type": "boolean"},
+                        "name": {"type": ["string", "null"]},
+                    },
+                }
+            ),
+            answers={201: json_body(ANY)},
+            errors=wrong,
+        ),
+        route(
+            *("DELETE", indexes + "/{index}", handlers.drop_index, "Drop an index"),
+            answers=nothing,
+            errors=(404,),
+        ),
+    ]
+
+
+def of_namespaces(handlers: Namespaces) -> list[Route]:
+    """The paths below ``/v1/namespaces``."""
+    at = "/v1/namespaces/{ns}"
+
+    def route(method: str, path: str, handler: Any, summary: str, **more: Any) -> Route:
+        id = "namespaces_" + handler.__name__
+        more.setdefault("answers", {200: json_body(OBJECT)})
+        return Route(
+            method=method,
+            path=path,
+            handler=handler,
+            summary=summary,
+            operation_id=id,
+            tag="namespaces",
+            errors=(404, 409, 413, 415, 501),
+            **more,
+        )
+
+    given = json_body(OBJECT)
+    return [
+        route(
+            *("GET", "/v1/namespaces", handlers.list, "List namespaces"),
+            answers={200: json_body(ANY)},
+        ),
+        route("GET", at, handlers.describe, "Describe a namespace"),
+        route(
+            *("PUT", at, handlers.create, "Create a namespace"),
+            body=given,
+            answers={200: json_body(OBJECT), 201: json_body(OBJECT)},
+        ),
+        route("DELETE", at, handlers.drop, "Drop a namespace", answers={204: None}),
+        route(
+            *("POST", at + "/upsert", handlers.upsert, "Store documents"),
+            body=json_body({"anyOf": [_documents(), {"type": "array", "items": OBJECT}]}),
+        ),
+        route("POST", at + "/query", handlers.query, "Search", body=given),
+        route(
+            *("POST", at + "/bulk", handlers.bulk, "Store lines of documents"),
+            body=Body(content={"application/x-ndjson": LINES}),
+        ),
+    ]
+
+
+def _documents() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["documents"],
+        "properties": {"documents": {"type": "array", "items": OBJECT}},
+    }
+
+
+def of_operations(handlers: Operations) -> list[Route]:
+    """The paths of operations in general."""
+    return [
+        Route(
+            method="GET",
+            path="/v1/ops",
+            handler=handlers.list,
+            summary="List operations",
+            tag="operations",
+            operation_id="operations_list",
+            answers={200: _named("items")},
+        ),
+    ]
