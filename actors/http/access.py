@@ -34,9 +34,7 @@ class Principal(Protocol):
         """
         ...
 
-    def allow(
-        self, operation: Operation, arguments: msgspec.Struct | Mapping[str, Any]
-    ) -> None:
+    def allow(self, operation: Operation, arguments: msgspec.Struct | Mapping[str, Any]) -> None:
         """Let an operation be done with these parameters, as they travel.
 
         Raises:
@@ -67,9 +65,7 @@ class Anybody:
     def take(self) -> None:
         """See `Principal.take`."""
 
-    def allow(
-        self, operation: Operation, arguments: msgspec.Struct | Mapping[str, Any]
-    ) -> None:
+    def allow(self, operation: Operation, arguments: msgspec.Struct | Mapping[str, Any]) -> None:
         """See `Principal.allow`."""
 
     def attach(self, owner: object, end: Callable[[str], None]) -> None:

@@ -28,7 +28,7 @@ from actors.http.bodies import (
 )
 from actors.http.replies import NO_CONTENT, LinesReply, Reply, reply
 from actors.http.routes import context_of, path_part
-from actors.http.running import Runner, encode, to_json
+from actors.http.running import Runner, encode
 from treestore.errors import InvalidArgument, NotFound, TreeStoreError
 
 FIND = ("filter", "sort", "fields", "limit", "offset", "cursor")
@@ -103,7 +103,6 @@ class Collections:
         """``POST /collections/{name}/query``: `find`, for filters too long for an address."""
         query_of(request, ())
         arguments = _object(await self.bodies.json(request))
-        arguments.pop("name", None)
         return await self._find(request, arguments)
 
     async def count(self, request: AnyRequest) -> ASGIResponse:
@@ -154,14 +153,30 @@ class Collections:
         return Reply(200, encode(value))
 
     async def replace(self, request: AnyRequest) -> ASGIResponse:
-        """``PUT /collections/{name}/documents/{id}``."""
-        query_of(request, ())
-        return await self._change(request, "collections.replace", "document")
+        """``PUT /collections/{name}/documents/{id}``; 201 where ``upsert`` made it."""
+        query = query_of(request, ("upsert",))
+        name, id = path_part(request, "name"), path_part(request, "id")
+        arguments = {
+            **json_parameters(query, ("upsert",)),
+            "name": name,
+            "id": id,
+            "document": _object(await self.bodies.json(request)),
+        }
+        found = await self.runner.call(context_of(request), "collections.replace", arguments)
+        if not (arguments.get("upsert") and unpack(found) is True):
+            return NO_CONTENT
+        location = f"/collections/{quote(name, safe='')}/documents/{quote(id, safe='')}"
+        return reply({"id": id}, 201, ((b"location", location.encode()),))
 
     async def update(self, request: AnyRequest) -> ASGIResponse:
         """``PATCH /collections/{name}/documents/{id}``."""
         query_of(request, ())
-        return await self._change(request, "collections.update", "patch")
+        arguments = {
+            "name": path_part(request, "name"),
+            "id": path_part(request, "id"),
+            "patch": _object(await self.bodies.json(request)),
+        }
+        return await self.runner.reply(context_of(request), "collections.update", arguments)
 
     async def delete(self, request: AnyRequest) -> ASGIResponse:
         """``DELETE /collections/{name}/documents/{id}``."""
@@ -192,9 +207,7 @@ class Collections:
         """``GET /collections/{name}/indexes``."""
         query_of(request, ())
         name = path_part(request, "name")
-        found = await self.runner.call(
-            context_of(request), "collections.describe", {"name": name}
-        )
+        found = await self.runner.call(context_of(request), "collections.describe", {"name": name})
         return reply({"items": unpack(found)["indexes"]})
 
     async def create_index(self, request: AnyRequest) -> ASGIResponse:
@@ -204,9 +217,7 @@ class Collections:
         if "name" in arguments:
             arguments["index_name"] = arguments.pop("name")
         name = arguments["name"] = path_part(request, "name")
-        found = await self.runner.call(
-            context_of(request), "collections.create_index", arguments
-        )
+        found = await self.runner.call(context_of(request), "collections.create_index", arguments)
         value = unpack(found)
         index = value["name"] if isinstance(value, dict) else value
         location = f"/collections/{quote(name, safe='')}/indexes/{quote(str(index), safe='')}"
@@ -237,15 +248,6 @@ class Collections:
         if STREAM in self.runner.operations:
             return self.runner.lines(context, STREAM, arguments)
         return LinesReply(_Pages(self.runner, context, arguments).open)
-
-    async def _change(self, request: AnyRequest, operation: str, what: str) -> ASGIResponse:
-        arguments = {
-            "name": path_part(request, "name"),
-            "id": path_part(request, "id"),
-            what: _object(await self.bodies.json(request)),
-        }
-        value = unpack(await self.runner.call(context_of(request), operation, arguments))
-        return reply(value) if isinstance(value, dict) else NO_CONTENT
 
     async def _insert_lines(self, request: AnyRequest, context: Context, name: str) -> Reply:
         """Insert lines of documents, some at a time: each such part whole or not at all."""
@@ -297,7 +299,9 @@ class _PageLines(AsyncIterator[bytes]):
         self._arguments = dict(pages.arguments)
         self._left = self._arguments.get("limit")
         self._ended = False
-        if self._left is not None and (isinstance(self._left, bool) or self._left.__class__ is not int):
+        if self._left is not None and (
+            isinstance(self._left, bool) or self._left.__class__ is not int
+        ):
             raise InvalidArgument(f"limit is a number of documents, not {self._left!r:.40}.")
 
     async def __anext__(self) -> bytes:
@@ -336,6 +340,3 @@ def _kind(value: Any) -> str:
 
 def _no_document(name: str, id: str) -> NotFound:
     return NotFound(f"Collection {name!r:.300} has no document {id!r:.300}.")
-
-
-__all__ = ["Collections", "to_json"]

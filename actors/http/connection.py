@@ -18,6 +18,7 @@ three locks and writes twice, which costs more than three times what everything 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from email.utils import formatdate
@@ -80,6 +81,10 @@ class Connection:
             h11.SERVER, max_incomplete_event_size=self._settings.head_size_bytes_max
         )
         self._client, self._server = _peers(socket)
+        # The descriptor of a plain socket: good until this object's owner closes it, after `run`.
+        self._fd: int | None = None
+        if os.name == "posix" and isinstance(stream, trio.SocketStream):
+            self._fd = stream.socket.fileno()
         self._working: trio.CancelScope | None = None
         self._since = 0.0
 
@@ -164,16 +169,18 @@ class Connection:
         """Get ready for the next request; False where the connection has to end."""
         connection = self._h11
         drained = 0
-        with trio.move_on_after(LINGER_S):
-            while connection.their_state is h11.SEND_BODY:
-                if drained > DRAIN_SIZE_BYTES_MAX or connection.they_are_waiting_for_100_continue:
-                    break
-                event = connection.next_event()
-                if event is h11.NEED_DATA:
+        while connection.their_state is h11.SEND_BODY:
+            if drained > DRAIN_SIZE_BYTES_MAX or connection.they_are_waiting_for_100_continue:
+                break
+            event = connection.next_event()
+            if event is h11.NEED_DATA:
+                data = b""
+                with trio.move_on_after(LINGER_S):
                     data = await self._stream.receive_some(RECEIVE_SIZE_BYTES)
-                    connection.receive_data(bytes(data))
-                elif isinstance(event, h11.Data):
-                    drained += len(event.data)
+                if not data:
+                    return False
+                connection.receive_data(bytes(data))
+                drained += len(data)
         if connection.our_state is h11.DONE and connection.their_state is h11.DONE:
             connection.start_next_cycle()
             return True
@@ -224,6 +231,20 @@ class Connection:
         Raises:
             trio.BrokenResourceError: it is gone, or took too long.
         """
+        if self._fd is not None:
+            # What the socket's buffer takes leaves at once: without a turn of the event loop.
+            try:
+                written = os.write(self._fd, data)
+            except BlockingIOError:
+                written = 0
+            except OSError as error:
+                raise trio.BrokenResourceError("the peer is gone") from error
+            if written == len(data):
+                return
+            data = data[written:]
+        await self._write_slowly(data)
+
+    async def _write_slowly(self, data: bytes) -> None:
         timeout_s = self._settings.write_timeout_s
         if len(data) <= WRITE_SIZE_BYTES:
             with trio.CancelScope(deadline=trio.current_time() + timeout_s) as scope:
@@ -233,7 +254,7 @@ class Connection:
             return
         view = memoryview(data)
         for start in range(0, len(view), WRITE_SIZE_BYTES):
-            await self.write(bytes(view[start : start + WRITE_SIZE_BYTES]))
+            await self._write_slowly(bytes(view[start : start + WRITE_SIZE_BYTES]))
 
     def closing_headers(self) -> list[tuple[bytes, bytes]]:
         """Headers that every answer has."""
@@ -286,11 +307,7 @@ class Connection:
 
     def look(self, now: float, patience_s: float) -> None:
         """Cancel the request being worked on if it has been for a while and its peer is gone."""
-        if (
-            self._working is not None
-            and now - self._since > patience_s
-            and is_gone(self._socket)
-        ):
+        if self._working is not None and now - self._since > patience_s and is_gone(self._socket):
             self._working.cancel()
 
 

@@ -133,7 +133,7 @@ def _full_text(value: Any) -> Any:
     found = {"fields": fields, "query": given["query"]}
     weights = given.get("weights")
     if weights is None and given.get("weight") is not None:
-        weights = {field: given["weight"] for field in fields}
+        weights = dict.fromkeys(fields, given["weight"])
     if weights is not None:
         found["weights"] = _object(weights, "weights")
     return found

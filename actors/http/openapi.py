@@ -205,9 +205,7 @@ def route_of(operation: Operation) -> Route:
         answer = Body(content={"application/x-ndjson": {}}, text="One item on each line.")
     else:
         answer = Body(content={"application/json": operation.result})
-    needed = any(
-        field.required for field in msgspec.structs.fields(operation.parameters)
-    )
+    needed = any(field.required for field in msgspec.structs.fields(operation.parameters))
     return Route(
         method="POST",
         path=f"/v1/ops/{operation.name}",

@@ -191,9 +191,7 @@ class Runner:
 class _Pieces(AsyncIterator[bytes]):
     """The items of a stream, a batch at a time."""
 
-    def __init__(
-        self, source: EncodedStream, endless: bool, stopping: Callable[[], bool]
-    ) -> None:
+    def __init__(self, source: EncodedStream, endless: bool, stopping: Callable[[], bool]) -> None:
         self._source = source
         self._endless = endless
         self._stopping = stopping

@@ -14,6 +14,7 @@ from actors.http.operations import Operations
 from actors.http.routes import Body, Parameter, Route, json_body
 
 OBJECT: dict[str, Any] = {"type": "object"}
+BOOLEAN: dict[str, Any] = {"type": "boolean"}
 STRINGS: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
 ANY: dict[str, Any] = {}
 LINES: dict[str, Any] = {"type": "string"}
@@ -122,9 +123,7 @@ def of_collections(handlers: Collections) -> list[Route]:
         route(
             *("DELETE", documents, handlers.delete_many, "Delete documents by a filter"),
             query=(
-                Parameter(
-                    name="filter", text=FILTER.text, schema=OBJECT, json=True, required=True
-                ),
+                Parameter(name="filter", text=FILTER.text, schema=OBJECT, json=True, required=True),
             ),
             answers={200: _named("deleted")},
             errors=(404,),
@@ -154,15 +153,19 @@ def of_collections(handlers: Collections) -> list[Route]:
         ),
         route(
             *("PUT", one, handlers.replace, "Replace a document"),
+            text="404 where there is none, unless `upsert` is true.",
+            query=(
+                Parameter(name="upsert", text="Store it also where there is none.", schema=BOOLEAN),
+            ),
             body=json_body(DOCUMENT),
-            answers={200: json_body(DOCUMENT), 204: None},
+            answers={201: json_body(OBJECT), 204: None},
             errors=wrong,
         ),
         route(
             *("PATCH", one, handlers.update, "Change a document"),
             text="A merge patch, or update operators such as `$set` and `$inc`.",
             body=json_body(OBJECT),
-            answers={200: json_body(DOCUMENT), 204: None},
+            answers={200: json_body(DOCUMENT)},
             errors=wrong,
         ),
         route(
