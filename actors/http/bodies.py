@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -65,7 +66,7 @@ class Bodies:
         account = self._account(request)
         parts: list[bytes] = []
         size = 0
-        async for part in _parts(request):
+        while (part := await _next_part(request)) is not None:
             size += len(part)
             if size > limit:
                 raise _too_long(limit)
@@ -73,23 +74,15 @@ class Bodies:
             parts.append(part)
         return b"".join(parts)
 
-    async def lines(self, request: AnyRequest) -> AsyncIterator[bytes]:
-        """The lines of a body of JSON lines, as they come; empty ones are left out."""
+    def lines(self, request: AnyRequest) -> BodyLines:
+        """The lines of a body of JSON lines, as they come; empty ones are left out.
+
+        Raises:
+            Problem: 415 where it is said to be something else.
+        """
         _expect(request, LINES_TYPES)
         limit = self._settings.body_size_bytes_max
-        account = self._account(request)
-        rest = b""
-        async for part in _parts(request):
-            *whole, rest = (rest + part).split(b"\n")
-            for line in whole:
-                if line.strip():
-                    yield line
-            if len(rest) > limit:
-                raise _too_long(limit, "line of the body")
-            if not account.hold_input(len(rest)):
-                raise _no_memory()
-        if rest.strip():
-            yield rest
+        return BodyLines(request, limit, self._account(request))
 
     async def json(self, request: AnyRequest) -> Any:
         """The value that the body is."""
@@ -102,15 +95,58 @@ class Bodies:
         return context.account
 
 
-async def _parts(request: AnyRequest) -> AsyncIterator[bytes]:
+class BodyLines(AsyncIterator[bytes]):
+    """See `Bodies.lines`. Raises a `Problem` (413) for a line that is too long."""
+
+    def __init__(self, request: AnyRequest, size_bytes_max: int, account: Account) -> None:
+        self._request = request
+        self._size_bytes_max = size_bytes_max
+        self._account = account
+        self._whole: deque[bytes] = deque()
+        self._rest: list[bytes] = []
+        self._rest_size_bytes = 0
+        self._ended = False
+
+    async def __anext__(self) -> bytes:
+        while True:
+            while self._whole:
+                line = self._whole.popleft()
+                if line.strip():
+                    return line
+            if self._ended:
+                raise StopAsyncIteration
+            await self._read()
+
+    async def _read(self) -> None:
+        part = await _next_part(self._request)
+        if part is None:
+            self._ended = True
+            self._whole.append(b"".join(self._rest))
+            return
+        first, *others = part.split(b"\n")
+        self._rest.append(first)
+        self._rest_size_bytes += len(first)
+        if others:
+            self._whole.append(b"".join(self._rest))
+            self._whole.extend(others[:-1])
+            self._rest = [others[-1]]
+            self._rest_size_bytes = len(others[-1])
+        if self._rest_size_bytes > self._size_bytes_max:
+            raise _too_long(self._size_bytes_max, "line of the body")
+        if not self._account.hold_input(self._rest_size_bytes):
+            raise _no_memory()
+
+
+async def _next_part(request: AnyRequest) -> bytes | None:
+    """More of a body; None at its end."""
     while True:
         message: Any = await request.receive()
         if message["type"] != "http.request":
             raise trio.BrokenResourceError("the peer went away within its request")
         if body := message.get("body", b""):
-            yield body
+            return bytes(body)
         if not message.get("more_body", False):
-            return
+            return None
 
 
 def _expect(request: AnyRequest, types: tuple[str, ...]) -> None:

@@ -29,10 +29,10 @@ import h11
 import structlog
 import trio
 
-from actors.http.problems import JSON, problem, told
+from actors.http.problems import JSON, Problem, problem, told
 from actors.http.requests import new_request_id
 from actors.pacing import is_gone
-from treestore.errors import TreeStoreError
+from treestore.errors import ProtocolError, TreeStoreError
 
 if TYPE_CHECKING:
     from actors.http.server import HttpPort
@@ -51,9 +51,6 @@ WRITE_SIZE_BYTES = 64 * 1024
 LINGER_S = 2.0
 """How long what a refused peer still sends is read and dropped: closing with unread bytes resets
 the connection, and the peer may then never see the answer."""
-
-DRAIN_SIZE_BYTES_MAX = 256 * 1024
-"""So much of a body that nobody wanted is read for the sake of the next request."""
 
 BODYLESS = frozenset({204, 304})
 
@@ -99,7 +96,10 @@ class Connection:
         except h11.RemoteProtocolError as error:
             status = error.error_status_hint
             text = f"The request is not HTTP/1.1 as it should be: {error}."
-            await self._refuse(problem(status, text), request_id)
+            if status == 431:
+                most = self._settings.head_size_bytes_max
+                text = f"The request line and headers have more than {most} bytes."
+            await self._refuse(Problem(status, ProtocolError, text), request_id)
         except TreeStoreError as error:
             await self._refuse(error, request_id)
         finally:
@@ -168,19 +168,6 @@ class Connection:
     async def _recycle(self) -> bool:
         """Get ready for the next request; False where the connection has to end."""
         connection = self._h11
-        drained = 0
-        while connection.their_state is h11.SEND_BODY:
-            if drained > DRAIN_SIZE_BYTES_MAX or connection.they_are_waiting_for_100_continue:
-                break
-            event = connection.next_event()
-            if event is h11.NEED_DATA:
-                data = b""
-                with trio.move_on_after(LINGER_S):
-                    data = await self._stream.receive_some(RECEIVE_SIZE_BYTES)
-                if not data:
-                    return False
-                connection.receive_data(bytes(data))
-                drained += len(data)
         if connection.our_state is h11.DONE and connection.their_state is h11.DONE:
             connection.start_next_cycle()
             return True
@@ -256,12 +243,10 @@ class Connection:
         for start in range(0, len(view), WRITE_SIZE_BYTES):
             await self._write_slowly(bytes(view[start : start + WRITE_SIZE_BYTES]))
 
-    def closing_headers(self) -> list[tuple[bytes, bytes]]:
-        """Headers that every answer has."""
-        headers = [(b"date", _date())]
-        if self._port.stopping:
-            headers.append((b"connection", b"close"))
-        return headers
+    @property
+    def stopping(self) -> bool:
+        """Whether this is the connection's last answer."""
+        return self._port.stopping
 
     async def _refuse(self, error: Exception, request_id: str) -> None:
         """Tell why the connection ends, if an answer may still be sent."""
@@ -363,7 +348,9 @@ class Exchange:
         if message["type"] == "http.response.start":
             status = message["status"]
             self._headless = self._headless or status in BODYLESS
-            headers = [*message["headers"], *self._connection.closing_headers()]
+            headers = [*message["headers"], (b"date", _date())]
+            if self._leaves_body() or self._connection.stopping:
+                headers.append((b"connection", b"close"))
             reason = _REASONS.get(status, b"")
             self._head = h11.Response(status_code=status, headers=headers, reason=reason)
             return
@@ -380,6 +367,16 @@ class Exchange:
         self.begun = True
         if data:
             await self._connection.write(data)
+
+    def _leaves_body(self) -> bool:
+        """Whether there is more of a body than is here already: not worth reading on for.
+
+        What is here is dropped, so that the connection serves for the next request.
+        """
+        while self._h11.their_state is h11.SEND_BODY:
+            if self._h11.next_event() is h11.NEED_DATA:
+                return True
+        return False
 
 
 def _peers(stream: trio.abc.Stream) -> tuple[tuple[str, int] | None, tuple[str, int] | None]:

@@ -195,7 +195,6 @@ class _Pieces(AsyncIterator[bytes]):
         self._source = source
         self._endless = endless
         self._stopping = stopping
-        self._begun = False
 
     async def __anext__(self) -> bytes:
         if not self._endless:
@@ -203,9 +202,6 @@ class _Pieces(AsyncIterator[bytes]):
             if batch is None:
                 raise StopAsyncIteration
             return as_lines(batch)
-        if not self._begun:
-            self._begun = True
-            return b"\n"  # So that the headers leave before there is anything to tell.
         silence_until = trio.current_time() + FEED_SILENCE_S
         while trio.current_time() < silence_until:
             if self._stopping():
@@ -214,10 +210,18 @@ class _Pieces(AsyncIterator[bytes]):
                 batch = await self._source.next_batch(BATCH_SIZE_BYTES, BATCH_COUNT)
                 if batch is None:
                     raise StopAsyncIteration
-                return as_lines(batch)
+                return _feed_lines(batch)
         return b"\n"
 
 
 def as_lines(batch: list[bytes]) -> bytes:
     """Encoded items as lines of JSON."""
     return b"".join([to_json(item) + b"\n" for item in batch])
+
+
+def _feed_lines(batch: list[bytes]) -> bytes:
+    """The same of a feed, whose positions between the items become objects too."""
+    items = map(msgspec.msgpack.decode, batch)
+    return b"".join(
+        [encode({"position": item} if isinstance(item, str) else item) + b"\n" for item in items]
+    )
