@@ -24,7 +24,7 @@ from actors.http.page import HEADERS, page
 from actors.http.paths import Paths
 from actors.http.problems import JSON, code_of, problem, told
 from actors.http.replies import Reply
-from actors.http.routes import Body, Route, context_of, json_body
+from actors.http.routes import Body, Route, context_of, json_body, options_of
 from actors.http.running import Runner
 from actors.http.settings import HttpSettings
 from actors.http.table import OBJECT, of_collections, of_namespaces, of_operations
@@ -82,8 +82,12 @@ def build_app(
         tag="operations",
         operation_id="operations_call",
     )
+    methods: dict[str, list[str]] = {}
+    for route in [*routes, every]:
+        methods.setdefault(route.path, []).append(route.method)
+    options = [options_of(path, found) for path, found in methods.items()]
     app = Litestar(
-        [route.for_litestar() for route in [*routes, every]],
+        [route.for_litestar(operations) for route in [*options, *routes, every]],
         logging_config=None,
         openapi_config=None,
         exception_handlers={Exception: _answer_to},

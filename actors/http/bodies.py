@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, TypeVar
@@ -23,6 +24,8 @@ AnyRequest = Request[Any, Any, Any]
 
 JSON_TYPES = ("application/json",)
 LINES_TYPES = ("application/x-ndjson", "application/jsonl", "application/jsonlines")
+
+_WHOLE = re.compile(r"-?[0-9]{1,18}\Z")
 
 QUERY_SIZE_MAX = 100
 """Parameters of a query string; there is no path with a tenth of that."""
@@ -235,3 +238,22 @@ def json_parameters(query: Mapping[str, str], names: tuple[str, ...]) -> dict[st
         for name in names
         if name in query
     }
+
+
+def number_parameters(query: Mapping[str, str], names: tuple[str, ...]) -> dict[str, int]:
+    """Those of ``names`` that the query has, each a whole number."""
+    found = {}
+    for name in names:
+        if name in query:
+            if not _WHOLE.match(query[name]):
+                raise InvalidArgument(f"{name} is a whole number, not {query[name]!r:.40}.")
+            found[name] = int(query[name])
+    return found
+
+
+def flag_parameter(query: Mapping[str, str], name: str) -> bool:
+    """Whether the query has ``name=true``."""
+    value = query.get(name, "false")
+    if value not in ("true", "false"):
+        raise InvalidArgument(f"{name} is true or false, not {value!r:.40}.")
+    return value == "true"

@@ -21,8 +21,10 @@ from actors.http.bodies import (
     AnyRequest,
     Bodies,
     decode,
+    flag_parameter,
     is_lines,
     json_parameters,
+    number_parameters,
     query_of,
     wants_lines,
 )
@@ -59,7 +61,7 @@ class Collections:
     async def list(self, request: AnyRequest) -> ASGIResponse:
         """``GET /collections``."""
         query = query_of(request, ("prefix", "limit", "cursor"))
-        arguments: dict[str, Any] = {**query, **json_parameters(query, ("limit",))}
+        arguments: dict[str, Any] = {**query, **number_parameters(query, ("limit",))}
         return await self.runner.reply(context_of(request), "collections.list", arguments)
 
     async def create(self, request: AnyRequest) -> ASGIResponse:
@@ -92,9 +94,10 @@ class Collections:
     async def find(self, request: AnyRequest) -> ASGIResponse:
         """``GET /collections/{name}/documents``."""
         query = query_of(request, FIND)
-        arguments: dict[str, Any] = json_parameters(
-            query, ("filter", "sort", "fields", "limit", "offset")
-        )
+        arguments: dict[str, Any] = {
+            **json_parameters(query, ("filter", "sort", "fields")),
+            **number_parameters(query, ("limit", "offset")),
+        }
         if "cursor" in query:
             arguments["cursor"] = query["cursor"]
         return await self._find(request, arguments)
@@ -157,13 +160,13 @@ class Collections:
         query = query_of(request, ("upsert",))
         name, id = path_part(request, "name"), path_part(request, "id")
         arguments = {
-            **json_parameters(query, ("upsert",)),
             "name": name,
             "id": id,
+            "upsert": flag_parameter(query, "upsert"),
             "document": _object(await self.bodies.json(request)),
         }
         found = await self.runner.call(context_of(request), "collections.replace", arguments)
-        if not (arguments.get("upsert") and unpack(found) is True):
+        if not (arguments["upsert"] and unpack(found) is True):
             return NO_CONTENT
         location = f"/collections/{quote(name, safe='')}/documents/{quote(id, safe='')}"
         return reply({"id": id}, 201, ((b"location", location.encode()),))

@@ -44,7 +44,6 @@ class Namespaces:
     async def create(self, request: AnyRequest) -> ASGIResponse:
         """``PUT /v1/namespaces/{ns}``: 201, or 200 where it is there already with that schema."""
         query_of(request, ())
-        self.runner.find("namespaces.create")
         name = path_part(request, "ns")
         schema = elacsym.schema(await self.bodies.json(request))
         context = context_of(request)
@@ -70,7 +69,6 @@ class Namespaces:
     async def upsert(self, request: AnyRequest) -> ASGIResponse:
         """``POST /v1/namespaces/{ns}/upsert``."""
         query_of(request, ())
-        self.runner.find("namespaces.upsert")
         documents = elacsym.documents(await self.bodies.json(request))
         arguments = {"name": path_part(request, "ns"), "documents": documents}
         await self.runner.call(context_of(request), "namespaces.upsert", arguments)
@@ -79,7 +77,6 @@ class Namespaces:
     async def query(self, request: AnyRequest) -> ASGIResponse:
         """``POST /v1/namespaces/{ns}/query``."""
         query_of(request, ())
-        self.runner.find("namespaces.query")
         began = time.perf_counter()
         arguments = elacsym.query(await self.bodies.json(request))
         arguments["name"] = path_part(request, "ns")
@@ -89,7 +86,6 @@ class Namespaces:
     async def bulk(self, request: AnyRequest) -> ASGIResponse:
         """``POST /v1/namespaces/{ns}/bulk``: lines of documents, stored as they come."""
         query_of(request, ())
-        self.runner.find("namespaces.upsert")
         context, name = context_of(request), path_part(request, "ns")
         waiting: list[Any] = []
         done = number = size_bytes = 0

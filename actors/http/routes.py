@@ -14,6 +14,9 @@ from litestar.response.base import ASGIResponse
 from actors.http.access import Context
 from actors.http.bodies import AnyRequest
 from actors.http.gate import decoded
+from actors.http.problems import problem
+from actors.http.replies import Reply
+from treestore.stores.operation import Operation
 
 Handler = Callable[[AnyRequest], Awaitable[ASGIResponse]]
 
@@ -59,6 +62,8 @@ class Route:
     text: str = ""
     tag: str
     operation_id: str
+    needs: str = ""
+    """The operation it is for: without that the route answers 501, and is not in the document."""
     query: tuple[Parameter, ...] = ()
     body: Body | None = None
     answers: Mapping[int, Body | None] = attrs.field(factory=lambda: {200: None})
@@ -71,13 +76,15 @@ class Route:
         """What varies in the path."""
         return tuple(re.findall(r"{(\w+)}", self.path))
 
-    def for_litestar(self) -> HTTPRouteHandler:
+    def for_litestar(self, operations: Mapping[str, Operation]) -> HTTPRouteHandler:
         """The handler that litestar routes to."""
-        template, handler = self.path, self.handler
+        template, handler, needs = self.path, self.handler, self.needs
 
         async def handle(request: AnyRequest) -> ASGIResponse:
             context: Context = request.scope["state"]["context"]
             context.route = template
+            if needs and needs not in operations:
+                raise problem(501, f"This server has no {needs} yet.")
             return await handler(request)
 
         path = re.sub(r"{(\w+)}", r"{\1:str}", template)
@@ -86,6 +93,23 @@ class Route:
             path, http_method=HttpMethod(self.method), name=self.operation_id, status_code=200
         )
         return decorated(handle)
+
+
+def options_of(path: str, methods: list[str]) -> Route:
+    """What OPTIONS of a path answers: which methods it has."""
+    allowed = (b"allow", ", ".join(sorted({*methods, "OPTIONS"})).encode())
+
+    async def handle(_request: AnyRequest) -> ASGIResponse:
+        return Reply(204, b"", (allowed,))
+
+    return Route(
+        method="OPTIONS",
+        path=path,
+        handler=handle,
+        summary="Which methods there are",
+        tag="server",
+        operation_id=f"options_{path}",
+    )
 
 
 def context_of(request: AnyRequest) -> Context:

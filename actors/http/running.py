@@ -105,6 +105,8 @@ class Runner:
                     partial(self.host.query, operation, parameters, snapshot)
                 )
             return found
+        if operation.kind == "awaited":
+            return await self._in_time(partial(self.host.awaited, operation, parameters, snapshot))
         size_bytes = 0 if context.account is None else context.account.used_bytes
         deadline = trio.current_time() + self.timeout_s
         if operation.kind == "command":

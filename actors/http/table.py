@@ -29,9 +29,7 @@ PAGE = {
     },
 }
 COUNT = {"type": "integer", "minimum": 0}
-LIMIT = Parameter(
-    name="limit", text="At most so many.", schema={"type": "integer", "minimum": 1}, json=False
-)
+LIMIT = Parameter(name="limit", text="At most so many.", schema={"type": "integer", "minimum": 1})
 CURSOR = Parameter(
     name="cursor", text="`next_cursor` of the page before.", schema={"type": "string"}
 )
@@ -63,10 +61,16 @@ def of_collections(handlers: Collections) -> list[Route]:
     one, indexes = documents + "/{id}", at + "/indexes"
 
     def route(method: str, path: str, handler: Any, summary: str, **more: Any) -> Route:
-        id = "collections_" + handler.__name__
-        more.setdefault("tag", "collections")
+        name = handler.__name__
         return Route(
-            method=method, path=path, handler=handler, summary=summary, operation_id=id, **more
+            method=method,
+            path=path,
+            handler=handler,
+            summary=summary,
+            operation_id=f"collections_{name}",
+            tag="collections",
+            needs="collections." + {"query": "find", "indexes": "describe"}.get(name, name),
+            **more,
         )
 
     ok, nothing, wrong = {200: json_body(ANY)}, {204: None}, (404, 409, 413, 415)
@@ -206,15 +210,16 @@ def of_namespaces(handlers: Namespaces) -> list[Route]:
     at = "/v1/namespaces/{ns}"
 
     def route(method: str, path: str, handler: Any, summary: str, **more: Any) -> Route:
-        id = "namespaces_" + handler.__name__
+        name = handler.__name__
         more.setdefault("answers", {200: json_body(OBJECT)})
         return Route(
             method=method,
             path=path,
             handler=handler,
             summary=summary,
-            operation_id=id,
+            operation_id=f"namespaces_{name}",
             tag="namespaces",
+            needs="namespaces." + {"bulk": "upsert"}.get(name, name),
             errors=(404, 409, 413, 415, 501),
             **more,
         )

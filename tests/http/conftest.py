@@ -78,8 +78,9 @@ async def edge_over(
 ) -> AsyncGenerator[Edge]:
     """An edge over a database of its own."""
     known = options.pop("operations", None) or operations()
+    patience_s = options.pop("patience_s", 60)
     stopping = trio.Event()
-    with trio.fail_after(60):
+    with trio.fail_after(patience_s):
         async with open_database(directory) as database, trio.open_nursery() as nursery:
             app = build_app(
                 database,

@@ -167,6 +167,35 @@ def count(txn: Read, name: str, filter: dict[str, Any] | None = None) -> int:
     return len(find(txn, name, filter, limit=10_000).items)
 
 
+def explain(txn: Read, name: str, filter: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"found": count(txn, name, filter)}
+
+
+def create_index(
+    txn: Write,
+    name: str,
+    fields: str | list[str],
+    *,
+    unique: bool = False,
+    sparse: bool = False,
+    index_name: str | None = None,
+) -> dict[str, Any]:
+    record = _require(txn, name)
+    index_name = index_name or ",".join([fields] if isinstance(fields, str) else fields)
+    if not index_name:
+        raise InvalidArgument("An index has fields.")
+    index = {"name": index_name, "fields": fields, "unique": unique, "sparse": sparse}
+    txn.put(_name(name), encode({**record, "indexes": [*record["indexes"], index]}))
+    return index
+
+
+def drop_index(txn: Write, name: str, index_name: str) -> bool:
+    record = _require(txn, name)
+    left = [index for index in record["indexes"] if index["name"] != index_name]
+    txn.put(_name(name), encode({**record, "indexes": left}))
+    return len(left) < len(record["indexes"])
+
+
 def fake_operations() -> dict[str, Operation]:
     """Operations by name; nothing of them stays registered."""
     before = dict(OPERATIONS)
@@ -187,6 +216,9 @@ def fake_operations() -> dict[str, Operation]:
         delete_many = Command(delete_many)
         find = Query(find)
         count = Query(count)
+        explain = Query(explain)
+        create_index = Command(create_index)
+        drop_index = Command(drop_index)
 
     made = {name: OPERATIONS[name] for name in OPERATIONS if name.startswith("collections.")}
     OPERATIONS.clear()

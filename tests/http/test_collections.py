@@ -124,3 +124,15 @@ async def test_an_atomic_list_is_stored_whole_or_not_at_all(edge: Edge) -> None:
 async def test_what_is_written_over_http_is_there_embedded(edge: Edge) -> None:
     await edge.ask("POST", "/v1/ops/kv.put", 200, json={"key": "YQ==", "value": "YsO/"})
     assert await edge.database.kv.get(b"a") == b"b\xc3\xbf"
+
+
+async def test_the_life_of_an_index(edge: Edge) -> None:
+    at = "/collections/people/indexes"
+    await edge.ask("POST", at, 404, json={"fields": "age"})
+    await edge.ask("POST", DOCUMENTS, 201, json={"age": 1})
+    answer = await edge.http.post(at, json={"fields": ["age", "city"], "name": "by age"})
+    assert (answer.status_code, answer.headers["location"]) == (201, f"{at}/by%20age")
+    assert [each["name"] for each in (await edge.ask("GET", at, 200))["items"]] == ["by age"]
+    await edge.ask("POST", at, 400, json={"fields": 5})
+    await edge.ask("DELETE", f"{at}/by%20age", 204)
+    await edge.ask("DELETE", f"{at}/by%20age", 404)
