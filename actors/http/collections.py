@@ -131,7 +131,7 @@ class Collections:
         body = await self.bodies.json(request)
         base = f"/collections/{quote(name, safe='')}/documents"
         if isinstance(body, list):
-            arguments = {"name": name, "documents": body}
+            arguments: dict[str, Any] = {"name": name, "documents": body}
             ids = unpack(await self.runner.call(context, "collections.insert_many", arguments))
             return reply({"ids": ids}, 201, ((b"location", base.encode()),))
         arguments = {"name": name, "document": _object(body)}
@@ -159,7 +159,7 @@ class Collections:
         """``PUT /collections/{name}/documents/{id}``; 201 where ``upsert`` made it."""
         query = query_of(request, ("upsert",))
         name, id = path_part(request, "name"), path_part(request, "id")
-        arguments = {
+        arguments: dict[str, Any] = {
             "name": name,
             "id": id,
             "upsert": flag_parameter(query, "upsert"),
@@ -174,7 +174,7 @@ class Collections:
     async def update(self, request: AnyRequest) -> ASGIResponse:
         """``PATCH /collections/{name}/documents/{id}``."""
         query_of(request, ())
-        arguments = {
+        arguments: dict[str, Any] = {
             "name": path_part(request, "name"),
             "id": path_part(request, "id"),
             "patch": _object(await self.bodies.json(request)),
@@ -248,7 +248,8 @@ class Collections:
         arguments["name"] = path_part(request, "name")
         if not wants_lines(request):
             return await self.runner.reply(context, "collections.find", arguments)
-        if STREAM in self.runner.operations:
+        # A stream begins at the beginning; a part of the answer is read in pages.
+        if STREAM in self.runner.operations and not arguments.keys() & {"offset", "cursor"}:
             return self.runner.lines(context, STREAM, arguments)
         return LinesReply(_Pages(self.runner, context, arguments).open)
 

@@ -30,7 +30,7 @@ class Namespaces:
     runner: Runner
     bodies: Bodies
 
-    async def list(self, request: AnyRequest) -> ASGIResponse:
+    async def list_all(self, request: AnyRequest) -> ASGIResponse:
         """``GET /v1/namespaces``."""
         query_of(request, ())
         return await self.runner.reply(context_of(request), "namespaces.list", {})

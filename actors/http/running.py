@@ -10,7 +10,7 @@ ISO 8601.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -39,7 +39,10 @@ FEED_SILENCE_S = 15.0
 """A feed that has had nothing to say for so long sends an empty line, to see who is there."""
 
 
-def to_json(result: bytes | memoryview) -> bytes:
+Encoded = bytes | memoryview
+
+
+def to_json(result: Encoded) -> bytes:
     """An encoded result as JSON."""
     return encode(msgspec.msgpack.decode(result))
 
@@ -94,17 +97,15 @@ class Runner:
         arguments: Mapping[str, Any],
         *,
         snapshot: HostSnapshot | None = None,
-    ) -> bytes | memoryview:
+    ) -> Encoded:
         """Run an operation that gives one result; returns that as msgpack."""
         operation = self.find(name)
         parameters = self.admit(context, operation, arguments)
         if operation.kind == "query":
             found = self.host.query_now(operation, parameters, snapshot)
-            if found is None:
-                found = await self._in_time(
-                    partial(self.host.query, operation, parameters, snapshot)
-                )
-            return found
+            if found is not None:
+                return found
+            return await self._in_time(partial(self.host.query, operation, parameters, snapshot))
         if operation.kind == "awaited":
             return await self._in_time(partial(self.host.awaited, operation, parameters, snapshot))
         size_bytes = 0 if context.account is None else context.account.used_bytes
@@ -121,7 +122,9 @@ class Runner:
             )
         raise problem(406, f"{name} gives a stream: ask for it with Accept: application/x-ndjson.")
 
-    async def _in_time(self, work: Callable[[], Any], forever: bool = False) -> Any:
+    async def _in_time(
+        self, work: Callable[[], Awaitable[Encoded]], forever: bool = False
+    ) -> Encoded:
         deadline = trio.current_time() + self.timeout_s
         with trio.CancelScope(deadline=float("inf") if forever else deadline) as scope:
             return await work()
@@ -181,7 +184,7 @@ class Runner:
         return LinesReply(opened)
 
     @contextlib.contextmanager
-    def snapshot(self, owner: str) -> Any:
+    def snapshot(self, owner: str) -> Generator[HostSnapshot]:
         """A pinned snapshot for several reads."""
         snapshot = self.host.open_snapshot(owner)
         try:

@@ -44,63 +44,96 @@ def _named(name: str) -> Body:
     return json_body({"type": "object", "required": [name], "properties": {name: ANY}})
 
 
+PREFIX = Parameter(name="prefix", text="Names that begin so.", schema={"type": "string"})
+AT = "/collections/{name}"
+DOCUMENTS = AT + "/documents"
+ONE = DOCUMENTS + "/{id}"
+INDEXES = AT + "/indexes"
+QUERY = {
+    "type": "object",
+    "properties": {
+        "filter": OBJECT,
+        "sort": ANY,
+        "fields": ANY,
+        "limit": {"type": "integer", "minimum": 1},
+        "offset": COUNT,
+        "cursor": {"type": ["string", "null"]},
+    },
+}
+NEW_COLLECTION = {
+    "type": "object",
+    "required": ["name"],
+    "properties": {"name": {"type": "string", "minLength": 1}, "indexes": {"type": "array"}},
+    "additionalProperties": False,
+}
+NEW_INDEX = {
+    "type": "object",
+    "required": ["fields"],
+    "properties": {
+        "fields": {"anyOf": [{"type": "string"}, STRINGS]},
+        "unique": BOOLEAN,
+        "sparse": BOOLEAN,
+        "name": {"type": ["string", "null"]},
+    },
+}
+WRITE_ERRORS = (404, 409, 413, 415)
+
+
+def _of_collections(method: str, path: str, handler: Any, summary: str, **more: Any) -> Route:
+    name = handler.__name__
+    return Route(
+        method=method,
+        path=path,
+        handler=handler,
+        summary=summary,
+        operation_id=f"collections_{name}",
+        tag="collections",
+        needs="collections." + {"query": "find", "indexes": "describe"}.get(name, name),
+        **more,
+    )
+
+
 def of_collections(handlers: Collections) -> list[Route]:
     """The paths below ``/collections``."""
-    query = {
-        "type": "object",
-        "properties": {
-            "filter": OBJECT,
-            "sort": ANY,
-            "fields": ANY,
-            "limit": {"type": "integer", "minimum": 1},
-            "offset": COUNT,
-            "cursor": {"type": ["string", "null"]},
-        },
-    }
-    at, documents = "/collections/{name}", "/collections/{name}/documents"
-    one, indexes = documents + "/{id}", at + "/indexes"
+    return [
+        *_collections(handlers),
+        *_queries(handlers),
+        *_documents_of(handlers),
+        *_indexes(handlers),
+    ]
 
-    def route(method: str, path: str, handler: Any, summary: str, **more: Any) -> Route:
-        name = handler.__name__
-        return Route(
-            method=method,
-            path=path,
-            handler=handler,
-            summary=summary,
-            operation_id=f"collections_{name}",
-            tag="collections",
-            needs="collections." + {"query": "find", "indexes": "describe"}.get(name, name),
-            **more,
-        )
 
-    ok, nothing, wrong = {200: json_body(ANY)}, {204: None}, (404, 409, 413, 415)
-    prefix = Parameter(name="prefix", text="Names that begin so.", schema={"type": "string"})
+def _collections(handlers: Collections) -> list[Route]:
+    route = _of_collections
     return [
         route(
             *("GET", "/collections", handlers.list, "List collections"),
-            query=(prefix, LIMIT, CURSOR),
+            query=(PREFIX, LIMIT, CURSOR),
             answers={200: json_body(PAGE)},
         ),
         route(
             *("POST", "/collections", handlers.create, "Create a collection"),
-            body=json_body(
-                {
-                    "type": "object",
-                    "required": ["name"],
-                    "properties": {
-                        "name": {"type": "string", "minLength": 1},
-                        "indexes": {"type": "array"},
-                    },
-                    "additionalProperties": False,
-                }
-            ),
+            body=json_body(NEW_COLLECTION),
             answers={201: json_body(OBJECT)},
-            errors=wrong,
+            errors=WRITE_ERRORS,
         ),
-        route("GET", at, handlers.describe, "Describe a collection", answers=ok, errors=(404,)),
-        route("DELETE", at, handlers.drop, "Drop a collection", answers=nothing, errors=(404,)),
         route(
-            *("GET", documents, handlers.find, "Find documents"),
+            "GET",
+            AT,
+            handlers.describe,
+            "Describe a collection",
+            answers={200: json_body(ANY)},
+            errors=(404,),
+        ),
+        route("DELETE", AT, handlers.drop, "Drop a collection", answers={204: None}, errors=(404,)),
+    ]
+
+
+def _queries(handlers: Collections) -> list[Route]:
+    route = _of_collections
+    return [
+        route(
+            *("GET", DOCUMENTS, handlers.find, "Find documents"),
             query=(
                 FILTER,
                 Parameter(name="sort", text="By which fields, as JSON.", schema=ANY, json=True),
@@ -113,7 +146,7 @@ def of_collections(handlers: Collections) -> list[Route]:
             errors=(404,),
         ),
         route(
-            *("POST", documents, handlers.insert, "Insert a document, or many"),
+            *("POST", DOCUMENTS, handlers.insert, "Insert a document, or many"),
             text="A list is stored whole or not at all; lines are stored some at a time.",
             body=Body(
                 content={
@@ -122,10 +155,10 @@ def of_collections(handlers: Collections) -> list[Route]:
                 }
             ),
             answers={201: json_body(OBJECT, "`id`; `ids` of a list; `inserted` of lines.")},
-            errors=wrong,
+            errors=WRITE_ERRORS,
         ),
         route(
-            *("DELETE", documents, handlers.delete_many, "Delete documents by a filter"),
+            *("DELETE", DOCUMENTS, handlers.delete_many, "Delete documents by a filter"),
             query=(
                 Parameter(name="filter", text=FILTER.text, schema=OBJECT, json=True, required=True),
             ),
@@ -133,73 +166,76 @@ def of_collections(handlers: Collections) -> list[Route]:
             errors=(404,),
         ),
         route(
-            *("POST", at + "/query", handlers.query, "Find documents, by a body"),
-            body=json_body(query),
+            *("POST", AT + "/query", handlers.query, "Find documents, by a body"),
+            body=json_body(QUERY),
             answers={200: FOUND},
             errors=(404, 413, 415),
         ),
         route(
-            *("POST", at + "/explain", handlers.explain, "How a query would be answered"),
-            body=json_body(query),
-            answers=ok,
+            *("POST", AT + "/explain", handlers.explain, "How a query would be answered"),
+            body=json_body(QUERY),
+            answers={200: json_body(ANY)},
             errors=(404, 413, 415),
         ),
         route(
-            *("GET", at + "/count", handlers.count, "Count documents"),
+            *("GET", AT + "/count", handlers.count, "Count documents"),
             query=(FILTER,),
             answers={200: _named("count")},
             errors=(404,),
         ),
+    ]
+
+
+def _documents_of(handlers: Collections) -> list[Route]:
+    route = _of_collections
+    return [
         route(
-            *("GET", one, handlers.get, "Get a document"),
+            *("GET", ONE, handlers.get, "Get a document"),
             answers={200: json_body(DOCUMENT)},
             errors=(404,),
         ),
         route(
-            *("PUT", one, handlers.replace, "Replace a document"),
+            *("PUT", ONE, handlers.replace, "Replace a document"),
             text="404 where there is none, unless `upsert` is true.",
             query=(
                 Parameter(name="upsert", text="Store it also where there is none.", schema=BOOLEAN),
             ),
             body=json_body(DOCUMENT),
             answers={201: json_body(OBJECT), 204: None},
-            errors=wrong,
+            errors=WRITE_ERRORS,
         ),
         route(
-            *("PATCH", one, handlers.update, "Change a document"),
+            *("PATCH", ONE, handlers.update, "Change a document"),
             text="A merge patch, or update operators such as `$set` and `$inc`.",
             body=json_body(OBJECT),
             answers={200: json_body(DOCUMENT)},
-            errors=wrong,
+            errors=WRITE_ERRORS,
         ),
         route(
-            *("DELETE", one, handlers.delete, "Delete a document"), answers=nothing, errors=(404,)
+            *("DELETE", ONE, handlers.delete, "Delete a document"),
+            answers={204: None},
+            errors=(404,),
         ),
+    ]
+
+
+def _indexes(handlers: Collections) -> list[Route]:
+    route = _of_collections
+    return [
         route(
-            *("GET", indexes, handlers.indexes, "List indexes"),
+            *("GET", INDEXES, handlers.indexes, "List indexes"),
             answers={200: _named("items")},
             errors=(404,),
         ),
         route(
-            *("POST", indexes, handlers.create_index, "Create an index"),
-            body=json_body(
-                {
-                    "type": "object",
-                    "required": ["fields"],
-                    "properties": {
-                        "fields": {"anyOf": [{"type": "string"}, STRINGS]},
-                        "unique": {"type": "boolean"},
-                        "sparse": {"type": "boolean"},
-                        "name": {"type": ["string", "null"]},
-                    },
-                }
-            ),
+            *("POST", INDEXES, handlers.create_index, "Create an index"),
+            body=json_body(NEW_INDEX),
             answers={201: json_body(ANY)},
-            errors=wrong,
+            errors=WRITE_ERRORS,
         ),
         route(
-            *("DELETE", indexes + "/{index}", handlers.drop_index, "Drop an index"),
-            answers=nothing,
+            *("DELETE", INDEXES + "/{index}", handlers.drop_index, "Drop an index"),
+            answers={204: None},
             errors=(404,),
         ),
     ]
@@ -219,7 +255,7 @@ def of_namespaces(handlers: Namespaces) -> list[Route]:
             summary=summary,
             operation_id=f"namespaces_{name}",
             tag="namespaces",
-            needs="namespaces." + {"bulk": "upsert"}.get(name, name),
+            needs="namespaces." + {"bulk": "upsert", "list_all": "list"}.get(name, name),
             errors=(404, 409, 413, 415, 501),
             **more,
         )
@@ -227,7 +263,7 @@ def of_namespaces(handlers: Namespaces) -> list[Route]:
     given = json_body(OBJECT)
     return [
         route(
-            *("GET", "/v1/namespaces", handlers.list, "List namespaces"),
+            *("GET", "/v1/namespaces", handlers.list_all, "List namespaces"),
             answers={200: json_body(ANY)},
         ),
         route("GET", at, handlers.describe, "Describe a namespace"),

@@ -110,7 +110,6 @@ async def test_charsets_may_be_said(filled: Edge) -> None:
         ("GET", "/nix", 404),
         ("GET", "/collections/people/nix", 404),
         ("GET", "/collections/%ff/documents", 400),
-        ("GET", "/collections/a%00b/documents", 400),
         ("GET", "/collections/" + "x" * 3000 + "/documents", 400),
         ("GET", "/collections/people/documents/" + "x" * 3000, 400),
         ("PATCH", "/collections", 405),

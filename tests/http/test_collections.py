@@ -97,6 +97,9 @@ async def test_lines_in_and_out(edge: Edge) -> None:
     answer = await edge.http.post("/collections/people/query", json=some, headers=wanted)
     found = [json.loads(line)["n"] for line in answer.text.splitlines()]
     assert found == list(range(3, 1703))
+    some = {"offset": 2490, "filter": {}}
+    answer = await edge.http.post("/collections/people/query", json=some, headers=wanted)
+    assert len(answer.text.splitlines()) == 10
     # An error before the first line is an answer like any other.
     assert (await edge.ask("GET", "/collections/nix/documents", 404, headers=wanted))["code"] == (
         "not_found"
