@@ -64,7 +64,7 @@ class Gate:
         began = time.perf_counter()
         key, given_id, origin = _sent(scope["headers"])
         context = Context(request_id_of(given_id))
-        scope["state"]["context"] = context
+        scope.setdefault("state", {})["context"] = context
         headers: list[tuple[bytes, bytes]] = [
             (b"x-request-id", context.request_id.encode()),
             *_SECURE,
@@ -107,8 +107,9 @@ class Gate:
             peer = "no socket" if client is None else f"{client[0]}:{client[1]}"
             context.principal = self._authenticate(text, peer)
             context.principal.take()
-        if "%" in path:
-            scope["path"] = routable(path)
+        raw = scope["raw_path"]
+        if b"%" in raw:
+            scope["path"] = routable(raw.decode("latin-1"))
 
     def _cors(self, origin: bytes) -> list[tuple[bytes, bytes]]:
         if b"*" in self._origins:
