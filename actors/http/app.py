@@ -162,13 +162,13 @@ def _of_schema(routes: Sequence[Route], operations: Mapping[str, Operation]) -> 
             made[len(operations)] = (msgspec.json.encode(found), page(found))
         return made[len(operations)]
 
-    async def schema(request: AnyRequest) -> ASGIResponse:
+    async def schema(request: AnyRequest) -> ASGIResponse:  # noqa: ASYNC124 - a handler
         query_of(request, ())
         if "text/html" in request.headers.get("accept", ""):
             return Reply(200, both()[1], HEADERS, b"text/html; charset=utf-8")
         return Reply(200, both()[0], ((b"vary", b"Accept"),))
 
-    async def as_json(request: AnyRequest) -> ASGIResponse:
+    async def as_json(request: AnyRequest) -> ASGIResponse:  # noqa: ASYNC124 - a handler
         query_of(request, ())
         return Reply(200, both()[0])
 

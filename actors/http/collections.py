@@ -102,7 +102,7 @@ class Collections:
             arguments["cursor"] = query["cursor"]
         return await self._find(request, arguments)
 
-    async def query(self, request: AnyRequest) -> ASGIResponse:
+    async def query_body(self, request: AnyRequest) -> ASGIResponse:
         """``POST /collections/{name}/query``: `find`, for filters too long for an address."""
         query_of(request, ())
         arguments = _object(await self.bodies.json(request))

@@ -104,7 +104,7 @@ class Connection:
             await self._refuse(error, request_id)
         finally:
             if isinstance(self._stream, trio.SSLStream):
-                await self._say_goodbye()
+                await self._say_goodbye()  # noqa: ASYNC102 - it is shielded, for a second
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -112,6 +112,7 @@ class Connection:
         """The next request's head; None where there will be none."""
         connection, settings = self._h11, self._settings
         if not connection.trailing_data[0]:
+            data: bytes | bytearray = b""
             with trio.move_on_after(settings.idle_timeout_s) as idle:
                 self._port.idle.add(idle)
                 try:

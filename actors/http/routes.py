@@ -99,7 +99,7 @@ def options_of(path: str, methods: list[str]) -> Route:
     """What OPTIONS of a path answers: which methods it has."""
     allowed = (b"allow", ", ".join(sorted({*methods, "OPTIONS"})).encode())
 
-    async def handle(_request: AnyRequest) -> ASGIResponse:
+    async def handle(_request: AnyRequest) -> ASGIResponse:  # noqa: ASYNC124 - a handler
         return Reply(204, b"", (allowed,))
 
     return Route(

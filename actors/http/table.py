@@ -76,6 +76,9 @@ NEW_INDEX = {
         "name": {"type": ["string", "null"]},
     },
 }
+_OTHERS = {"query_body": "find", "indexes": "describe", "bulk": "upsert", "list_all": "list"}
+"""Handlers that are for an operation of another name."""
+
 WRITE_ERRORS = (404, 409, 413, 415)
 
 
@@ -88,7 +91,7 @@ def _of_collections(method: str, path: str, handler: Any, summary: str, **more: 
         summary=summary,
         operation_id=f"collections_{name}",
         tag="collections",
-        needs="collections." + {"query": "find", "indexes": "describe"}.get(name, name),
+        needs=f"collections.{_OTHERS.get(name, name)}",
         **more,
     )
 
@@ -166,7 +169,7 @@ def _queries(handlers: Collections) -> list[Route]:
             errors=(404,),
         ),
         route(
-            *("POST", AT + "/query", handlers.query, "Find documents, by a body"),
+            *("POST", AT + "/query", handlers.query_body, "Find documents, by a body"),
             body=json_body(QUERY),
             answers={200: FOUND},
             errors=(404, 413, 415),
@@ -255,7 +258,7 @@ def of_namespaces(handlers: Namespaces) -> list[Route]:
             summary=summary,
             operation_id=f"namespaces_{name}",
             tag="namespaces",
-            needs="namespaces." + {"bulk": "upsert", "list_all": "list"}.get(name, name),
+            needs=f"namespaces.{_OTHERS.get(name, name)}",
             errors=(404, 409, 413, 415, 501),
             **more,
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import httpx
+import httpx  # noqa: ASYNC127 - litestar brings it along
 import pytest
 import trio
 
