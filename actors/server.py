@@ -31,6 +31,7 @@ from actors.database import Database, open_database
 from actors.http import Answer, HttpPort, HttpSettings, Paths, PathsApp, serve_http
 from actors.http.app import build_app
 from actors.listener import Listener, serve_listener
+from actors.principal import Principal
 from actors.scrubber import FIRST_PAUSE_S, ScrubOptions
 from actors.tuning import let_collector_rest, tune
 from actors.wire import WireSettings
@@ -39,6 +40,7 @@ from treestore import __version__
 from treestore.engine.options import EngineOptions, OpenProgress
 from treestore.errors import InvalidArgument, PermissionDenied, TreeStoreError, Unavailable
 from treestore.settings import ServerSettings, is_loopback
+from treestore.stores.security.audit import ACTOR
 
 log = structlog.get_logger("treestore.server")
 
@@ -216,7 +218,13 @@ async def _open_ports(
 ) -> _Ports:
     paths = health_paths(database, stopping)
     http_settings = _http_settings(settings)
-    app = build_app(database, settings=http_settings, paths=paths, stopping=stopping.is_set)
+    app = build_app(
+        database,
+        settings=http_settings,
+        paths=paths,
+        authenticate=partial(_who, database),
+        stopping=stopping.is_set,
+    )
     with _bind_errors("--port", settings.host, settings.port):
         listener = await nursery.start(
             partial(
@@ -357,6 +365,13 @@ def _wire_settings(settings: ServerSettings) -> WireSettings:
         grace_s=settings.grace,
         server_name=f"TreeStore {__version__}",
     )
+
+
+def _who(database: Database, key: str | None, peer: str) -> Principal:
+    """Who sends an HTTP request; what it does is entered into the audit trail under that name."""
+    principal = database.authority.authenticate(key, peer)
+    ACTOR.set(principal.actor(peer))
+    return principal
 
 
 def _http_settings(settings: ServerSettings) -> HttpSettings:

@@ -386,7 +386,7 @@ def _peers(stream: trio.abc.Stream) -> tuple[tuple[str, int] | None, tuple[str, 
     try:
         return stream.socket.getpeername()[:2], stream.socket.getsockname()[:2]
     except OSError:
-        return None, None
+        return ("unknown", 0), None  # It is gone already; nobody may take it for a neighbour.
 
 
 _date_at = 0
