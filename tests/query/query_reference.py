@@ -1,5 +1,5 @@
-"""A second implementation of docs/collection-queries.md over a list of documents: slow, and none of the first
-one's code."""
+"""A second implementation of docs/collection-queries.md over a list of documents: slow, and none of
+the first one's code."""
 
 from __future__ import annotations
 

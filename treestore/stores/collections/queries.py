@@ -1,4 +1,7 @@
-"""Queries over collections: find, scan, count, distinct, group, explain (collection-queries.md)."""
+"""Queries over collections: find, scan, count, distinct, group, explain.
+
+See docs/collection-queries.md.
+"""
 
 from __future__ import annotations
 
