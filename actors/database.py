@@ -34,6 +34,7 @@ from actors.index_builder import IndexBuilder, IndexPart
 from actors.indexer import Indexer
 from actors.lease_keeper import LeaseKeeper
 from actors.mail import WriterLimits
+from actors.overlay import Overlay
 from actors.reader import Reader
 from actors.scrubber import Scrubber, ScrubOptions
 from actors.supervisor import Supervisor
@@ -159,9 +160,12 @@ class Database(
         if self._closed:
             raise Unavailable("The store is closed.")
 
-    def reader(self, snapshot: Snapshot | None, *, raw: bool) -> Reader:
-        """What an operation that waits reads with: a snapshot, or (None) the newest state."""
-        return Reader(self, snapshot, raw=raw)
+    def reader(
+        self, snapshot: Snapshot | None, *, raw: bool, overlay: Overlay | None = None
+    ) -> Reader:
+        """What an operation that waits reads with: a snapshot, or (None) the newest state; or
+        that of a transaction, with what is written in it."""
+        return Reader(self, snapshot, raw=raw, overlay=overlay)
 
     def snapshot(self) -> AbstractAsyncContextManager[EmbeddedSnapshot]:
         """The newest durable state, pinned for the length of the ``async with``.

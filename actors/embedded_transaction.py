@@ -138,6 +138,8 @@ class TransactionCaller:
             return self._bind_prepared(operation)
         if operation.kind == "command":
             return self._bind_command(operation)
+        if operation.kind == "awaited":
+            return self._bind_awaited(operation)
         return _bind_refusal(operation)
 
     def _bind_query(self, operation: Operation) -> Callable[..., Any]:
@@ -175,6 +177,16 @@ class TransactionCaller:
             return await running.prepared(prepare, encode=as_it_is)
 
         return prepared
+
+    def _bind_awaited(self, operation: Operation) -> Callable[..., Any]:
+        function, running = operation.function, self._running
+
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            return await running.awaited(
+                lambda reader: function(reader, *args, **kwargs), raw=False
+            )
+
+        return awaited
 
 
 def _bind_refusal(operation: Operation) -> Callable[..., Any]:

@@ -48,7 +48,7 @@ class EncodedTransaction:
     ) -> bytes | memoryview | None:
         """See `HostTransaction.run_now`."""
         running, kind = self._running, operation.kind
-        if kind == "prepared":
+        if kind in ("prepared", "awaited"):
             return None
         if kind not in ("query", "command"):
             raise refusal(operation)
@@ -70,6 +70,10 @@ class EncodedTransaction:
         if operation.kind == "prepared":
             arguments = operation.arguments(parameters)
             return await running.prepared(lambda: operation.function(**arguments), encode=encode)
+        if operation.kind == "awaited":
+            arguments = operation.arguments(parameters)
+            call = partial(operation.function, **arguments)
+            return encode(await running.awaited(call, raw=True))
         work = self._work(operation, parameters)
         if operation.kind == "query":
             return await running.query(work, raw=True)

@@ -184,6 +184,12 @@ def test_the_changes_that_a_feed_shows() -> None:
     assert watched(service="nothing") == [EVERYTHING]
 
 
+def test_a_step_for_another_trajectory_is_for_unrestricted_keys() -> None:
+    record = OPERATIONS["agents.record_call"]
+    assert resources_of(record, {"case_id": "c"}) == [Names("metadata", b"c")]
+    assert resources_of(record, {"case_id": "c", "trajectory_id": "t"}) == [whole("metadata")]
+
+
 def queried(name: str, **arguments: Any) -> list[Any]:
     return resources_of(OPERATIONS[f"queries.{name}"], arguments)
 

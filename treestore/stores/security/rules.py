@@ -49,14 +49,19 @@ class Named:
         names: parameters that each hold a name, or a list of names. None, or no such parameter,
             means all that there are.
         prefix: a parameter that says what all names begin with, where no other names them.
+        beyond: parameters that lead to what has another name, where they are given: with them an
+            operation touches all that there are.
     """
 
     kind: str
     names: tuple[str, ...] = ()
     prefix: str | None = None
+    beyond: tuple[str, ...] = ()
 
     def resources(self, value: Value, parameters: Sequence[str]) -> list[Resource]:
         """What an operation with these values touches."""
+        if any(name in parameters and value(name) is not None for name in self.beyond):
+            return [whole(self.kind)]
         found = [name for name in self.names if name in parameters]
         if not found and self.prefix is not None and self.prefix in parameters:
             return [Names(self.kind, _bytes(value(self.prefix)), prefix=True)]
@@ -162,6 +167,7 @@ Rule = Named | Keys | Watched | Across | Nothing
 
 RULES: Final[Mapping[str, Rule]] = {
     "admin": Named("server"),
+    "agents": Named("metadata", ("case_id",), beyond=("trajectory_id",)),
     "collections": Named("collections", ("name", "collection"), prefix="prefix"),
     "db": Watched(),
     "documents": Named("policies", ("policy_id",), prefix="prefix"),
