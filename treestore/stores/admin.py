@@ -69,7 +69,7 @@ async def checkpoint(host: AdminHost) -> bool:
 
 
 async def check(host: AdminHost, *, search: bool = False) -> CheckResult:
-    """Verify every page, key and free page of the store, and the documents' indexes.
+    """Verify every page, key and free page of the store, and the stores' indexes.
 
     Of the newest durable state; writers and readers go on, checkpoints wait.
 
