@@ -60,7 +60,18 @@ class Index:
     """
 
     __slots__ = (
-        *("_entries", "_follow", "entries", "fields", "id", "info", "live", "multikey", "name", "prefix"),
+        *(
+            "_entries",
+            "_follow",
+            "entries",
+            "fields",
+            "id",
+            "info",
+            "live",
+            "multikey",
+            "name",
+            "prefix",
+        ),
         *("ready", "record", "unique"),
     )
 
