@@ -18,11 +18,13 @@ import structlog
 import trio
 
 from actors.archiver import Archiver
+from actors.authority import Authority
 from actors.backups import BackupPart
 from actors.checkpointer import Checkpointer
 from actors.compactor import Compactor
 from actors.database_admin import AdminPart
 from actors.database_host import HostPart
+from actors.database_security import SecurityPart
 from actors.dismantler import Dismantler
 from actors.embedded import EmbeddedCaller, EmbeddedSnapshot, InlineReader
 from actors.embedded_transaction import TransactionPart
@@ -32,6 +34,7 @@ from actors.index_builder import IndexBuilder, IndexPart
 from actors.indexer import Indexer
 from actors.lease_keeper import LeaseKeeper
 from actors.mail import WriterLimits
+from actors.overlay import Overlay
 from actors.reader import Reader
 from actors.scrubber import Scrubber, ScrubOptions
 from actors.supervisor import Supervisor
@@ -65,6 +68,7 @@ class Database(
     HostPart,
     AdminPart,
     BackupPart,
+    SecurityPart,
     FeedPart,
     IndexPart,
     TransactionPart,
@@ -100,7 +104,10 @@ class Database(
         )
         self.writer.need_checkpoint = self.checkpointer.ask
         self.feeds = FeedHub()
-        self.writer.published = self.feeds.announce
+        self.authority = Authority(
+            store.engine, self.writer, store.engine.environment.random.randbytes
+        )
+        self.writer.published = self._published
         self.archiver = Archiver.of(store.engine, self.writer.poke, threads)
         if self.archiver is not None:
             self.checkpointer.archive = self.archiver.make_room
@@ -138,6 +145,11 @@ class Database(
         """What opening found and did."""
         return self.store.report
 
+    def _published(self) -> None:
+        """A group was published: those who must know of it before anybody is answered."""
+        self.authority.published()
+        self.feeds.announce()
+
     @property
     def is_open(self) -> bool:
         """Whether calls are still taken."""
@@ -148,9 +160,12 @@ class Database(
         if self._closed:
             raise Unavailable("The store is closed.")
 
-    def reader(self, snapshot: Snapshot | None, *, raw: bool) -> Reader:
-        """What an operation that waits reads with: a snapshot, or (None) the newest state."""
-        return Reader(self, snapshot, raw=raw)
+    def reader(
+        self, snapshot: Snapshot | None, *, raw: bool, overlay: Overlay | None = None
+    ) -> Reader:
+        """What an operation that waits reads with: a snapshot, or (None) the newest state; or
+        that of a transaction, with what is written in it."""
+        return Reader(self, snapshot, raw=raw, overlay=overlay)
 
     def snapshot(self) -> AbstractAsyncContextManager[EmbeddedSnapshot]:
         """The newest durable state, pinned for the length of the ``async with``.
@@ -197,6 +212,7 @@ class Database(
                     self.supervisor.start("index builder", self.index_builder.run)
                     self.supervisor.start("compactor", self.compactor.run)
                     self.supervisor.start("transactions", self.transactions.run)
+                    self.supervisor.start("authority", self.authority.run)
                     if self.archiver is not None:
                         self.supervisor.start("archiver", self.archiver.run)
                     if self.indexer is not None:
@@ -216,7 +232,9 @@ class Database(
         if self._closed:
             return
         with trio.CancelScope(shield=True):
+            await self.authority.note_uses()
             await self.writer.stop()
+            self.authority.log_rest()
             self._closed = True
             self.transactions.close()
             self.feeds.announce()

@@ -220,6 +220,8 @@ class AdminPart:
         from treestore.stores.documents.check import check_documents
         from treestore.stores.metadata.check import check_metadata
         from treestore.stores.prompts.check import check_prompts
+        from treestore.stores.security.apikeys import check_keys
+        from treestore.stores.security.audit import check_audit
 
         db = self._db
         async with db.checkpointer.paused():
@@ -237,6 +239,8 @@ class AdminPart:
                     errors += check_metadata(txn)
                     errors += check_prompts(txn)
                     errors += check_collections(txn)
+                    errors += check_keys(txn)
+                    errors += check_audit(txn)
                 fields = {
                     field.name: getattr(report, field.name)
                     for field in attrs.fields(CheckResult)

@@ -23,6 +23,7 @@ from treestore.errors import TreeStoreError
 from treestore.stores.changes.position import FeedPosition
 from treestore.stores.deduplication import Deduplication
 from treestore.stores.operation import Operation
+from treestore.stores.security.audit import audited_here
 
 if TYPE_CHECKING:
     from actors.database import Database
@@ -148,7 +149,7 @@ class HostPart:
         """See `Host.submit`."""
         database = self._database
         mail = Submitted(
-            operation.function,
+            audited_here(operation),
             operation.arguments(parameters),
             done,
             deduplication,
@@ -197,7 +198,10 @@ class HostPart:
 
     async def action(self, operation: Operation, parameters: msgspec.Struct) -> bytes:
         """See `Host.action`."""
-        return encode(await operation.function(self, **operation.arguments(parameters)))
+        arguments = operation.arguments(parameters)
+        if operation.audited:
+            return encode(await self._database.audited_action(operation, arguments))
+        return encode(await operation.function(self, **arguments))
 
 
 def _run_and_let_go(

@@ -23,6 +23,7 @@ from treestore.errors import InvalidArgument
 from treestore.services import Services
 from treestore.stores.changes.position import FeedPosition
 from treestore.stores.operation import Async, Operation, ReadOnly
+from treestore.stores.security.audit import audited_here
 
 if TYPE_CHECKING:
     from actors.database import Database
@@ -156,7 +157,7 @@ class EmbeddedCaller:
         return awaited
 
     def _bind_command(self, operation: Operation) -> Callable[..., Any]:
-        function, database = operation.function, self._database
+        function, database = audited_here(operation), self._database
 
         async def command(*args: Any, **kwargs: Any) -> Any:
             database.ensure_open()

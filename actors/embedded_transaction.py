@@ -22,6 +22,7 @@ from treestore.retrying import (
 )
 from treestore.services import Stores
 from treestore.stores.operation import Async, Operation, ReadWrite
+from treestore.stores.security.audit import audited_here
 
 if TYPE_CHECKING:
     from actors.database import Database
@@ -137,6 +138,8 @@ class TransactionCaller:
             return self._bind_prepared(operation)
         if operation.kind == "command":
             return self._bind_command(operation)
+        if operation.kind == "awaited":
+            return self._bind_awaited(operation)
         return _bind_refusal(operation)
 
     def _bind_query(self, operation: Operation) -> Callable[..., Any]:
@@ -152,7 +155,7 @@ class TransactionCaller:
         return query
 
     def _bind_command(self, operation: Operation) -> Callable[..., Any]:
-        function, running = operation.function, self._running
+        function, running = audited_here(operation), self._running
 
         async def command(*args: Any, **kwargs: Any) -> Any:
             change: Callable[[Any], Any] = lambda txn: function(txn, *args, **kwargs)  # noqa: E731
@@ -174,6 +177,16 @@ class TransactionCaller:
             return await running.prepared(prepare, encode=as_it_is)
 
         return prepared
+
+    def _bind_awaited(self, operation: Operation) -> Callable[..., Any]:
+        function, running = operation.function, self._running
+
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            return await running.awaited(
+                lambda reader: function(reader, *args, **kwargs), raw=False
+            )
+
+        return awaited
 
 
 def _bind_refusal(operation: Operation) -> Callable[..., Any]:

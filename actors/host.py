@@ -70,7 +70,8 @@ class HostTransaction(Protocol):
     async def run(
         self, operation: Operation, parameters: msgspec.Struct, size_bytes: int
     ) -> bytes | memoryview:
-        """Run a query, command or two-stage command inside it, after the calls before it."""
+        """Run a query, command or two-stage command, or a read that may have to wait, inside it,
+        after the calls before it."""
         ...
 
     def stream(

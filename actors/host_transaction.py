@@ -23,6 +23,7 @@ from actors.transactions import (
 from treestore.engine.transaction import OverBudget
 from treestore.stores.deduplication import Deduplication
 from treestore.stores.operation import Operation
+from treestore.stores.security.audit import audited_here
 
 if TYPE_CHECKING:
     from actors.database import Database
@@ -47,7 +48,7 @@ class EncodedTransaction:
     ) -> bytes | memoryview | None:
         """See `HostTransaction.run_now`."""
         running, kind = self._running, operation.kind
-        if kind == "prepared":
+        if kind in ("prepared", "awaited"):
             return None
         if kind not in ("query", "command"):
             raise refusal(operation)
@@ -69,6 +70,10 @@ class EncodedTransaction:
         if operation.kind == "prepared":
             arguments = operation.arguments(parameters)
             return await running.prepared(lambda: operation.function(**arguments), encode=encode)
+        if operation.kind == "awaited":
+            arguments = operation.arguments(parameters)
+            call = partial(operation.function, **arguments)
+            return encode(await running.awaited(call, raw=True))
         work = self._work(operation, parameters)
         if operation.kind == "query":
             return await running.query(work, raw=True)
@@ -78,7 +83,7 @@ class EncodedTransaction:
     def _work(
         self, operation: Operation, parameters: msgspec.Struct
     ) -> Callable[[Any], bytes | memoryview]:
-        function, arguments = operation.function, operation.arguments(parameters)
+        function, arguments = audited_here(operation), operation.arguments(parameters)
         return lambda txn: encoded(function(txn, **arguments))
 
     @asynccontextmanager

@@ -12,6 +12,7 @@ import trio
 from actors.host import Host
 from actors.memory import MemoryBudget
 from actors.pacing import Pace, PacedListener
+from actors.principal import Principal
 from actors.session import Session
 from actors.wire import Authenticate, Counters, Methods, Shared, WireSettings, WireStatistics
 from protocol import codes
@@ -22,9 +23,9 @@ REFUSALS_MAX = 64
 """Connections above the limit that are told so at a time; more are closed without a word."""
 
 
-def accept_any(_api_key: str | None) -> bool:
-    """Authentication of a server without API keys."""
-    return True
+def accept_any(_api_key: str | None, _peer: str) -> Principal:
+    """Authentication of a server that has no API keys and never will."""
+    return Principal()
 
 
 @attrs.define(eq=False)
@@ -71,7 +72,8 @@ async def serve_listener(
     Args:
         address: the interface to bind; a name may resolve to several addresses.
         port: 0 lets the system pick one.
-        authenticate: called with each hello's API key, on the event loop.
+        authenticate: called with each hello's API key and where it came from, on the event loop:
+            ``Database.authority.authenticate`` where keys count.
         tls: speak TLS with this context.
 
     Resource handling:

@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-import attrs
 import trio
 
 from actors.embedded import SLICE_BUDGET, in_thread, pin
 from treestore.engine.snapshot import Snapshot, State
-from treestore.engine.transaction import OverBudget
+from treestore.engine.transaction import OverBudget, ReadTransaction
 from treestore.errors import InvalidArgument, Unavailable
 from treestore.model.search import Hit
 from treestore.search.folder import IndexFailed
@@ -32,6 +31,7 @@ from treestore.stores.documents.touched import Changes
 if TYPE_CHECKING:
     from actors.database import Database
     from actors.indexer import Indexer
+    from actors.overlay import Overlay
 
 T = TypeVar("T")
 
@@ -55,19 +55,6 @@ class _Wait(Exception):
     """The index does not go as far as is needed."""
 
 
-@attrs.frozen
-class Overlay:
-    """A transaction under way over a snapshot: what it reads, its own writes included.
-
-    Attributes:
-        txn: used on a thread, while whoever owns it waits.
-        changes: `Changes.note` of each key that it wrote, `Changes.note_range` of removed ranges.
-    """
-
-    txn: Read
-    changes: Changes
-
-
 class Reader:
     """Bound to a snapshot, or (None) to the newest state of each moment."""
 
@@ -79,7 +66,7 @@ class Reader:
         raw: bool,
         overlay: Overlay | None = None,
     ) -> None:
-        """``overlay`` is of a transaction whose snapshot is given."""
+        """``overlay`` is of a transaction, whose snapshot is given; nothing else of it runs."""
         database.ensure_open()
         self._database = database
         self._snapshot = snapshot
@@ -98,7 +85,7 @@ class Reader:
             raise Unavailable("This store was opened without a search index.")
         found = self._at_once(indexer, request, strong=strong)
         if found is not None:
-            await trio.lowlevel.checkpoint()
+            await indexer.pace()
             return found
         lease = pin(self._database, self._snapshot, "documents.search")
         deadline = _deadline()
@@ -123,17 +110,26 @@ class Reader:
         state = engine.durable if self._snapshot is None else self._snapshot.state
         if indexer.history.lsn < state.position.lsn or request.top_k > BRIEF_TOP_K_MAX:
             return None
-        if self._overlay is not None:
-            return None
-        txn = engine.read(budget=SLICE_BUDGET, raw=self._raw)
-        if self._snapshot is not None:
-            txn.renew(self._snapshot.usable_root())
+        overlay = self._overlay
+        if overlay is not None:
+            if not overlay.is_brief:
+                return None
+            txn = overlay.read_at_once(SLICE_BUDGET, raw=self._raw)
+        else:
+            txn = engine.read(budget=SLICE_BUDGET, raw=self._raw)
+            if self._snapshot is not None:
+                txn.renew(self._snapshot.usable_root())
         try:
             most = BRIEF_CHANGES_MAX
             basis = self._basis(indexer, state, txn, strong=strong, changes_max=most, brief=True)
-            return search(txn, request, basis)
+            return self._search(txn, request, basis)
         except (OverBudget, TooLong, TooMuchChanged, _Wait, IndexFailed):
             return None
+
+    def _search(self, txn: ReadTransaction, request: Request, basis: Basis) -> list[Hit]:
+        if self._overlay is not None:
+            self._overlay.note(txn, request)
+        return search(txn, request, basis)
 
     @contextmanager
     def pinned(self) -> Generator[PinnedReader]:
@@ -146,11 +142,8 @@ class Reader:
 
     async def _in_thread(self, lease: Snapshot, attempt: partial[list[Hit]]) -> list[Hit]:
         database = self._database
-        lease.begin_read()
-        try:
+        with reading(lease):
             return await database.threads.run(attempt, limiter=database.read_limiter)
-        finally:
-            lease.end_read()
 
     async def _wait(
         self, indexer: Indexer, lease: Snapshot, deadline: float, *, waited: bool
@@ -174,9 +167,10 @@ class Reader:
                 lease.close()
                 return self._database.engine.snapshot("documents.search")
             if waited:
+                what = "snapshot was opened" if self._overlay is None else "transaction began"
                 raise Unavailable(
-                    "More was changed since this snapshot was opened than a search can make up "
-                    "for; open a new one."
+                    f"More was changed since this {what} than a search can make up for, a search "
+                    "in a newer one would do."
                 )
             return lease
         finally:
@@ -186,7 +180,8 @@ class Reader:
         self, indexer: Indexer, lease: Snapshot, request: Request, strong: bool, waited: bool
     ) -> list[Hit]:
         """Search, on a thread."""
-        txn: Read = lease.read(raw=self._raw) if self._overlay is None else self._overlay.txn
+        overlay, raw = self._overlay, self._raw
+        txn = lease.read(raw=raw) if overlay is None else overlay.read(raw=raw)
         most = CHANGES_MAX if self._snapshot is None or not waited else SNAPSHOT_CHANGES_MAX
         if strong:
             try:
@@ -196,7 +191,7 @@ class Reader:
                 raise _Wait from error
         basis = self._basis(indexer, lease.state, txn, strong=strong, changes_max=most)
         try:
-            return search(txn, request, basis)
+            return self._search(txn, request, basis)
         except TooMuchChanged:
             raise _Wait from None
         except IndexFailed as error:
@@ -219,6 +214,7 @@ class Reader:
     ) -> Basis:
         """The index, and what differs between it and the state that is read."""
         changes: Changes | None = None
+        own = None if self._overlay is None else self._overlay.changes()
 
         def ask(view: View) -> frozenset[bytes]:
             nonlocal changes
@@ -226,10 +222,10 @@ class Reader:
                 if view.lsn is None or view.day != day_of(txn):
                     raise _Wait
                 changes = indexer.history.between(view.lsn, state.position.lsn)
+                if changes is not None and own is not None:
+                    changes.add(own)
                 if changes is None or changes.everything:
                     raise _Wait
-                if self._overlay is not None:
-                    changes.add(self._overlay.changes)
             return policies_to_ask(changes, view)
 
         view, marks = indexer.index.basis(ask)
@@ -249,12 +245,16 @@ class PinnedReader:
 
     async def read(self, function: Callable[[Read], T]) -> T:
         """What the function makes of the state: at once, or on a thread where that takes long."""
-        database = self._database
+        database, overlay = self._database, self._overlay
         result: T
-        if self._overlay is not None:
-            work = partial(function, self._overlay.txn)
-            result = await database.threads.run(work, limiter=database.read_limiter)
-            return result
+        if overlay is not None:
+            try:
+                return function(overlay.read_at_once(SLICE_BUDGET, raw=self._raw))
+            except OverBudget:
+                work = partial(function, overlay.read(raw=self._raw))
+                with reading(self._lease):
+                    result = await database.threads.run(work, limiter=database.read_limiter)
+                return result
         txn = database.engine.read(budget=SLICE_BUDGET, raw=self._raw)
         txn.renew(self._lease.usable_root())
         try:
@@ -267,6 +267,16 @@ class PinnedReader:
         """The best hits of the state."""
         reader = Reader(self._database, self._lease, raw=False, overlay=self._overlay)
         return await reader.search_documents(request, strong=True)
+
+
+@contextmanager
+def reading(lease: Snapshot) -> Generator[None]:
+    """A read of the lease is in flight."""
+    lease.begin_read()
+    try:
+        yield
+    finally:
+        lease.end_read()
 
 
 def _deadline() -> float:

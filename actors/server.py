@@ -3,7 +3,8 @@
 Start: database (recovery included), TCP, HTTP, metrics; then the ready line. Stop, on SIGTERM or
 SIGINT: ``/ready`` answers 503, nothing new is accepted, requests under way may finish for
 ``grace`` seconds, then the database makes its last checkpoint and closes. A second signal cuts
-the grace short. A signal during the start ends it as early as it can be ended.
+the grace short. A signal during the start ends it as early as it can be ended. SIGHUP reads the
+certificate's files again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ import msgspec
 import structlog
 import trio
 
+from actors.audit_log import AuditFile
+from actors.authority import RateLimits
+from actors.certificates import Certificates
 from actors.database import Database, open_database
 from actors.http import Answer, HttpPort, HttpSettings, Paths, serve_http
 from actors.listener import Listener, serve_listener
@@ -33,7 +37,7 @@ from protocol.limits import KIB, MIB, Limits
 from treestore import __version__
 from treestore.engine.options import EngineOptions, OpenProgress
 from treestore.errors import InvalidArgument, PermissionDenied, TreeStoreError, Unavailable
-from treestore.settings import ServerSettings
+from treestore.settings import ServerSettings, is_loopback
 
 log = structlog.get_logger("treestore.server")
 
@@ -95,14 +99,17 @@ async def serve(
     """
     settings.check()
     assert settings.data_dir is not None  # settings.check
-    tls = _tls(settings)
+    if not settings.data_dir.exists():
+        settings.check_exposure(keys_required=False)
+    certificates = _certificates(settings)
     tune()
     let_collector_rest()
     stopping = trio.Event()
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    with trio.open_signal_receiver(*handled) as signals:
         async with trio.open_nursery() as nursery:
             work = trio.CancelScope()
-            nursery.start_soon(_watch_signals, signals, stopping, work)
+            nursery.start_soon(_watch_signals, signals, stopping, work, certificates)
             with work:
                 opening = open_database(
                     settings.data_dir,
@@ -111,23 +118,46 @@ async def serve(
                     scrub=_scrub_options(settings),
                 )
                 await _run(
-                    settings, opening, tls, stopping, as_json, lambda at: task_status.started(at)
+                    settings,
+                    opening,
+                    None if certificates is None else certificates.context,
+                    stopping,
+                    as_json,
+                    lambda at: task_status.started(at),
                 )
             nursery.cancel_scope.cancel()
     log.info("stopped")
 
 
 async def _watch_signals(
-    signals: AsyncIterator[int], stopping: trio.Event, work: trio.CancelScope
+    signals: AsyncIterator[int],
+    stopping: trio.Event,
+    work: trio.CancelScope,
+    certificates: Certificates | None,
 ) -> None:
     async for number in signals:
         name = signal.Signals(number).name
-        if stopping.is_set():
+        if number == signal.SIGHUP:
+            await _reload(certificates)
+        elif stopping.is_set():
             log.warning("second signal: not waiting for requests under way", signal=name)
             work.cancel()
         else:
             log.info("stopping", signal=name)
             stopping.set()
+
+
+async def _reload(certificates: Certificates | None) -> None:
+    """Read the certificate's files again; a fault in them is logged, and the old one stays."""
+    if certificates is None:
+        log.info("nothing to reload: the server speaks no TLS")
+        return
+    try:
+        await trio.to_thread.run_sync(certificates.reload)
+    except InvalidArgument as error:
+        log.error("certificate not reloaded; the old one stays", error=error.message)
+    else:
+        log.info("certificate reloaded")
 
 
 async def _run(
@@ -141,6 +171,7 @@ async def _run(
     async with opening as database:
         if stopping.is_set():
             return
+        _guard(settings, database)
         async with trio.open_nursery() as nursery:
             ports = await _open_ports(settings, tls, database, stopping, nursery)
             # What exists now lives as long as the process: the collector need not look at it.
@@ -151,11 +182,28 @@ async def _run(
             # Not sooner: a server that cannot start says so in one line, and nothing else.
             log.info("opened", data=str(settings.data_dir), outcome=str(database.report.outcome))
             log.info("ready", **attrs.asdict(addresses))
+            if tls is None and not is_loopback(settings.host):
+                log.warning("API keys and data travel in clear; --tls-cert encrypts them")
             started(addresses)
             await stopping.wait()
             ports.stop()
             # The ports keep to their own grace period; this is the fence behind it.
             nursery.cancel_scope.deadline = trio.current_time() + settings.grace + 5
+
+
+def _guard(settings: ServerSettings, database: Database) -> None:
+    """Set up who may do what, and how often, before the first port is open."""
+    authority = database.authority
+    settings.check_exposure(authority.required)
+    authority.limit(
+        RateLimits(
+            rate=settings.rate_limit,
+            burst=settings.rate_burst,
+            total=settings.total_rate_limit,
+        )
+    )
+    if settings.audit_log is not None:
+        authority.log_audit = AuditFile(settings.audit_log)
 
 
 async def _open_ports(
@@ -175,6 +223,7 @@ async def _open_ports(
                 address=settings.host,
                 port=settings.port,
                 settings=_wire_settings(settings),
+                authenticate=database.authority.authenticate,
                 tls=tls,
             )
         )
@@ -308,15 +357,7 @@ def _wire_settings(settings: ServerSettings) -> WireSettings:
     )
 
 
-def _tls(settings: ServerSettings) -> ssl.SSLContext | None:
+def _certificates(settings: ServerSettings) -> Certificates | None:
     if settings.tls_cert is None or settings.tls_key is None:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise InvalidArgument(
-            f"--tls-cert {settings.tls_cert} and --tls-key {settings.tls_key} cannot be used: "
-            f"{error}."
-        ) from None
-    return context
+    return Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca)

@@ -34,6 +34,8 @@ import trio
 
 from actors.host import EncodedStream, HostSnapshot, HostTransaction, Submission
 from actors.memory import Account
+from actors.principal import Principal
+from actors.session_admission import Admission
 from actors.session_answers import LARGE_SIZE_BYTES, Answers
 from actors.session_snapshots import Snapshots
 from actors.session_transactions import SessionTransactions
@@ -48,7 +50,6 @@ from protocol.messages import (
     Cancel,
     Credit,
     Goodbye,
-    Hello,
     Ping,
     Pong,
     Request,
@@ -64,7 +65,6 @@ from treestore.errors import (
     TreeStoreError,
     Unavailable,
 )
-from treestore.stores.deduplication import session_prefix
 
 log = structlog.get_logger("treestore.session")
 
@@ -85,7 +85,7 @@ LINGER_S = 1.0
 """How long a goodbye may take to reach the client."""
 
 
-class Session:
+class Session(Admission):
     """A client's connection. Made by the listener; `run` does everything."""
 
     def __init__(self, shared: Shared, stream: trio.abc.Stream, number: int, peer: str) -> None:
@@ -97,7 +97,6 @@ class Session:
         self._counters = shared.counters
         self._limits = shared.settings.limits
         self._query_now = shared.host.query_now
-        self._find = shared.methods.known
         self._duplex = Duplex(stream)
         self._connection = ServerConnection(self._limits)
         self._account = Account(shared.budget)
@@ -108,6 +107,8 @@ class Session:
         self._answer = self._answers.answer
         self._fail = self._answers.fail
         self._client = b""
+        self._principal = Principal()
+        self._find = self._principal.free.get
         self._running: dict[int, Command | Task] = {}
         self._streams = 0
         self._backlog: deque[Command] = deque()
@@ -178,37 +179,6 @@ class Session:
         self._counters.sent_bytes += sent - self._counted_bytes[1]
         self._counted_bytes = (received, sent)
 
-    async def _greet(self) -> bool:
-        """Wait for the hello and answer it; returns whether the connection is open."""
-        hello: Hello | None = None
-        with trio.move_on_after(self._settings.hello_timeout_s) as scope:
-            try:
-                while hello is None:
-                    data = await self._duplex.receive()
-                    if not data:
-                        return False
-                    for message in self._connection.receive_data(data):
-                        hello = message if isinstance(message, Hello) else None
-            except RemoteProtocolError as error:
-                return self._refuse(codes.PROTOCOL_ERROR, str(error))
-        if hello is None or scope.cancelled_caught:
-            text = f"No hello came within {self._settings.hello_timeout_s:g} s."
-            return self._refuse(codes.DEADLINE_EXCEEDED, text)
-        if not self._shared.authenticate(hello.api_key):
-            self._counters.connections_refused += 1
-            key = "An API key is needed." if hello.api_key is None else "The API key is not known."
-            return self._refuse(codes.UNAUTHENTICATED, key)
-        if self._stopping:
-            return self._refuse(codes.UNAVAILABLE, "The server is stopping.")
-        self._client = session_prefix(hello.client_id, hello.session)
-        self._duplex.append(self._connection.welcome(self._settings.server_name, self.number))
-        log.debug("session opened", session=self.number, peer=self.peer, software=hello.software)
-        return True
-
-    def _refuse(self, code: str, message: str) -> bool:
-        self._goodbye, self._linger = (code, message), True
-        return False
-
     async def _serve(self) -> None:
         try:
             async with trio.open_nursery() as nursery:
@@ -235,6 +205,7 @@ class Session:
     def _free(self) -> None:
         """Give back everything that the session holds."""
         self._over = True
+        self._principal.detach(self)
         self._backlog.clear()
         for entry in list(self._running.values()):
             if isinstance(entry, Command):
@@ -325,11 +296,25 @@ class Session:
         self._counters.requests += 1
         if request.transaction is not None:
             return self._transactions.request(self, request)
-        method = self._find(request.method) or self._shared.methods.find(request.method)
-        if method is None:
-            return self._own_method(request)
+        method = self._find(request.method)
+        may = method is not None
+        if method is not None:
+            self._principal.uses += 1
+        else:
+            if not self._admit(request):
+                return
+            method = self._shared.methods.find(request.method)
+            if method is None:
+                return self._own_method(request)
+            may = self._principal.is_free(method.operation)
+            if may:
+                self._principal.free[request.method] = method
         try:
             parameters = method.decode(request.params)
+            if not may:
+                self._principal.allow(method.operation, parameters)
+        except TreeStoreError as error:
+            return self._fail(request.id, error)
         except (msgspec.MsgspecError, RecursionError, ValueError, TypeError) as error:
             return self._fail(request.id, parameters_error(request.method, error))
         snapshot: HostSnapshot | None = None

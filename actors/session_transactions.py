@@ -124,6 +124,12 @@ class SessionTransactions:
 
     def request(self, session: Session, request: Request) -> None:
         """Do a request of the session inside its transaction, or end that."""
+        method = session._find(request.method)
+        may = method is not None
+        if may:
+            session._principal.uses += 1
+        elif not session._admit(request):
+            return
         if not session._may_start(request):
             return
         number = request.transaction
@@ -136,11 +142,15 @@ class SessionTransactions:
                 transaction = self._find(number, request)
             if request.method == SETTLE.name:
                 return self._commit(session, request, transaction)
-            method = self._methods.find(request.method)
+            method = method or self._methods.find(request.method)
             if method is None:
                 hint = self._methods.suggestions(request.method)
                 raise InvalidArgument(f"There is no method {request.method[:100]!r}. {hint}")
             parameters = method.decode(request.params)
+            if not may:
+                session._principal.allow(method.operation, parameters)
+                if session._principal.is_free(method.operation):
+                    session._principal.free[request.method] = method
             size = 0
             if method.kind in ("command", "prepared"):
                 size = len(memoryview(request.params))

@@ -63,6 +63,7 @@ class Task:
         "_credited",
         "cancelled",
         "credit_bytes",
+        "ended_by",
         "endless",
         "id",
         "is_stream",
@@ -80,6 +81,8 @@ class Task:
         self.is_stream = False
         self.endless = False
         """A feed: it is cut off when the server stops."""
+        self.ended_by: TreeStoreError | None = None
+        """Why the server stopped it, where it was not its deadline."""
         self.cancelled = False
         """Whether the client asked to stop it."""
         self.credit_bytes = 0
@@ -103,6 +106,8 @@ class Task:
 
     def interrupted(self) -> TreeStoreError:
         """The error to answer with after the scope was cancelled."""
+        if self.ended_by is not None:
+            return self.ended_by
         if self.endless and not self.cancelled:
             return Unavailable("The server is stopping; watch on from here later.", not_begun=True)
         why = "was cancelled by the client" if self.cancelled else "reached its deadline"

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -26,6 +26,7 @@ import trio
 
 from actors.embedded import SLICE_BUDGET, SLICE_RESERVE
 from actors.mail import Call
+from actors.overlay import Overlay
 from treestore.engine.optimistic import OptimisticTransaction
 from treestore.engine.recording import RecordingWrite
 from treestore.engine.transaction import OverBudget, ReadTransaction, WriteTransaction
@@ -41,6 +42,7 @@ from treestore.stores.operation import Operation
 
 if TYPE_CHECKING:
     from actors.database import Database
+    from actors.reader import Reader
 
 log = structlog.get_logger("treestore.transactions")
 
@@ -154,6 +156,8 @@ class RunningTransaction:
         """Held by a call that waits for a thread, and by its commit; made when one does."""
         self._budget = SLICE_BUDGET
         self._ended: TreeStoreError | None = None
+        self._overlay: Overlay | None = None
+        """What its searches go by, from the first one on."""
 
     # -- its state ------------------------------------------------------------------------------
 
@@ -285,6 +289,31 @@ class RunningTransaction:
         apply = await self._database.threads.run(prepare)
         raw = encode is not as_it_is
         return await self.command(lambda txn: encode(apply(txn)), raw=raw, long=True)
+
+    async def awaited(self, call: Callable[[Reader], Awaitable[T]], *, raw: bool) -> T:
+        """Run a read that may have to wait for an index, when the calls before it are done.
+
+        Args:
+            call: is given what to read with: the transaction's state, its own writes included.
+        """
+        await self._next_slice()
+        async with self._wait_turn():
+            self.ensure_open()
+            core = self.core
+            core.merged()  # Before anything is read on a thread.
+            if self._overlay is None:
+                self._overlay = Overlay(core)
+            reader = self._database.reader(core.lease, raw=raw, overlay=self._overlay)
+            try:
+                with trio.move_on_at(self.deadline):
+                    answer = await call(reader)
+                    core.check_reads()
+                    return answer
+            except Exception:
+                self.ensure_open()  # Where it has ended meanwhile, that is why.
+                raise
+            self.ensure_open()
+            raise AssertionError("its time was up")
 
     async def _next_slice(self) -> None:
         """Once a millisecond of work let the other tasks run."""
@@ -459,11 +488,6 @@ class CommitCall(CommitMail, Call):
 
 def refusal(operation: Operation) -> InvalidArgument:
     """Why an operation cannot be done inside a transaction."""
-    if operation.kind == "awaited":
-        return InvalidArgument(
-            f"{operation.name} cannot be done inside a transaction yet; call it on the database, "
-            "or on a snapshot."
-        )
     return InvalidArgument(
         f"{operation.name} cannot be done inside a transaction, for it is no read or write of "
         "stored data; call it on the database."

@@ -11,12 +11,14 @@ import msgspec
 
 from actors.host import Host
 from actors.memory import MemoryBudget, MemoryStatistics
+from actors.principal import Principal
 from protocol.limits import MIB, Limits
 from treestore.stores.access import Write
 from treestore.stores.operation import OPERATIONS, Operation
 
-Authenticate = Callable[[str | None], bool]
-"""Decides, without waiting, whether an API key (None: none was sent) may connect."""
+Authenticate = Callable[[str | None, str], Principal]
+"""Says, without waiting, who connects with an API key (None: none was sent) from an address; or
+raises `Unauthenticated`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -131,6 +133,8 @@ SETTLE = Operation(
     msgspec.defstruct("session_commit", [], forbid_unknown_fields=True),
     bool,
     {},
+    # Whatever it commits was allowed when it was done.
+    right="read",
 )
 
 

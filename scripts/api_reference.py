@@ -42,6 +42,7 @@ from treestore.model.page import Page
 from treestore.model.prompts import Prompt, PromptEffectiveness, PromptUsage, PromptVersion
 from treestore.model.queries import EnrichedDocument, RelatedNode
 from treestore.model.search import Hit
+from treestore.model.security import ApiKey, ApiKeyInfo, AuditEntry
 from treestore.model.versions import FieldChange, NodeChange, PolicyVersion
 from treestore.stores.operation import OPERATIONS, Operation
 
@@ -75,6 +76,7 @@ KINDS = {
 RESULTS = (
     *(Node, Document, PolicyVersion, NodeChange, FieldChange, Hit, Page),
     *(Health, Stats, CheckResult, SnapshotInfo, CompactResult),
+    *(ApiKey, ApiKeyInfo, AuditEntry),
     *(BackupResult, BackupProgress, Change),
     *(ToolResult, ToolStats, Trajectory, TrajectoryStep, TrajectoryStats, NodeVisits),
     *(CrossReference, Contradiction, Evidence, Resolution, EntityMetadata),

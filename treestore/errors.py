@@ -82,7 +82,7 @@ class FeedExpired(SnapshotExpired):
 
 
 class Unauthenticated(TreeStoreError):
-    """An API key is needed and none, or an unknown one, was given."""
+    """An API key is needed, and none was given, or one that is unknown, revoked or expired."""
 
     code = "unauthenticated"
 
@@ -94,9 +94,20 @@ class PermissionDenied(TreeStoreError):
 
 
 class RateLimited(TreeStoreError):
-    """Too many requests; wait and send it again."""
+    """Too many requests; nothing was done. Wait and send it again.
+
+    Attributes:
+        retry_after_s: seconds after which it may be sent again; None: nobody said. Also in
+            ``details``.
+    """
 
     code = "rate_limited"
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, **details: Any) -> None:
+        if retry_after_s is not None:
+            details["retry_after_s"] = retry_after_s
+        super().__init__(message, **details)
+        self.retry_after_s = retry_after_s
 
 
 class ResourceExhausted(TreeStoreError):

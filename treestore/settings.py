@@ -73,19 +73,32 @@ class ServerSettings:
         10.0, "Seconds that requests under way may take after a stop was asked for.", low=0
     )
     log_level: LogLevel = _setting("info", "Least important lines to log.")
+    audit_log: Path | None = _setting(
+        None, "Append a JSON line for every administrative action to this file."
+    )
     rate_limit: int | None = _setting(
         None,
-        "Requests a second per API key. Accepted, but not enforced before API keys exist.",
+        "Requests a second of each API key without a limit of its own; without keys, of each "
+        "address.",
         low=1,
+    )
+    rate_burst: int | None = _setting(
+        None, "Requests at once after a quiet time; by default as many as in a second.", low=1
+    )
+    total_rate_limit: int | None = _setting(
+        None, "Requests a second of all clients together.", low=1
     )
     tls_cert: Path | None = _setting(
         None, "Certificate chain (PEM): TCP and HTTP then speak TLS; needs --tls-key."
     )
     tls_key: Path | None = _setting(None, "Private key (PEM) of --tls-cert.")
+    tls_client_ca: Path | None = _setting(
+        None, "Only let in who has a certificate of these authorities (PEM); needs --tls-cert."
+    )
     allow_remote_without_keys: bool = _setting(
         False,
-        "Listen beyond this machine although there are no API keys: whoever reaches the port "
-        "may read and write everything.",
+        "Listen beyond this machine even while there are no API keys: whoever reaches the port "
+        "may then read and write everything.",
     )
     wal_size_mb: int = _setting(
         512, "Hard limit of the live log, in MiB; past it writers wait for a checkpoint.", low=64
@@ -156,6 +169,8 @@ class ServerSettings:
             )
         if (self.tls_cert is None) != (self.tls_key is None):
             raise InvalidArgument("TLS needs both --tls-cert and --tls-key.")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise InvalidArgument("--tls-client-ca needs --tls-cert and --tls-key.")
         if self.no_archive and self.archive_dir is not None:
             raise InvalidArgument("--archive-dir and --no-archive exclude each other; give one.")
         if self.checkpoint_wal_mb * 2 > self.wal_size_mb:
@@ -163,12 +178,28 @@ class ServerSettings:
                 f"--checkpoint-wal-mb ({self.checkpoint_wal_mb}) is at most half of "
                 f"--wal-size-mb ({self.wal_size_mb})."
             )
-        if not self.allow_remote_without_keys and not is_loopback(self.host):
-            raise InvalidArgument(
-                f"Listening on {self.host} would let anybody who reaches this machine read and "
-                "write everything, for there are no API keys. Keep to --host 127.0.0.1, or add "
-                "--allow-remote-without-keys if that is what you want."
-            )
+
+    def check_exposure(self, keys_required: bool) -> None:
+        """Refuse to listen beyond this machine where nobody would be asked for a key.
+
+        Args:
+            keys_required: whether the store has API keys.
+
+        Raises:
+            Exposed: it would.
+        """
+        if keys_required or self.allow_remote_without_keys or is_loopback(self.host):
+            return
+        raise Exposed(
+            f"Listening on {self.host} would let anybody who reaches this machine read and write "
+            f"everything, for there are no API keys. Make one with treestore key create --data "
+            f"{self.data_dir}, keep to --host 127.0.0.1, or add --allow-remote-without-keys if "
+            "that is what you want."
+        )
+
+
+class Exposed(InvalidArgument):
+    """The server would answer whoever reaches it."""
 
 
 def is_loopback(host: str) -> bool:

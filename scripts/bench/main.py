@@ -21,7 +21,7 @@ from scripts.bench.embedded import run_embedded
 from scripts.bench.law import run_law
 from scripts.bench.loop import run_loop
 from scripts.bench.machine import describe_machine, file_system
-from scripts.bench.queries import run_queries
+from scripts.bench.queries import run_documents, run_queries
 from scripts.bench.recovery import run_recovery
 from scripts.bench.report import Report, as_json, table, write_json, write_markdown
 from scripts.bench.search import run_search
@@ -99,6 +99,7 @@ def _measure(
         session = Session(sizes, scratch, wanted, progress, task)
         run_embedded(session)
         run_tcp(session)
+        run_documents(session)
         run_queries(session)
         run_law(session)
         run_loop(session)

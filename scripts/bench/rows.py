@@ -139,6 +139,22 @@ TCP = (
     Row("tcp-pipelined", "TCP pipelined gets, 64 in flight", (Target(0.5, ECHO),), "get/s"),
 )
 
+DOCUMENTS = (
+    Row(
+        "insert-many",
+        "collection with two indexes, 1,000 documents a call, durable",
+        (Target(1, SQLITE),),
+        "document/s",
+    ),
+    Row(
+        "insert-100",
+        "the same, single documents, durable, 100 concurrent tasks",
+        (Target(8, SQLITE),),
+        "document/s",
+    ),
+    Row("document-get", "document by id", (Target(2, SQLITE),), "get/s"),
+)
+
 QUERIES = (
     Row("query-equality", "indexed equality, 10 documents", (Target(1, SQLITE),), "query/s"),
     Row(
@@ -190,4 +206,4 @@ SEARCH = Row(
     "search/s",
 )
 
-ALL = (*EMBEDDED, *TCP, *QUERIES, LAW, LOOP, RECOVERY, SEARCH)
+ALL = (*EMBEDDED, *TCP, *DOCUMENTS, *QUERIES, LAW, LOOP, RECOVERY, SEARCH)

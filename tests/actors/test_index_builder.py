@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
+import trio.testing
 
 from actors.database import Database
 from tests.actors.databases import database
@@ -146,7 +148,7 @@ async def test_what_is_dropped_is_not_built_on(monkeypatch: pytest.MonkeyPatch) 
                     nursery.start_soon(wait_for, "n", outcomes)
                     steps = db.index_builder.steps
                     while db.index_builder.steps < steps + 5:
-                        await trio.sleep(0)
+                        await trio.lowlevel.checkpoint()
                     assert await drop()
                 assert len(outcomes) == 1
             assert building.pending(db.engine.read()) == []
@@ -177,19 +179,18 @@ async def test_whoever_waits_is_told_when_the_store_closes(monkeypatch: pytest.M
     disk = SimDisk()
     errors: list[Exception] = []
     with trio.fail_after(BOUND_S):
-        async with trio.open_nursery() as nursery:
-            async with database(disk) as db:
-                await db.collections.insert_many("n", [{"v": n} for n in range(500)])
+        async with trio.open_nursery() as nursery, database(disk) as db:
+            await db.collections.insert_many("n", [{"v": n} for n in range(500)])
 
-                async def wait(db: Database = db) -> None:
-                    try:
-                        await db.collections.create_index("n", "v")
-                    except Unavailable as error:
-                        errors.append(error)
+            async def wait(db: Database = db) -> None:
+                try:
+                    await db.collections.create_index("n", "v")
+                except Unavailable as error:
+                    errors.append(error)
 
-                nursery.start_soon(wait)
-                while db.index_builder.steps < 5:
-                    await trio.sleep(0)
+            nursery.start_soon(wait)
+            while db.index_builder.steps < 5:
+                await trio.lowlevel.checkpoint()
         assert len(errors) == 1
         async with database(disk) as db:
             assert (await db.collections.create_index("n", "v")).state == "ready"

@@ -12,7 +12,7 @@ from protocol.frames import encode_frame
 from protocol.limits import Limits
 from protocol.messages import Goodbye, Part, Ping, Response, Welcome
 from tests.actors.fake_host import FakeHost
-from tests.actors.wire_tools import RawClient, encode, eventually, listening, raw_client
+from tests.actors.wire_tools import RawClient, encode, eventually, listening, only, raw_client
 
 SETTINGS = WireSettings(
     hello_timeout_s=0.08,
@@ -144,7 +144,7 @@ async def test_the_connection_limit_is_told() -> None:
 
 async def test_an_api_key_is_checked() -> None:
     with trio.fail_after(10):
-        async with listening(FakeHost(), authenticate=lambda key: key == "right") as listener:
+        async with listening(FakeHost(), authenticate=only("right")) as listener:
             for key, code in ((None, "unauthenticated"), ("wrong", "unauthenticated")):
                 async with raw_client(listener, hello=False) as client:
                     goodbye = await client.hello(api_key=key)

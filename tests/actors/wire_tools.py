@@ -13,10 +13,12 @@ import trio
 
 from actors.host import Host
 from actors.listener import Listener, accept_any, serve_listener
-from actors.wire import WireSettings
+from actors.principal import Principal
+from actors.wire import Authenticate, WireSettings
 from protocol.connection import ClientConnection
 from protocol.limits import Limits
 from protocol.messages import Goodbye, Hello, Request, Welcome
+from treestore.errors import Unauthenticated
 
 encode = msgspec.msgpack.encode
 decode = msgspec.msgpack.decode
@@ -26,7 +28,7 @@ decode = msgspec.msgpack.decode
 async def listening(
     host: Host,
     settings: WireSettings | None = None,
-    authenticate: Callable[[str | None], bool] = accept_any,
+    authenticate: Authenticate = accept_any,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncGenerator[Listener]:
     """A listener on loopback; stopped at the end."""
@@ -55,6 +57,17 @@ async def listening(
             raise
     if failure is not None:
         raise failure
+
+
+def only(key: str) -> Authenticate:
+    """Lets in who has this key."""
+
+    def authenticate(api_key: str | None, _peer: str) -> Principal:
+        if api_key != key:
+            raise Unauthenticated("The API key is not known.")
+        return Principal()
+
+    return authenticate
 
 
 class RawClient:

@@ -39,15 +39,17 @@ def test_config_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_loopback_is_allowed(host: str) -> None:
-    assert load({"data_dir": Path("/d"), "host": host}).host == host
+    load({"data_dir": Path("/d"), "host": host}).check_exposure(keys_required=False)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.org", ""])
 def test_beyond_loopback_must_be_asked_for(host: str) -> None:
+    settings = load({"data_dir": Path("/d"), "host": host})
     with pytest.raises(InvalidArgument, match="--allow-remote-without-keys"):
-        load({"data_dir": Path("/d"), "host": host})
+        settings.check_exposure(keys_required=False)
+    settings.check_exposure(keys_required=True)
     flags = {"data_dir": Path("/d"), "host": host, "allow_remote_without_keys": True}
-    assert load(flags).host == host
+    load(flags).check_exposure(keys_required=False)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from actors.listener import accept_any
 from actors.memory import MemoryBudget
 from actors.session import Session
 from actors.wire import Counters, Methods, Shared, WireSettings
@@ -23,7 +24,7 @@ async def memory_database(host: Any, **options: Any) -> AsyncGenerator[RemoteDat
     shared = Shared(
         host=host,
         settings=settings,
-        authenticate=lambda _key: True,
+        authenticate=accept_any,
         budget=MemoryBudget(settings.memory_size_bytes_max),
         counters=Counters(),
         methods=Methods(),

@@ -18,6 +18,7 @@ import treestore
 from actors.wire import WireSettings
 from protocol.limits import Limits
 from tests.actors.fake_host import FakeHost
+from tests.actors.wire_tools import only
 from tests.client.served import eventually, run, served
 from treestore.client.asyncio_connection import AsyncioConnection
 from treestore.client.remote import connect_to, target_of
@@ -396,7 +397,7 @@ def test_no_server_and_refusals(monkeypatch: Any) -> None:
                 await refused(f"127.0.0.1:{odd.getsockname()[1]}", match, kind)
                 await asyncio.to_thread(thread.join)
 
-    with served(authenticate=lambda key: key == "right") as scene:
+    with served(authenticate=only("right")) as scene:
         run(main)
 
 

@@ -21,6 +21,7 @@ import trio
 import treestore
 from actors.wire import WireSettings
 from tests.actors.fake_host import FakeHost
+from tests.actors.wire_tools import only
 from tests.client.served import PATIENCE_S, eventually_sync, served
 from tests.client.test_asyncio import filled, outstanding
 from tests.integration.servers import Server
@@ -126,7 +127,7 @@ def test_refusals() -> None:
         port = free.getsockname()[1]
     with pytest.raises(Unavailable, match="No connection to 127"):
         treestore.connect_sync(f"127.0.0.1:{port}")
-    with served(authenticate=lambda key: key == "right") as scene:
+    with served(authenticate=only("right")) as scene:
         with pytest.raises(Unauthenticated):
             treestore.connect_sync(scene.address, api_key="wrong")
         with treestore.connect_sync(scene.address, api_key="right") as db:

@@ -9,7 +9,7 @@ import trio.testing
 from actors.wire import WireSettings
 from protocol.limits import Limits
 from tests.actors.fake_host import FakeHost
-from tests.actors.wire_tools import eventually, listening
+from tests.actors.wire_tools import eventually, listening, only
 from treestore.client import connect
 from treestore.client.remote import parse_address
 from treestore.errors import (
@@ -132,7 +132,7 @@ async def test_no_server_and_refusals() -> None:
         with pytest.raises(Unavailable):
             async with connect(f"127.0.0.1:{port}"):
                 pass
-        async with listening(FakeHost(), authenticate=lambda key: key == "right") as listener:
+        async with listening(FakeHost(), authenticate=only("right")) as listener:
             with pytest.raises(Unauthenticated):
                 async with connect(address_of(listener), api_key="wrong"):
                     pass

@@ -208,14 +208,8 @@ def collections(world: World) -> None:
     world.write(lambda txn: building.begin(txn, "c", late))
     for turn in range(6):
         world.groups(
-            [
-                partial(_build, documents=3),
-                lambda txn, n=turn: writing.replace(txn, "c", f"{n:02}", {"n": 1, "k": -n - 1}),
-            ],
-            [
-                lambda txn, n=turn: writing.insert_many(txn, "c", _things([20 + n], size)),
-                lambda txn, n=turn: writing.delete(txn, "c", f"{n + 5:02}"),
-            ],
+            [partial(_build, documents=3), partial(_replace_one, number=turn)],
+            [partial(_insert_one, number=20 + turn, size=size), partial(_delete_one, number=turn)],
         )
         if turn % 3 == 1:
             world.checkpoint()
@@ -232,6 +226,18 @@ def _things(numbers: Iterable[int], size: int) -> list[dict[str, Any]]:
         {"_id": f"{n:02}", "n": n % 5, "k": n, "tags": ["t" * size, n], **some.get(n, {})}
         for n in numbers
     ]
+
+
+def _replace_one(txn: Any, *, number: int) -> None:
+    writing.replace(txn, "c", f"{number:02}", {"n": 1, "k": -number - 1})
+
+
+def _insert_one(txn: Any, *, number: int, size: int) -> None:
+    writing.insert_many(txn, "c", _things([number], size))
+
+
+def _delete_one(txn: Any, *, number: int) -> None:
+    writing.delete(txn, "c", f"{number + 6:02}")
 
 
 def _build(txn: Any, *, documents: int) -> None:

@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from actors.listener import accept_any
 from actors.memory import MemoryBudget
 from actors.session import Session
 from actors.wire import Counters, Methods, Shared, WireSettings
@@ -34,7 +35,7 @@ async def test_the_worked_example_is_what_happens() -> None:
     shared = Shared(
         host=FakeHost(),
         settings=WireSettings(),
-        authenticate=lambda _key: True,
+        authenticate=accept_any,
         budget=MemoryBudget(2**20),
         counters=Counters(),
         methods=Methods(),

@@ -13,7 +13,6 @@ from treestore.errors import (
     InvalidArgument,
     NotFound,
     TransactionConflict,
-    TreeStoreError,
 )
 from treestore.model.collections import UpdateResult
 
@@ -441,7 +440,9 @@ async def test_an_index_that_nobody_waits_for_is_built(db: Any) -> None:
         await c.create_index("n", ["n", "m"], wait=False)
         with trio.move_on_after(0.01):
             await c.create_index("n", ["n", "m"])
-        while any(index.state != "ready" for index in (await c.describe("n")).indexes):
+        while any(  # noqa: ASYNC110 - it is told of by nothing else
+            index.state != "ready" for index in (await c.describe("n")).indexes
+        ):
             await trio.sleep(0.01)
         assert len((await c.describe("n")).indexes) == 2
 
@@ -565,14 +566,10 @@ async def test_wrong_calls_are_refused(db: Any) -> None:
             lambda: c.list(prefix=5),
             lambda: c.create_index("n", "a", unique="yes"),
             lambda: c.create_index("n", "a", wait=5),
-            lambda: c.drop_index("n", "\ud800"),
         ]
-        for number, call in enumerate(calls):
-            try:
-                result = await call()
-            except (TreeStoreError, TypeError) as error:
-                assert isinstance(error, InvalidArgument | TypeError | NotFound), (number, error)
-            else:
-                assert result is False, number
+        for call in calls:
+            with pytest.raises((InvalidArgument, TypeError)):
+                await call()
+        assert await c.drop_index("n", "nothing") is False
         assert await c.get("n", "x") == {"_id": "x", "a": "text"}
         assert (await c.describe("n")).indexes == ()

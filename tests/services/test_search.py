@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from treestore.errors import InvalidArgument, NotFound
+from actors import reader
+from actors.database import open_database
+from treestore.errors import DeadlineExceeded, InvalidArgument, NotFound, TransactionConflict
 from treestore.search.names import LANGUAGES
 
 HOUSES = [
@@ -298,3 +301,162 @@ async def test_names_with_nulls_and_long_texts(db: Any) -> None:
             assert (hit.node.policy_id, hit.node.node_id) == (policy, node)
             assert "<mark>needle</mark> &lt;&amp;&gt; end" in hit.marked()
             await indexed(db)
+
+
+# --- inside a transaction ----------------------------------------------------------------------
+
+
+async def test_a_transaction_finds_what_it_wrote_itself(houses: Any) -> None:
+    db = houses
+    with trio.fail_after(60):
+        await db.documents.store("other", "v1", [{"node_id": "o", "text": "A tax as well."}])
+        async with db.transaction() as txn:
+            search = txn.documents.search
+            assert set(ids(await search("tax"))) == {"tax", "exc", "self", "o"}
+            await txn.documents.update_node("houses", "exc", text="No fee is due from schools.")
+            await txn.documents.delete_node("houses", "self")
+            await txn.documents.insert_nodes(
+                "houses", [{"node_id": "new", "parent_id": "tax", "text": "A new tax."}]
+            )
+            await txn.documents.delete("other", "v1")
+            await txn.documents.store("more", "v1", [{"node_id": "m", "text": "More taxes."}])
+            assert set(ids(await search("tax"))) == {"tax", "new", "m"}
+            (hit,) = await search("fee")
+            assert hit.node == await txn.documents.get_node("houses", "exc")
+            assert set(ids(await search("tax", policy_id="houses"))) == {"tax", "new"}
+            with pytest.raises(NotFound):
+                await search("tax", policy_id="other")
+            with pytest.raises(InvalidArgument, match="strong"):
+                await search("tax", consistency="eventual")
+            assert await found(db, "tax") == {"tax", "exc", "self", "o"}
+        assert await found(db, "tax") == {"tax", "new", "m"}
+
+
+async def test_a_transaction_goes_on_searching_its_own_state(db: Any) -> None:
+    with trio.fail_after(60):
+        await db.documents.store("houses", "v1", HOUSES)
+        async with db.transaction() as txn:
+            assert set(ids(await txn.documents.search("tax"))) == {"tax", "exc", "self"}
+            for _ in range(2):
+                await db.documents.update_node("houses", "exc", text="Nothing.")
+                await db.documents.store("more", "v1", [{"node_id": "m", "text": "More taxes."}])
+                assert set(ids(await txn.documents.search("tax"))) == {"tax", "exc", "self"}
+                await indexed(db)
+                assert set(ids(await txn.documents.search("tax"))) == {"tax", "exc", "self"}
+        # It wrote nothing, so it comes before all that.
+        assert await found(db, "tax") == {"tax", "self", "m"}
+
+
+async def test_a_transaction_finds_more_than_is_looked_at_at_once(db: Any) -> None:
+    nodes = [{"node_id": f"n{n}", "text": f"tax {n}"} for n in range(1500)]
+    with trio.fail_after(60):
+        await db.documents.store("houses", "v1", HOUSES)
+        async with db.transaction() as txn:
+            await txn.documents.store("large", "v1", nodes)
+            (hit,) = await txn.documents.search("+tax 1234", top_k=1)
+            assert hit.node.node_id == "n1234"
+            assert len(await txn.documents.search("tax", top_k=1000)) == 1000
+
+
+WRITES_THAT_COUNT: list[tuple[str, dict[str, Any]]] = [
+    ("update_node", {"policy_id": "houses", "node_id": "exc", "text": "Nothing more."}),
+    ("delete_node", {"policy_id": "houses", "node_id": "exc"}),
+    (
+        "insert_nodes",
+        {"policy_id": "houses", "nodes": [{"node_id": "x", "parent_id": "tax", "text": "fee"}]},
+    ),
+    ("store", {"policy_id": "houses", "version_id": "v1", "structure": HOUSES[:1]}),
+    ("delete", {"policy_id": "houses", "version_id": "v1"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"), WRITES_THAT_COUNT, ids=[name for name, _ in WRITES_THAT_COUNT]
+)
+@pytest.mark.parametrize("policy_id", [None, "houses"])
+async def test_what_would_change_a_search_is_a_conflict(
+    db: Any, policy_id: str | None, method: str, arguments: dict[str, Any]
+) -> None:
+    """Also where it found nothing: what appears meanwhile is a phantom."""
+    with trio.fail_after(60):
+        await db.documents.store("houses", "v1", HOUSES)
+        with pytest.raises(TransactionConflict):
+            async with db.transaction() as txn:
+                assert await txn.documents.search("fee", policy_id=policy_id) == []
+                await getattr(db.documents, method)(**arguments)
+                await txn.kv.put(b"fees", b"0")
+        assert await db.kv.get(b"fees") is None
+
+
+async def _count_fees(db: Any, policy_id: str | None, other: str) -> None:
+    """Count the fees in a transaction, beside which somebody stores another one."""
+    async with db.transaction() as txn:
+        fees = await txn.documents.search("fee", policy_id=policy_id)
+        await db.documents.store(other, "v1", [{"node_id": "o", "text": "Another fee."}])
+        await txn.kv.put(b"fees", b"%d" % len(fees))
+
+
+async def test_another_document_is_a_conflict_for_who_searches_all(db: Any) -> None:
+    with trio.fail_after(60):
+        await db.documents.store("houses", "v1", HOUSES)
+        await _count_fees(db, "houses", "first")
+        assert await db.kv.get(b"fees") == b"0"
+        with pytest.raises(TransactionConflict):
+            await _count_fees(db, None, "second")
+        assert await db.kv.get(b"fees") == b"0"
+        # What is no part of what is searched is no conflict.
+        async with db.transaction() as txn:
+            hits = await txn.documents.search("fee")
+            await db.kv.put(b"elsewhere", b"1")
+            await txn.kv.put(b"fees", b"%d" % len(hits))
+        assert await db.kv.get(b"fees") == b"2"
+
+
+async def test_another_version_in_effect_is_a_conflict(db: Any) -> None:
+    with trio.fail_after(60):
+        await db.documents.store("houses", "v1", HOUSES, effective_from="2020-01-01")
+        with pytest.raises(TransactionConflict):
+            async with db.transaction() as txn:
+                assert await txn.documents.search("fee", policy_id="houses") == []
+                fee = [{"node_id": "n", "text": "A fee."}]
+                await db.documents.store("houses", "v2", fee, effective_from="2021-01-01")
+                await txn.kv.put(b"fees", b"0")
+
+
+async def test_related_nodes_inside_a_transaction(db: Any) -> None:
+    with trio.fail_after(60):
+        await db.documents.store("houses", "v1", HOUSES)
+        with pytest.raises(TransactionConflict):
+            async with db.transaction() as txn:
+                await txn.documents.insert_nodes(
+                    "houses", [{"node_id": "new", "parent_id": "exc", "text": "Schools and tax."}]
+                )
+                related = txn.queries.find_related
+                one, *_ = await related("houses", tokens=["school"], reasons=["keyword"])
+                assert one.node.node_id in {"new", "exc"}
+                answer = await related("houses", "self", tokens=["school"], reasons=["keyword"])
+                assert {item.node.node_id for item in answer} == {"new", "exc"}
+                await db.documents.update_node("houses", "tax", text="No school here.")
+        assert "new" not in {node.node_id for node in await db.documents.get_subtree("houses")}
+
+
+async def test_a_search_in_a_transaction_waits_no_longer_than_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: Any) -> None:
+        await trio.sleep_forever()
+
+    with trio.fail_after(60):
+        async with open_database(tmp_path / "data") as db:
+            assert db.indexer is not None
+            await db.documents.store("houses", "v1", HOUSES)
+            await indexed(db)
+            monkeypatch.setattr(db.indexer, "wait", never)
+            monkeypatch.setattr(reader, "CHANGES_MAX", 0)
+            monkeypatch.setattr(reader, "BRIEF_CHANGES_MAX", 0)
+            with pytest.raises(DeadlineExceeded):
+                async with db.transaction(timeout=0.5) as txn:
+                    await txn.documents.update_node("houses", "exc", text="Nothing.")
+                    await txn.documents.search("tax")
+            assert db.transactions.open == 0
+            assert (await db.documents.get_node("houses", "exc")).text != "Nothing."

@@ -110,7 +110,7 @@ class FakeWrite:
         for key, _ in self.scan(start, end, reverse=reverse):
             yield [key]
 
-    def cursor(self, start: bytes, end: bytes | None) -> FakeCursor:
+    def cursor(self, start: bytes, end: bytes | None, *, joined: bool = False) -> FakeCursor:
         return FakeCursor(self, start, end)
 
     def value(self, cell: Any) -> bytes:

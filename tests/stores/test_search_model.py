@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from actors.overlay import Overlay
 from tests.crash.simdisk import SimDisk
 from tests.engine.stores import SMALL, close_checked, open_small
 from treestore.engine.changes import notes_of
@@ -282,6 +284,51 @@ class SearchMachine(RuleBasedStateMachine):
         version = None if scope is None else version
         self.search_in(snapshot, query, mode, scope, version, fields)
 
+    @rule(
+        writes=st.lists(
+            st.tuples(st.sampled_from(["update", "insert", "delete", "store", "move"]), POLICIES,
+                      VERSIONS, NODE_IDS, TEXT),
+            max_size=4,
+        ),
+        query=st.lists(st.sampled_from(WORDS), min_size=1, max_size=3),
+        mode=st.sampled_from(["any", "all", "phrase"]),
+        scope=st.none() | POLICIES,
+    )  # fmt: skip
+    def search_in_transaction(self, writes: Any, query: list[str], mode: Any, scope: Any) -> None:
+        """With what is written in it, none of which was committed."""
+        core = self.engine.optimistic("test")
+        overlay = Overlay(core)
+        try:
+            for number, write in enumerate(writes):
+                command = core.command(raw=False)
+                with suppress(TreeStoreError):
+                    self.write_in(command, *write)
+                    core.keep(command)
+                if number % 2:
+                    overlay.changes()
+            self.check(overlay.read(raw=False), core.lease.state.position.lsn, query, mode, scope,
+                       None, None, own=overlay.changes())  # fmt: skip
+        finally:
+            core.close()
+
+    def write_in(
+        self, txn: Any, what: str, policy: str, version: str, node: str, text: str
+    ) -> None:
+        its = {"version_id": version}
+        if what == "update":
+            editing.update_node(txn, policy, node, title=text, **its)
+        elif what == "insert":
+            new = {"node_id": node, "parent_id": None, "text": text + LONG, "index": 0}
+            editing.insert_nodes(txn, policy, [new], **its)
+        elif what == "delete":
+            editing.delete_node(txn, policy, node, **its)
+        elif what == "move":
+            editing.move_node(txn, policy, node, parent_id=None, index=0, **its)
+        elif text:
+            storing.store(policy, version, [{"node_id": node, "text": text}])(txn)
+        else:
+            storing.delete(txn, policy, version)
+
     def search_in(
         self,
         snapshot: Any,
@@ -292,7 +339,23 @@ class SearchMachine(RuleBasedStateMachine):
         fields: list[str] | None,
     ) -> None:
         lease = self.engine.snapshot("search") if snapshot is None else snapshot
-        txn, lsn = lease.read(), lease.state.position.lsn
+        try:
+            self.check(lease.read(), lease.state.position.lsn, query, mode, scope, version, fields)
+        finally:
+            if snapshot is None:
+                lease.close()
+
+    def check(
+        self,
+        txn: Any,
+        lsn: int,
+        query: list[str],
+        mode: Any,
+        scope: str | None,
+        version: str | None,
+        fields: list[str] | None,
+        own: Changes | None = None,
+    ) -> None:
         request = make_request(
             " ".join(query), policy_id=scope, version_id=version, fields=fields, top_k=1000,
             mode=mode, language=None, fuzzy=0, include_text=True,
@@ -305,6 +368,8 @@ class SearchMachine(RuleBasedStateMachine):
             found = self.history.between(view.lsn, lsn)
             assert found is not None
             changes = found
+            if own is not None:
+                changes.add(own)
             return policies_to_ask(found, view)
 
         view, marks = self.index.basis(ask)
@@ -323,9 +388,6 @@ class SearchMachine(RuleBasedStateMachine):
                 node = reading.get_node(txn, *place, version_id=hit.node.version_id)
                 assert hit.node == node
             assert [hit.score for hit in hits] == sorted((h.score for h in hits), reverse=True)
-        finally:
-            if snapshot is None:
-                lease.close()
 
     def expected(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import treestore
 from actors.database import Database, open_database
 from tests.actors.wire_tools import listening
 from tests.tools.policy import NEW, OLD, POLICY, store_policy
-from treestore.errors import InvalidArgument, Unavailable
+from treestore.errors import InvalidArgument, TransactionConflict, Unavailable
 from treestore.tools import BlockingToolExecutor, ToolExecutor
 
 CASE = "case-7"
@@ -204,6 +205,29 @@ async def test_inside_a_transaction_of_the_callers_own(embedded: Any) -> None:
                 assert found["value"] == 7
                 raise Changed
         assert not (await embedded.metadata.get_tool_results(CASE)).items
+
+
+async def test_searching_inside_a_transaction_of_the_callers_own(db: Any) -> None:
+    """The tools see what the transaction wrote, and what they looked at is validated."""
+    with trio.fail_after(30):
+        await store_policy(db)
+        zebras = [{"node_id": "zebra", "title": "Zebra crossings", "text": "Zebras cross here."}]
+        for late in (False, True):
+            with pytest.raises(TransactionConflict) if late else nullcontext():
+                async with db.transaction() as txn:
+                    await txn.documents.insert_nodes(POLICY, zebras, version_id=NEW)
+                    executor = ToolExecutor(txn, case_id=CASE, policy_id=POLICY, version_id=NEW)
+                    found = await executor.execute("pi_search", {"query": "zebra"})
+                    assert found["trajectory"] == ["zebra"]
+                    near = await executor.execute("policy_xref", {"criterion_id": "zebra"})
+                    assert near["success"]
+                    if late:
+                        await db.documents.update_node(
+                            POLICY, "0002", version_id=NEW, text="A zebra approves."
+                        )
+                    else:
+                        await txn.documents.delete_node(POLICY, "zebra", version_id=NEW)
+        assert len((await db.metadata.get_tool_results(CASE)).items) == 2
 
 
 async def test_an_unknown_policy_is_told_of_and_recorded(embedded: Any) -> None:

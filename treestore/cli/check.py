@@ -50,6 +50,8 @@ def check(data: Path, as_json: bool) -> int:
 def _check(data: Path) -> tuple[CheckReport, int]:
     # No actors and no event loop: nothing else runs, so nothing has to be kept waiting.
     from treestore.stores.documents.check import check_documents
+    from treestore.stores.security.apikeys import check_keys
+    from treestore.stores.security.audit import check_audit
 
     with recovering() as progress:
         environment = attrs.evolve(real_environment(), progress=progress)
@@ -67,6 +69,8 @@ def _check(data: Path) -> tuple[CheckReport, int]:
             if report.ok:
                 documents = progress.add_task("documents", total=None)
                 report.errors += check_documents(engine.read())
+                report.errors += check_keys(engine.read())
+                report.errors += check_audit(engine.read())
                 progress.update(documents, total=1, completed=1)
         return report, engine.pages.shape.page_size
     finally:

@@ -14,8 +14,9 @@ import trio
 
 from treestore import settings as server_settings
 from treestore.cli import logs
+from treestore.cli.program import single
 from treestore.errors import InvalidArgument
-from treestore.settings import ServerSettings
+from treestore.settings import Exposed, ServerSettings
 
 
 def _option(field: attrs.Attribute[Any]) -> click.Option:
@@ -61,8 +62,9 @@ def serve(context: click.Context, /, config: Path | None, as_json: bool, **flags
         treestore ready tcp=127.0.0.1:7707 http=127.0.0.1:7780 metrics=127.0.0.1:9090 …
 
     SIGTERM or SIGINT stops it: no new connections, requests under way finish, exit code 0.
-    A second one cuts them off. Every flag is also a variable (--http-port:
-    TREESTORE_HTTP_PORT; --data: TREESTORE_DATA_DIR) and a key of the TOML file (http_port).
+    A second one cuts them off; SIGHUP reads the certificate's files again. Every flag is also a
+    variable (--http-port: TREESTORE_HTTP_PORT; --data: TREESTORE_DATA_DIR) and a key of the
+    TOML file (http_port).
     """
     given = {name: value for name, value in flags.items() if value is not None}
     try:
@@ -73,5 +75,12 @@ def serve(context: click.Context, /, config: Path | None, as_json: bool, **flags
     from actors.server import serve as serve_here
     from treestore.cli.recovering import recovering
 
-    with recovering() as progress:
-        trio.run(partial(serve_here, settings, as_json=as_json, progress=progress))
+    try:
+        with recovering() as progress:
+            trio.run(partial(serve_here, settings, as_json=as_json, progress=progress))
+    except (Exposed, BaseExceptionGroup) as error:
+        found = single(error)
+        if isinstance(found, Exposed):
+            # Known only once the store was looked into, and a fault of the command line still.
+            raise click.UsageError(found.message, context) from None
+        raise

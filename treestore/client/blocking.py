@@ -289,6 +289,7 @@ def connect_sync(
     deduplicate: Deduplicate = "all",
     breaker_failures: int = 10,
     breaker_pause: float = 5.0,
+    wait_when_limited: bool = False,
 ) -> BlockingDatabase:
     """Connect to a server, blocking: ``with connect_sync("127.0.0.1:7707") as db``.
 
@@ -305,5 +306,14 @@ def connect_sync(
     target = target_of(address, api_key, tls)
     breaker = Breaker(breaker_failures, breaker_pause)
     return BlockingDatabase(
-        Portal(lambda: connect_to(target, connections, timeout, deduplicate, breaker))
+        Portal(
+            lambda: connect_to(
+                target,
+                connections,
+                timeout,
+                deduplicate,
+                breaker,
+                wait_when_limited=wait_when_limited,
+            )
+        )
     )

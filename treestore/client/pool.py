@@ -23,6 +23,7 @@ from treestore.client.runtime import Event, Runtime, Tasks
 from treestore.errors import (
     DeadlineExceeded,
     OutcomeUnknown,
+    RateLimited,
     TreeStoreError,
     Unauthenticated,
     Unavailable,
@@ -50,7 +51,10 @@ class Pool:
         timeout_s: float = 30.0,
         deduplicate: Deduplicate = "all",
         breaker: Breaker | None = None,
+        wait_when_limited: bool = False,
     ) -> None:
+        self.wait_when_limited = wait_when_limited
+        """Whether a call beyond the rate limit waits, up to its deadline, instead of failing."""
         self.runtime = runtime
         self.target = target
         self.size = connections
@@ -222,6 +226,9 @@ class Pool:
             connection = self.pick() or await self.connection(deadline)
             try:
                 return await connection.call(method, params, deadline)
+            except RateLimited as error:
+                if not await self._waited_out(error, deadline):
+                    raise
             except ConnectionLost:
                 await self.runtime.checkpoint()
             if self._now() >= deadline:
@@ -270,6 +277,12 @@ class Pool:
                     watermark=self.sequencer.watermark,
                     settle=True,
                 )
+            except RateLimited as error:
+                if not await self._waited_out(error, deadline):
+                    # "Nothing was done" holds for this attempt, not for one before it.
+                    if begun:
+                        raise _unknown(str(error)) from error
+                    raise
             except ConnectionLost as lost:
                 begun = begun or lost.begun
                 await self.runtime.checkpoint()
@@ -282,6 +295,15 @@ class Pool:
                 if begun:
                     raise _unknown("The connection was lost.")
                 raise DeadlineExceeded("The deadline passed before the command could be sent.")
+
+    async def _waited_out(self, error: RateLimited, deadline: float) -> bool:
+        """Return when the server takes a request again; at once, with False, where that is not
+        wanted or would be too late."""
+        wait_s = error.retry_after_s
+        if not self.wait_when_limited or wait_s is None or self._now() + wait_s >= deadline:
+            return False
+        await self.runtime.sleep(wait_s)
+        return True
 
 
 def _unknown(why: str) -> OutcomeUnknown:

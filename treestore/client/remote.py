@@ -347,6 +347,7 @@ async def connect(
     deduplicate: Deduplicate = "all",
     breaker_failures: int = 10,
     breaker_pause: float = 5.0,
+    wait_when_limited: bool = False,
 ) -> AsyncGenerator[RemoteDatabase, None]:
     """Connect to a server: ``async with connect("127.0.0.1:7707") as db``.
 
@@ -366,6 +367,9 @@ async def connect(
         breaker_failures: after so many attempts to connect that failed in a row calls fail at
             once; 0: they always wait until their time is up.
         breaker_pause: seconds between two attempts from then on.
+        wait_when_limited: single calls beyond the server's rate limit wait until it takes them,
+            within their ``timeout``, in place of raising `RateLimited`. (Streams and calls inside
+            a transaction raise it.)
 
     Raises:
         Unavailable: the server cannot be reached.
@@ -377,7 +381,10 @@ async def connect(
     """
     target = target_of(address, api_key, tls)
     breaker = Breaker(breaker_failures, breaker_pause)
-    async with connect_to(target, connections, timeout, deduplicate, breaker) as database:
+    opening = connect_to(
+        target, connections, timeout, deduplicate, breaker, wait_when_limited=wait_when_limited
+    )
+    async with opening as database:
         yield database
 
 
@@ -388,6 +395,8 @@ async def connect_to(
     timeout: float,
     deduplicate: Deduplicate = "all",
     breaker: Breaker | None = None,
+    *,
+    wait_when_limited: bool = False,
 ) -> AsyncGenerator[RemoteDatabase, None]:
     """`connect` to a target that is put together already."""
     pool = Pool(
@@ -397,6 +406,7 @@ async def connect_to(
         timeout_s=timeout,
         deduplicate=deduplicate,
         breaker=breaker,
+        wait_when_limited=wait_when_limited,
     )
     async with pool.serve():
         yield RemoteDatabase(pool)

@@ -14,6 +14,7 @@ tree as one command.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,23 @@ class OptimisticTransaction:
     def writes(self) -> bool:
         """Whether it changed anything so far."""
         return bool(self.overlay or self._notes or self._payloads)
+
+    @property
+    def mark(self) -> tuple[int, int]:
+        """How far its notes go: another one for each change, once that is `merged`."""
+        return len(self._payloads), len(self._notes)
+
+    def notes_since(self, mark: tuple[int, int]) -> Iterator[tuple[Any, bytes | None]]:
+        """What was changed after a `mark`; where much was, some of before it is given again."""
+        payloads, notes = mark
+        if payloads == len(self._payloads):
+            rest = self._notes[notes:]
+        else:
+            rest = self._notes
+            for payload in self._payloads[payloads:]:
+                its = _decode(payload)
+                yield from zip(its[0::2], its[1::2], strict=True)
+        yield from zip(rest[0::2], rest[1::2], strict=True)
 
     # -- operations -----------------------------------------------------------------------------
 

@@ -69,14 +69,15 @@ class _Recording:
         for keys, _ in read_ranges(pairs, self.reads, start, end, reverse=reverse):
             yield keys
 
-    def cursor(self, start: bytes, end: bytes | None) -> tree.Cursor:
+    def cursor(self, start: bytes, end: bytes | None, *, joined: bool = False) -> tree.Cursor:
         """See `ReadTransaction.cursor`."""
+        spend = self._spend_joined if joined else self._spend  # type: ignore[attr-defined]
         return RecordingCursor(
             self.root,  # type: ignore[attr-defined]
             start,
             end,
             self._load,  # type: ignore[attr-defined]
-            self._spend,  # type: ignore[attr-defined]
+            spend,
             self.reads,
         )
 
@@ -178,10 +179,10 @@ class RecordingRead(_Recording, ReadTransaction):
         self.root = self._owner.merged()
         return super().key_batches(start, end, reverse=reverse)
 
-    def cursor(self, start: bytes, end: bytes | None) -> tree.Cursor:
+    def cursor(self, start: bytes, end: bytes | None, *, joined: bool = False) -> tree.Cursor:
         """See `ReadTransaction.cursor`."""
         self.root = self._owner.merged()
-        return super().cursor(start, end)
+        return super().cursor(start, end, joined=joined)
 
 
 class RecordingLeasedRead(_Recording, LeasedRead):
@@ -316,9 +317,9 @@ class RecordingWrite(ReadTransaction):
         """See `ReadTransaction.key_batches`."""
         return self._grown().key_batches(start, end, reverse=reverse)
 
-    def cursor(self, start: bytes, end: bytes | None) -> tree.Cursor:
+    def cursor(self, start: bytes, end: bytes | None, *, joined: bool = False) -> tree.Cursor:
         """See `ReadTransaction.cursor`."""
-        return self._grown().cursor(start, end)
+        return self._grown().cursor(start, end, joined=joined)
 
     def put(self, key: bytes, value: bytes) -> None:
         """See `WriteTransaction.put`."""

@@ -49,6 +49,20 @@ ESTIMATE_LOOKUPS = 2 + tree.SAMPLES
 """Ways from the root to a leaf that an estimate takes."""
 
 
+JOINED_LEAF_COST = 4
+"""A leaf whose values are only put together into an answer is two copies of a page, and new memory
+for them, whatever its entries are ..."""
+
+JOINED_ENTRIES_PER_LOOKUP = 32
+"""... and as much as a look-up for so many of them."""
+
+COPIED_BYTES_PER_LOOKUP = 16 << 10
+"""Of a value with pages of its own, likewise."""
+
+DECODED_BYTES_PER_LOOKUP = 2 << 10
+"""Of an answer that is made into objects."""
+
+
 class OverBudget(Exception):
     """A read needs more work than its caller allowed for; run it again elsewhere."""
 
@@ -103,6 +117,12 @@ class ReadTransaction:
         if self.budget < 0:
             self.over_budget()
 
+    def _spend_joined(self, entries: int) -> None:
+        """Pay for a leaf whose values are only put together."""
+        self.budget -= JOINED_LEAF_COST + entries // JOINED_ENTRIES_PER_LOOKUP
+        if self.budget < 0:
+            self.over_budget()
+
     def spend(self, lookups: int) -> None:
         """Pay for work on what was read, beyond reading it."""
         self.budget -= lookups
@@ -152,11 +172,10 @@ class ReadTransaction:
         if isinstance(cell, bytes):
             return cell
         assert isinstance(cell, Large)
-        if cell.node is None:
-            # A cold value is as many reads as it has pages.
-            self.budget -= 1 + cell.length // 65536
-            if self.budget < 0:
-                self.over_budget()
+        # A cold value is also as many reads as it has extents, about.
+        self.budget -= (cell.node is None) + cell.length // COPIED_BYTES_PER_LOOKUP
+        if self.budget < 0:
+            self.over_budget()
         return self._pages.load_large(cell)
 
     def first(self, start: bytes, end: bytes | None) -> tuple[bytes, bytes] | None:
@@ -205,9 +224,10 @@ class ReadTransaction:
                 keys.reverse()
             yield keys
 
-    def cursor(self, start: bytes, end: bytes | None) -> tree.Cursor:
-        """A forward scan that can skip."""
-        return tree.Cursor(self.root, start, end, self._load, self._spend)
+    def cursor(self, start: bytes, end: bytes | None, *, joined: bool = False) -> tree.Cursor:
+        """A forward scan that can skip; ``joined``: see ``treestore.stores.access``."""
+        spend = self._spend_joined if joined else self._spend
+        return tree.Cursor(self.root, start, end, self._load, spend)
 
     def estimate(self, start: bytes, end: bytes | None) -> int:
         """About how many entries there are with ``start <= key < end``: see `tree.estimate`."""
@@ -218,6 +238,9 @@ class ReadTransaction:
         """A stored record as part of an answer: decoded, or as it is for the wire."""
         if self._raw:
             return msgspec.Raw(record)  # type: ignore[return-value]
+        size = len(record)
+        if size > DECODED_BYTES_PER_LOOKUP:
+            self.spend(size // DECODED_BYTES_PER_LOOKUP)
         return decoder_of(type_).decode(record)
 
 

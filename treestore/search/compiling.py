@@ -44,6 +44,12 @@ def surface_field(name: str) -> str:
     return f"{name}_words"
 
 
+KnownWords = dict[tuple[str, str], tuple[int, Query | None]]
+"""Of a stem in a field how many rows hold it, and the query that finds them where any do."""
+
+KNOWN_WORDS_MAX: Final = 20_000
+
+
 class Compiler:
     """Makes queries for one commit of an index.
 
@@ -51,10 +57,14 @@ class Compiler:
     less is quicker.
     """
 
-    def __init__(self, schema: Schema, searcher: Searcher, fields: Fields) -> None:
+    def __init__(
+        self, schema: Schema, searcher: Searcher, fields: Fields, known: KnownWords | None = None
+    ) -> None:
+        """``known`` keeps what was found out about the words of this commit; any thread."""
         self._schema = schema
         self._searcher = searcher
         self._fields = fields
+        self._known: KnownWords = {} if known is None else known
         self.postings = 0
         """Rows that hold one of the words looked for, counted for each word."""
         self.is_costly = False
@@ -94,20 +104,26 @@ class Compiler:
         return found
 
     def _stems(self, name: str, one: Wanted) -> list[Query]:
-        schema = self._schema
-        counts = [self._searcher.doc_freq(name, stem) for _, stem in one.words]
-        self.postings += sum(counts)
+        words = [self._word(name, stem) for _, stem in one.words]
+        self.postings += sum(count for count, _ in words)
         if one.strict:
-            if not all(counts):
+            if not all(count for count, _ in words):
                 return []
             self.is_costly = True
-            return [Query.phrase_query(schema, name, list(one.words))]
+            return [Query.phrase_query(self._schema, name, list(one.words))]
         # Of "self-employed" any of the parts will do, where not all of the query is wanted.
-        return [
-            Query.term_query(schema, name, stem)
-            for (_, stem), count in zip(one.words, counts, strict=True)
-            if count
-        ]
+        return [query for _, query in words if query is not None]
+
+    def _word(self, name: str, stem: str) -> tuple[int, Query | None]:
+        """How many rows hold a stem in a field, and what finds them."""
+        found = self._known.get((name, stem))
+        if found is None:
+            count = self._searcher.doc_freq(name, stem)
+            query = Query.term_query(self._schema, name, stem) if count else None
+            if len(self._known) >= KNOWN_WORDS_MAX:
+                self._known.clear()
+            found = self._known[name, stem] = count, query
+        return found
 
 
 def _any_of(queries: list[Query]) -> Query:

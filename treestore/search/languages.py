@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import unicodedata
+from collections.abc import Sequence
 from functools import cache
 from itertools import groupby
-from typing import Final
+from typing import Final, NamedTuple
 
-import attrs
 import tantivy
 from tantivy import Filter, PreTokenizedString, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
 
@@ -32,6 +32,9 @@ WORD_CHARACTERS_MAX: Final = 100
 STEMS_KEPT: Final = 50_000
 """Words whose stems are remembered, for highlights."""
 
+QUERIED_KEPT: Final = 10_000
+"""Likewise words that were asked for."""
+
 SURFACE: Final = "surface"
 """Name of the tokenizer that leaves words as they are written, but for their case."""
 
@@ -41,8 +44,7 @@ def normalized(text: str) -> str:
     return text if unicodedata.is_normalized("NFKC", text) else unicodedata.normalize("NFKC", text)
 
 
-@attrs.frozen(slots=True)
-class Word:
+class Word(NamedTuple):
     """One word of a text.
 
     Attributes:
@@ -80,9 +82,10 @@ class Analyzer:
     def __init__(self, language: str) -> None:
         self.language = language
         self.chain = _simple(language) if language in STEMMED else surface_analyzer()
-        self.keeps_initials = language == "english"
-        """Whether a word nearly always begins as its stem does."""
+        self.keeps_beginnings = language == "english"
+        """Whether a word nearly always begins as its stem does, but for the stem's last letter."""
         self._stems: dict[str, str] = {}
+        self._queried: dict[str, tuple[Word, ...]] = {}
 
     def stem(self, word: str) -> str:
         """What a single word is compared as; "" for a stop word."""
@@ -107,6 +110,17 @@ class Analyzer:
     def query_words(self, text: str) -> list[Word]:
         """The words that a query's text stands for."""
         return self.words(text)
+
+    def known_query_words(self, text: str) -> Sequence[Word]:
+        """`query_words`, remembered: the same words are asked for again and again."""
+        found = self._queried.get(text)
+        if found is None:
+            if len(self._queried) >= QUERIED_KEPT:
+                self._queried.clear()
+            found = tuple(self.query_words(text))
+            if len(text) <= WORD_CHARACTERS_MAX:
+                self._queried[text] = found
+        return found
 
     def surfaces(self, text: str) -> list[str]:
         """The words of a query's text as they are written, in lower case."""

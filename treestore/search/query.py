@@ -158,7 +158,7 @@ def analysed(clauses: Sequence[Clause], analyzer: Analyzer) -> list[Wanted]:
     """The clauses in a language; those of stop words alone are gone."""
     found: list[Wanted] = []
     for clause in clauses:
-        words = analyzer.query_words(clause.text)
+        words = analyzer.known_query_words(clause.text)
         first = words[0].position if words else 0
         stems = tuple((word.position - first, word.text) for word in words)
         loose = clause.prefix or clause.fuzzy > 0

@@ -21,8 +21,11 @@ STRETCH_CHARACTERS: Final = 10_000
 """A text is looked through in stretches of this length; of a hit in the first, the others are not
 looked at."""
 
-INITIALS: Final = 2
-"""Letters that a word has in common with its stem ("dying", found by "die", is not marked)."""
+BEGINNING: Final = 2
+"""Letters that a word has in common with its stem, and it has all of the stem but the last one
+("dying", found by "die", is not marked)."""
+
+_WORD: Final = re.compile(r"[^\W_]+")
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -43,10 +46,9 @@ class Highlighter:
             if one.clause.fuzzy
             for surface in one.surfaces
         ]
-        self._initials: re.Pattern[str] | None = None
-        if self._stems and not self._prefixes and not self._fuzzy and analyzer.keeps_initials:
-            initials = "|".join({re.escape(stem[:INITIALS]) for stem in self._stems})
-            self._initials = re.compile(rf"(?<![^\W_])(?:{initials})[^\W_]*", re.IGNORECASE)
+        self._beginnings: set[str] = set()
+        if not self._prefixes and not self._fuzzy and analyzer.keeps_beginnings:
+            self._beginnings = {stem[: max(BEGINNING, len(stem) - 1)] for stem in self._stems}
 
     def snippet(self, texts: Sequence[str]) -> tuple[str, Ranges]:
         """The best part of the first text with a word in it, else the beginning of the first one
@@ -63,17 +65,30 @@ class Highlighter:
         return _cut(first, 0, SNIPPET_CHARACTERS), ()
 
     def _hits(self, text: str) -> list[Word]:
-        found: list[Word] = []
-        if self._initials is not None:
-            # Nearly always a word begins as its stem does, and then this is many times as quick.
-            found = [
-                Word(stem, 0, match.start(), match.end())
-                for match in self._initials.finditer(text)
-                if (stem := self._analyzer.stem(match[0])) in self._stems
-            ]
+        # Nearly always a word begins as its stem does, and then this is many times as quick.
+        found = self._begun(text) if self._beginnings else None
         if found:
             return found
         return [word for word in self._analyzer.words(text) if self._hit(word, text)]
+
+    def _begun(self, text: str) -> list[Word]:
+        """The words that begin as one of the stems does."""
+        lower = text.lower()
+        if len(lower) != len(text):
+            return []  # A letter became two: what is found there would be somewhere else here.
+        found: dict[int, Word] = {}
+        for beginning in self._beginnings:
+            start = lower.find(beginning)
+            while start >= 0:
+                match = _WORD.match(lower, start)
+                assert match is not None
+                end = match.end()
+                if start == 0 or not lower[start - 1].isalnum():
+                    stem = self._analyzer.stem(match[0])
+                    if stem in self._stems:
+                        found[start] = Word(stem, 0, start, end)
+                start = lower.find(beginning, end)
+        return [found[start] for start in sorted(found)] if len(found) > 1 else [*found.values()]
 
     def _hit(self, word: Word, text: str) -> bool:
         if word.text in self._stems:

@@ -72,8 +72,13 @@ class Read(Protocol):
         paid for (`spend`), as it is done."""
         ...
 
-    def cursor(self, start: bytes, end: bytes | None) -> Cursor:
-        """A forward scan that can skip: see `Cursor`."""
+    def cursor(self, start: bytes, end: bytes | None, *, joined: bool = False) -> Cursor:
+        """A forward scan that can skip: see `Cursor`.
+
+        Args:
+            joined: the values are only put together, a leaf at a time; that costs a query less of
+                its budget (see `spend`) than looking at each.
+        """
         ...
 
     def value(self, cell: Any) -> bytes:

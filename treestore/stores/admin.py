@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from datetime import datetime
+from secrets import token_hex
+from typing import Annotated, Protocol
 
 from treestore.model.admin import (
     BackupProgress,
@@ -13,7 +16,10 @@ from treestore.model.admin import (
     SnapshotInfo,
     Stats,
 )
-from treestore.stores.operation import A, Action, M, Service
+from treestore.model.security import ApiKey, ApiKeyInfo
+from treestore.stores.operation import A, Action, M, Query, Service, Wire
+from treestore.stores.records.moments import Moment, to_moment
+from treestore.stores.security.audit import audit
 
 
 class AdminHost(Protocol):
@@ -34,6 +40,17 @@ class AdminHost(Protocol):
         rate_limit_mb: float | None,
     ) -> BackupResult: ...
     async def admin_backup_progress(self) -> BackupProgress | None: ...
+    async def admin_create_key(
+        self,
+        scopes: Sequence[str],
+        *,
+        name: str,
+        expires_at: datetime | None,
+        rate_limit: float | None,
+        token: str | None,
+    ) -> ApiKey: ...
+    async def admin_revoke_key(self, key_id: str) -> bool: ...
+    async def admin_list_keys(self) -> list[ApiKeyInfo]: ...
 
 
 async def health(host: AdminHost) -> Health:
@@ -52,7 +69,7 @@ async def checkpoint(host: AdminHost) -> bool:
 
 
 async def check(host: AdminHost, *, search: bool = False) -> CheckResult:
-    """Verify every page, key and free page of the store, and the documents' indexes.
+    """Verify every page, key and free page of the store, and the stores' indexes.
 
     Of the newest durable state; writers and readers go on, checkpoints wait.
 
@@ -125,16 +142,88 @@ async def backup_progress(host: AdminHost) -> BackupProgress | None:
     return await host.admin_backup_progress()
 
 
+RequestToken = Annotated[str | None, Wire(str, str, fill=lambda: token_hex(16))]
+"""Names a request, so that it may be sent again and its answer, which nobody stores, made again."""
+
+
+async def create_key(
+    host: AdminHost,
+    scopes: list[str],
+    *,
+    name: str = "",
+    expires_at: Moment | None = None,
+    rate_limit: float | None = None,
+    token: RequestToken = None,
+) -> ApiKey:
+    """Make an API key. Its secret is in the answer, and never to be had again.
+
+    Once there is a key, the server answers nobody without one. The first is therefore made on the
+    server's own machine: over loopback, or in the data directory while no server has it.
+
+    Args:
+        scopes: what the key may do, such as ``["read", "write:collections/people*"]``; see
+            ``docs/security.md``.
+        name: what people call it; at most 200 characters.
+        expires_at: when it stops to work: a datetime, a date (its first moment, UTC) or an ISO
+            string; None: never.
+        rate_limit: requests a second; None: the server's own limit holds.
+        token: 16 to 200 ASCII characters that name this call: the same call with the same token
+            gives the same key, as long as the server was not restarted. Clients of this package
+            fill it in, so that a call whose connection was lost may be sent again.
+
+    Raises:
+        InvalidArgument: a scope is none, or another argument makes no sense.
+        AlreadyExists: a key was made for this token, and its secret can be shown no more.
+        ResourceExhausted: there are 10,000 keys, and none of them was revoked or has expired.
+        PermissionDenied: there is no key yet, and this call does not come from the server's
+            machine.
+    """
+    return await host.admin_create_key(
+        scopes,
+        name=name,
+        expires_at=None if expires_at is None else to_moment(expires_at, "expires_at"),
+        rate_limit=rate_limit,
+        token=token,
+    )
+
+
+async def revoke_key(host: AdminHost, key_id: str) -> bool:
+    """Make an API key count no more; returns whether it did before.
+
+    When this returns, it is refused everywhere: its connections take no more requests, their
+    streams have ended, their transactions cannot be committed, and they are closed. What they had
+    asked for before has a second to be done. A server whose keys are all revoked answers nobody;
+    make another key in the data directory while no server has it.
+
+    Args:
+        key_id: the part of the key between ``ts_`` and the secret; not the whole key.
+
+    Raises:
+        NotFound: there is no such key.
+    """
+    return await host.admin_revoke_key(key_id)
+
+
+async def list_keys(host: AdminHost) -> list[ApiKeyInfo]:
+    """Every API key, without its secret, the oldest first; revoked and expired ones too."""
+    return await host.admin_list_keys()
+
+
 class Admin(Service[M, A]):
     """Looking after a running store."""
 
     service_name = "admin"
 
-    health = Action(health)
-    stats = Action(stats)
-    checkpoint = Action(checkpoint)
+    health = Action(health, right="read")
+    stats = Action(stats, right="read")
+    checkpoint = Action(checkpoint, audited=True)
     check = Action(check)
     snapshots = Action(snapshots)
-    compact = Action(compact)
-    backup = Action(backup, long=True)
+    compact = Action(compact, audited=True)
+    backup = Action(backup, long=True, audited=True)
     backup_progress = Action(backup_progress)
+    # These two enter themselves into the audit trail, in the transaction that changes the key.
+    create_key = Action(create_key)
+    revoke_key = Action(revoke_key)
+    list_keys = Action(list_keys)
+    audit = Query(audit, right="admin")

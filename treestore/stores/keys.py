@@ -67,6 +67,8 @@ class Keyspace:
     INDEX_ENTRIES: Final = b"\x42"
     INDEX_BUILDS: Final = b"\x43"
     COLLECTIONS_DROPPED: Final = b"\x44"
+    API_KEYS: Final = b"\x50"
+    AUDIT: Final = b"\x51"
 
 
 Element = None | bytes | str | int | date | datetime

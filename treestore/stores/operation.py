@@ -67,6 +67,9 @@ Kind = Literal["query", "awaited", "command", "prepared", "stream", "feed", "act
 READS: tuple[Kind, ...] = ("query", "awaited")
 """Kinds that read one state and give one answer: asking again is harmless."""
 
+Right = Literal["read", "write", "admin"]
+"""What an API key may be allowed to do; each includes those before it."""
+
 
 @attrs.frozen
 class Wire:
@@ -80,6 +83,9 @@ class Wire:
     type: Any
     encode: Callable[[Any], Any]
     decode: Callable[[Any], Any] | None = None
+    fill: Callable[[], Any] | None = None
+    """What a client sends where its caller gave None, once per call: all attempts to send that
+    call carry the same value."""
 
 
 @attrs.define(eq=False)
@@ -106,6 +112,10 @@ class Operation:
     """How many parameters may be given by position; the others by name only."""
     cursor: Callable[..., bytes] | None = None
     """A stream's: of an item and the keyword parameters, where to go on after that item."""
+    right: Right | None = None
+    """The right that an API key needs for it; None: the one that goes with its kind."""
+    audited: bool = False
+    """Each call is entered into the audit trail."""
 
     def cursor_after(self, arguments: dict[str, Any], items: list[Any]) -> bytes | None:
         """Where a stream with these arguments goes on after the last of these items; None where
@@ -124,7 +134,9 @@ class Operation:
         struct = self.parameters(*args, **kwargs)
         for name, wire in self.wires.items():
             value = getattr(struct, name)
-            if value is not None and value is not msgspec.UNSET:
+            if value is None and wire.fill is not None:
+                setattr(struct, name, wire.fill())
+            elif value is not None and value is not msgspec.UNSET:
                 setattr(struct, name, wire.encode(value))
         return struct
 
@@ -216,8 +228,12 @@ class _Descriptor(Generic[P, R]):
         idempotent: bool = False,
         long: bool = False,
         cursor: Callable[..., bytes] | None = None,
+        right: Right | None = None,
+        audited: bool = False,
     ) -> None:
         self._cursor = cursor
+        self._right: Right | None = right
+        self._audited = audited
         self._function = function
         self._idempotent = idempotent
         self._long = long
@@ -251,6 +267,8 @@ class _Descriptor(Generic[P, R]):
             long=self._long,
             positional_max=_positional_max(self._function, self.skip),
             cursor=self._cursor,
+            right=self._right,
+            audited=self._audited,
         )
         OPERATIONS[name] = self.operation
 
@@ -272,8 +290,14 @@ class Query(_Descriptor[P, R]):
 
     kind = "query"
 
-    def __init__(self, function: Callable[Concatenate[Read, P], R], *, long: bool = False) -> None:
-        super().__init__(function, long=long)
+    def __init__(
+        self,
+        function: Callable[Concatenate[Read, P], R],
+        *,
+        long: bool = False,
+        right: Right | None = None,
+    ) -> None:
+        super().__init__(function, long=long, right=right)
 
     @overload
     def __get__(self, service: None, owner: Any) -> Self: ...
@@ -322,8 +346,10 @@ class Command(_Descriptor[P, R]):
         *,
         idempotent: bool = False,
         long: bool = False,
+        right: Right | None = None,
+        audited: bool = False,
     ) -> None:
-        super().__init__(function, idempotent=idempotent, long=long)
+        super().__init__(function, idempotent=idempotent, long=long, right=right, audited=audited)
 
     @overload
     def __get__(self, service: None, owner: Any) -> Self: ...
@@ -492,8 +518,10 @@ class Action(_Descriptor[P, R]):
         function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]],
         *,
         long: bool = False,
+        right: Right | None = None,
+        audited: bool = False,
     ) -> None:
-        super().__init__(function, long=long)
+        super().__init__(function, long=long, right=right, audited=audited)
 
     @overload
     def __get__(self, service: None, owner: Any) -> Self: ...

@@ -48,3 +48,21 @@ def some_scores(seed: int) -> list[float]:
     """Where ranges begin."""
     pick = random.Random(seed)
     return [pick.random() * 8e5 for _ in range(20_000)]
+
+
+INSERTS_PER_S_MAX = 80_000
+"""More than any of the stores takes."""
+
+
+def new_people(prefix: str, seconds: float) -> list[dict[str, Any]]:
+    """Documents that are not there yet, enough for so long."""
+    found = people(int(INSERTS_PER_S_MAX * seconds) // BATCH * BATCH + BATCH)
+    for document in found:
+        document["_id"] = f"{prefix} {document['_id']}"
+    return found
+
+
+def some_ids(count: int, seed: int) -> list[str]:
+    """Ids to look for."""
+    pick = random.Random(seed)
+    return [f"{pick.randrange(count):010d}" for _ in range(50_000)]

@@ -104,10 +104,7 @@ def begin(txn: Write, name: str, definition: Definition) -> int:
             raise InvalidArgument(
                 f"Collection {shown(name)} has {INDEXES_MAX} indexes, the most; drop one."
             )
-        record = IndexRecord(
-            *(catalog.new_id(txn), definition.name, list(definition.fields)),
-            *(definition.unique, definition.sparse, False, "building"),
-        )
+        record = definition.record(catalog.new_id(txn), "building")
         _start(txn, name, collection, [each.record for each in collection.indexes], record)
         return record.id
     if not definition.describes(index.record):

@@ -171,12 +171,7 @@ def new_id(txn: Write) -> int:
 def found(txn: Write, name: str, definitions: list[Definition]) -> Opened:
     """Make a collection that does not exist."""
     id = new_id(txn)
-    indexes = [
-        IndexRecord(
-            new_id(txn), each.name, list(each.fields), each.unique, each.sparse, False, "ready"
-        )
-        for each in definitions
-    ]
+    indexes = [each.record(new_id(txn), "ready") for each in definitions]
     record = encode(CollectionRecord(id, txn.now, indexes))
     txn.put(collection_key(name), record)
     return opened(record)

@@ -165,11 +165,11 @@ def _check_spaces(txn: Read, collections: dict[int, str], indexes: dict[int, str
         while entry := txn.first(start, successor(space)):
             id, end = unpack_one(entry[0], 1)
             if id not in known:
-                yield f"There are {what} with id {id}, which there is not."
+                yield f"There are {what} with id {id!r}, which there is not."
             start = entry[0][:end] + AFTER
     for key, record in txn.scan(
         Keyspace.COLLECTIONS_DROPPED, successor(Keyspace.COLLECTIONS_DROPPED)
     ):
         decode_dropped(record)
         if unpack(key[1:])[0] in collections:
-            yield f"Collection {unpack(key[1:])[0]} is there, and yet dropped."
+            yield f"The collection of key {key.hex()} is there, and yet dropped."

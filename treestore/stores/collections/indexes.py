@@ -28,6 +28,9 @@ PATH_SIZE_MAX: Final = 1000
 PATH_NAMES_MAX: Final = 100
 
 
+State = Literal["building", "ready", "failed"]
+
+
 class IndexRecord(msgspec.Struct):
     """An index, as its collection's record has it."""
 
@@ -37,7 +40,7 @@ class IndexRecord(msgspec.Struct):
     unique: bool
     sparse: bool
     multikey: bool
-    state: Literal["building", "ready", "failed"]
+    state: State
     error: str | None = None
     conflict: bool = False
     """Whether the build failed because two documents have equal values."""
@@ -216,6 +219,12 @@ class Definition(msgspec.Struct, frozen=True):
                 f"An index is given by fields, unique, sparse and name, not {shown(index)}."
             )
         return cls.of(**index)
+
+    def record(self, id: int, state: State) -> IndexRecord:
+        """Of a new index."""
+        return IndexRecord(
+            id, self.name, list(self.fields), self.unique, self.sparse, multikey=False, state=state
+        )
 
     def describes(self, record: IndexRecord) -> bool:
         """Whether an index is just what is asked for."""

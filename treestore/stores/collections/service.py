@@ -12,7 +12,7 @@ class Collections(Service[M, A]):
     service_name = "collections"
 
     create = Command(catalog.create)
-    drop = Command(catalog.drop, long=True)
+    drop = Command(catalog.drop, long=True, audited=True)
     list = Query(catalog.list_collections)
     describe = Query(catalog.describe)
     insert = Command(writing.insert)
@@ -29,6 +29,6 @@ class Collections(Service[M, A]):
     delete = Command(writing.delete)
     delete_many = Command(writing.delete_many, long=True)
     update_many = Command(writing.update_many, long=True)
-    create_index = Action(building.create_index, long=True)
+    create_index = Action(building.create_index, long=True, right="write")
     drop_index = Command(catalog.drop_index, long=True)
-    rebuild_index = Action(building.rebuild_index, long=True)
+    rebuild_index = Action(building.rebuild_index, long=True, right="write")

@@ -24,7 +24,7 @@ SEGMENTS_MAX: Final = 64
 """More are joined, two by two. A joined one says a little too much to whoever needs half of it."""
 
 
-@attrs.define
+@attrs.frozen
 class _Segment:
     after_lsn: int
     up_to_lsn: int
@@ -32,13 +32,21 @@ class _Segment:
 
 
 class History:
-    """The changes after ``start_lsn``. Free of threads."""
+    """The changes after ``start_lsn``. Free of threads.
+
+    Who only asks never waits for the log to be read: that may take seconds, and the event loop
+    asks. What is in a segment is not changed any more.
+    """
 
     def __init__(self, read: ReadLog, position: LogPosition) -> None:
         self._read = read
+        self._advancing = threading.Lock()
+        """Held for as long as the log is read."""
         self._lock = threading.Lock()
+        """Held to look at what is below, or to replace it."""
         self._segments: deque[_Segment] = deque()
         self._position = position
+        self._forgotten_lsn = position.lsn
         self.start_lsn = position.lsn
 
     @property
@@ -58,28 +66,22 @@ class History:
             NotFound: the log was trimmed meanwhile.
             CorruptionError, OSError: it cannot be read.
         """
-        with self._lock:
+        with self._advancing:
             if until.lsn <= self._position.lsn:
                 return
             changes = Changes()
             for notes, _ in self._read(self._position, until.lsn):
                 changes.note_all(notes)
-            if changes:
-                self._segments.append(_Segment(self._position.lsn, until.lsn, changes))
-            self._position = until
-            if len(self._segments) > SEGMENTS_MAX:
-                self._join()
-
-    def _join(self) -> None:
-        joined: deque[_Segment] = deque()
-        while self._segments:
-            segment = self._segments.popleft()
-            if self._segments:
-                after = self._segments.popleft()
-                segment.changes.add(after.changes)
-                segment.up_to_lsn = after.up_to_lsn
-            joined.append(segment)
-        self._segments = joined
+            with self._lock:
+                if changes:
+                    self._segments.append(_Segment(self._position.lsn, until.lsn, changes))
+                self._position = until
+                segments = list(self._segments)
+            if len(segments) > SEGMENTS_MAX:
+                joined = deque(_joined(segments))
+                with self._lock:
+                    self._segments = joined
+                    self._drop()
 
     def between(self, one_lsn: int, other_lsn: int) -> Changes | None:
         """What may differ between two states, whichever is the older one; None where that is not
@@ -88,17 +90,33 @@ class History:
         with self._lock:
             if low < self.start_lsn or high > self._position.lsn:
                 return None
-            changes = Changes()
-            for segment in self._segments:
-                if segment.up_to_lsn > low and segment.after_lsn < high:
-                    changes.add(segment.changes)
-            return changes
+            segments = list(self._segments)
+        changes = Changes()
+        for segment in segments:
+            if segment.up_to_lsn > low and segment.after_lsn < high:
+                changes.add(segment.changes)
+        return changes
 
     def forget_before(self, lsn: int) -> None:
         """Nobody searches states before this one any more."""
         with self._lock:
-            while self._segments and self._segments[0].up_to_lsn <= lsn:
-                self._segments.popleft()
-            if lsn > self.start_lsn:
-                first = self._segments[0].after_lsn if self._segments else lsn
-                self.start_lsn = min(lsn, first)
+            self._forgotten_lsn = max(self._forgotten_lsn, lsn)
+            self._drop()
+
+    def _drop(self) -> None:
+        lsn, segments = self._forgotten_lsn, self._segments
+        while segments and segments[0].up_to_lsn <= lsn:
+            segments.popleft()
+        if lsn > self.start_lsn:
+            self.start_lsn = min(lsn, segments[0].after_lsn) if segments else lsn
+
+
+def _joined(segments: list[_Segment]) -> Iterator[_Segment]:
+    """Every two segments as one; an odd last one as it is."""
+    for first, second in zip(segments[0::2], segments[1::2], strict=False):
+        changes = Changes()
+        changes.add(first.changes)
+        changes.add(second.changes)
+        yield _Segment(first.after_lsn, second.up_to_lsn, changes)
+    if len(segments) % 2:
+        yield segments[-1]

@@ -298,7 +298,8 @@ def outline(
     base = len(first)
     # A key of at most this size has no more levels than are wanted.
     size_max = _ANY_SIZE if levels is None else base + ORDINAL_SIZE_MIN * levels + 1
-    cursor = txn.cursor(first + FIRST_CHILD if skip_start else first, first + AFTER)
+    start = first + FIRST_CHILD if skip_start else first
+    cursor = txn.cursor(start, first + AFTER, joined=levels is None)
     value = txn.value
     while True:
         keys, cells = cursor.batch()

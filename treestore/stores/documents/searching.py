@@ -25,7 +25,7 @@ from treestore.search.query import Clause, Mode, Wanted, analysed, check_fuzzy, 
 from treestore.search.snippets import Highlighter
 from treestore.search.statistics import IndexStatistics
 from treestore.stores.access import Read
-from treestore.stores.documents.layout import bare
+from treestore.stores.documents.layout import AFTER, bare
 from treestore.stores.documents.policies import no_document, place_to_read
 from treestore.stores.documents.text_index import View, in_effect
 from treestore.stores.documents.text_rows import (
@@ -36,12 +36,13 @@ from treestore.stores.documents.text_rows import (
     facts_of,
     language_code,
     node_texts,
-    record_of,
+    record_at,
     row_of,
     search_fields,
     texts_of,
 )
 from treestore.stores.documents.touched import Changes, policy_of
+from treestore.stores.keys import Keyspace, successor
 
 Consistency = Literal["strong", "eventual"]
 
@@ -154,6 +155,19 @@ def policies_to_ask(changes: Changes | None, view: View) -> frozenset[bytes]:
     return view.stale | changes.policies | frozenset(map(policy_of, changes.places))
 
 
+def read_by(txn: Read, request: Request) -> list[tuple[bytes, bytes | None]]:
+    """The ranges of keys that hold whatever the answer to a request depends on, beside what ``txn``
+    is asked for anyway: the nodes of the document, or of everything that is followed.
+
+    Raises:
+        NotFound: there is no such policy.
+    """
+    if request.policy_id is None:
+        return [(Keyspace.NODES, successor(Keyspace.VERSION_HISTORY))]
+    place = place_to_read(txn, request.policy_id, request.version_id)
+    return [(place.nodes, place.nodes + AFTER)]
+
+
 @attrs.frozen
 class _Found:
     """A node that fits."""
@@ -233,7 +247,7 @@ class _Search:
 
     def _query(self, searcher: Searcher) -> Query | None:
         schema, view = self._basis.schema, self._basis.view
-        compiler = Compiler(schema, searcher, self._request.fields)
+        compiler = Compiler(schema, searcher, self._request.fields, view.words)
         if self._place is not None:
             languages = [self._language_of(self._place) or ""]
         elif self._request.language is not None:
@@ -298,37 +312,59 @@ class _Search:
             with faults("searching"):
                 hits = searcher.search(query, limit, count=False, offset=offset).hits
                 rows = searcher.fast_field_values("row", [address for _, address in hits])
-            for (value, address), row in zip(hits, rows, strict=True):
-                if len(found) >= wanted and (
-                    value < found[wanted - 1].score or len(found) > wanted + TIES_MAX
-                ):
+            for first in range(0, len(hits), wanted):
+                some = hits[first : first + wanted]
+                if len(found) >= wanted and some[0][0] < found[wanted - 1].score:
                     return found
-                its = self._checked(searcher, value, address, row)
-                if its is not None:
-                    found.append(its)
+                with faults("reading the index"):
+                    keys = [searcher.doc(address).get_first("key") for _, address in some]
+                for (value, _), row, key in zip(some, rows[first:], keys, strict=False):
+                    if len(found) >= wanted and (
+                        value < found[wanted - 1].score or len(found) > wanted + TIES_MAX
+                    ):
+                        return found
+                    its = self._checked(value, key, row)
+                    if its is not None:
+                        found.append(its)
             if len(hits) < limit:
                 return found
             offset += limit
             limit *= FETCH_FACTOR
 
-    def _checked(self, searcher: Searcher, value: float, address: Any, row: Any) -> _Found | None:
+    def _checked(self, value: float, where: Any, row: Any) -> _Found | None:
         """The node of a hit, where the snapshot has it as it was found."""
-        with faults("reading the index"):
-            key = searcher.doc(address).get_first("key")
-        if not isinstance(key, bytes):
+        if not isinstance(where, bytes):
             raise IndexFailed("a row has no key")
-        at = key.index(b"\0", key.index(b"\0") + 1) + 1
-        place, packed = key[:at], key[at:]
+        at = where.index(0, where.index(0) + 1) + 1
+        end = where.index(0, at) + 1
+        place = where[:at]
         its = self._changes.places.get(place)
-        if its is not None and (its.whole or packed in self._ids_of(place)):
+        if its is not None and (its.whole or where[at:end] in self._ids_of(place)):
             return None
-        if not self._in_scope(place):
+        if not self._is_asked_for(place):
             return None
         language = self._language_of(place)
-        record = record_of(self._txn, place, packed)
+        record = record_at(self._txn, place, where[end:])
+        key = where[:end]
+        # A node that is not where it was when it was indexed is told by its checksum, too.
         if record is None or language is None or row_of(key, language, record) != row:
             return None
         return _Found(value, key, language, record)
+
+    def _is_asked_for(self, place: bytes) -> bool:
+        """Whether the document of a row that was found is one that is asked for.
+
+        Of a policy that may not differ the rows say rightly which version is in effect, and others
+        were not looked for.
+        """
+        if (
+            self._place is None
+            and self._request.language is None
+            and self._basis.changes is not None
+            and policy_of(place) not in self._basis.marks
+        ):
+            return True
+        return self._in_scope(place)
 
     # -- what is not in the index -----------------------------------------------------------------
 
@@ -365,7 +401,7 @@ class _Search:
             wanted = self._wanted_in(node.language)
             value = score(row, wanted, self._request.fields, statistics)
             if value is not None:
-                record = record_of(self._txn, node.place, node.packed_id)
+                record = record_at(self._txn, node.place, node.path)
                 assert record is not None
                 yield _Found(value, node.key, node.language, record)
 
@@ -386,12 +422,11 @@ class _Search:
         if highlighter is None:
             highlighter = Highlighter(self._wanted_in(language), analyzer(language))
             highlighters[language] = highlighter
-        title, summary, text = texts_of(its.record)
-        snippet, ranges = highlighter.snippet((text, summary, title))
         record = its.record if self._request.include_text else bare(its.record)
-        return Hit(
-            node=self._txn.load(Node, record),
-            score=its.score,
-            snippet=snippet,
-            highlights=ranges,
-        )
+        node = self._txn.load(Node, record)
+        if record is its.record and isinstance(node, Node):
+            title, summary, text = node.title, node.summary, node.text
+        else:
+            title, summary, text = texts_of(its.record)
+        snippet, ranges = highlighter.snippet((text, summary, title))
+        return Hit(node=node, score=its.score, snippet=snippet, highlights=ranges)

@@ -15,7 +15,7 @@ class Documents(Service[M, A]):
     get = Query(reading.get)
     list = Query(reading.list_documents)
     delete = Command(storing.delete, long=True)
-    delete_policy = Command(storing.delete_policy, long=True)
+    delete_policy = Command(storing.delete_policy, long=True, audited=True)
     get_node = Query(reading.get_node)
     get_nodes = Query(reading.get_nodes)
     get_children = Query(reading.get_children)

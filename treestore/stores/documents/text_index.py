@@ -28,6 +28,7 @@ from tantivy import Query, Searcher
 
 from treestore.engine.log import LogPosition
 from treestore.errors import NotFound
+from treestore.search.compiling import KnownWords
 from treestore.search.folder import IndexFailed, IndexFolder, faults, verify
 from treestore.search.languages import analysis_version
 from treestore.stores.access import Read
@@ -52,7 +53,7 @@ from treestore.stores.documents.touched import (
 )
 from treestore.stores.keys import Keyspace, unpack_one
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 COMMIT_NODES: Final = 20_000
 """Nodes between two commits of an index that is being rebuilt, so that it can be searched."""
@@ -93,6 +94,7 @@ class View:
         languages: that rows may have.
         stale: policies whose rows do not say rightly which version is in effect.
         means: words in a field of a row, on average, as far as somebody asked.
+        words: what was found out about words, see `Compiler`.
     """
 
     searcher: Searcher | None
@@ -101,6 +103,7 @@ class View:
     languages: frozenset[str]
     stale: frozenset[bytes]
     means: dict[str, float] = attrs.field(factory=dict)
+    words: KnownWords = attrs.field(factory=dict)
 
     @property
     def is_mixed(self) -> bool:

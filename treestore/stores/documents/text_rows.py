@@ -8,7 +8,7 @@
     place      checksum of the place: likewise for a document, and the filter for one
     live       1 where the version was the one in effect (see ``text_index.py``)
     language   of the document
-    key        place and node id, packed: where the node is looked up
+    key        place and node id, packed, and the node's path: where it is looked up
     title …    stems; ``content`` has those of all texts
     title_words …  words as written
 
@@ -111,10 +111,12 @@ class NodeTexts:
     language: str
     row: int
     texts: tuple[str, str, str]
+    path: bytes = b""
+    """Where in the document it is."""
 
     @property
     def key(self) -> bytes:
-        """Where it is looked up."""
+        """Its name."""
         return self.place + self.packed_id
 
 
@@ -130,11 +132,13 @@ def facts_of(txn: Read, place: bytes) -> tuple[str, int] | None:
     return language_or_plain(facts.language), facts.node_count
 
 
-def record_of(txn: Read, place: bytes, packed_id: bytes) -> bytes | None:
-    """The whole record of a node; None where there is none."""
-    path = txn.get(Keyspace.NODE_IDS + place + packed_id)
-    if path is None:
-        return None
+def path_of(txn: Read, place: bytes, packed_id: bytes) -> bytes | None:
+    """The path of a node; None where there is none."""
+    return txn.get(Keyspace.NODE_IDS + place + packed_id)
+
+
+def record_at(txn: Read, place: bytes, path: bytes) -> bytes | None:
+    """The whole record of the node at a path; None where there is none."""
     key = Keyspace.NODES + place + path
     record = txn.get(key + HEAD)
     if record is None or is_whole(record):
@@ -148,17 +152,13 @@ def texts_of(record: bytes) -> tuple[str, str, str]:
     return its.title, its.summary, its.text
 
 
-def texts_in(place: bytes, packed_id: bytes, language: str, record: bytes) -> NodeTexts:
-    """What is searched of a node's whole record."""
-    its = _decode_texts(record)
-    row = row_of(place + packed_id, language, record)
-    return NodeTexts(place, packed_id, language, row, (its.title, its.summary, its.text))
-
-
 def node_texts(txn: Read, place: bytes, packed_id: bytes, language: str) -> NodeTexts | None:
     """What is searched of a node; None where there is none."""
-    record = record_of(txn, place, packed_id)
-    return None if record is None else texts_in(place, packed_id, language, record)
+    path = path_of(txn, place, packed_id)
+    record = None if path is None else record_at(txn, place, path)
+    if path is None or record is None:
+        return None
+    return _texts(place, path, language, record)
 
 
 def document_texts(txn: Read, place: bytes, language: str) -> Iterator[NodeTexts]:
@@ -169,19 +169,19 @@ def document_texts(txn: Read, place: bytes, language: str) -> Iterator[NodeTexts
         for key, value in zip(keys, values, strict=True):
             if key[-1:] == TEXT:
                 assert head is not None
-                yield _texts(place, language, head + value)
+                yield _texts(place, key[len(first) : -1], language, head + value)
                 head = None
             elif is_whole(value):
-                yield _texts(place, language, value)
+                yield _texts(place, key[len(first) : -1], language, value)
             else:
                 head = value
 
 
-def _texts(place: bytes, language: str, record: bytes) -> NodeTexts:
+def _texts(place: bytes, path: bytes, language: str, record: bytes) -> NodeTexts:
     its = _decode_texts(record)
     packed = packed_node_id(its.node_id)
     row = row_of(place + packed, language, record)
-    return NodeTexts(place, packed, language, row, (its.title, its.summary, its.text))
+    return NodeTexts(place, packed, language, row, (its.title, its.summary, its.text), path)
 
 
 # --- the index's side ------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def make_row(node: NodeTexts, *, live: bool) -> tantivy.Document:
     row.add_integer("place", checksum(node.place))
     row.add_integer("live", int(live))
     row.add_integer("language", language_code(node.language))
-    row.add_bytes("key", node.key)
+    row.add_bytes("key", node.key + node.path)
     chain = None if node.language == DIRECT else analyzer(node.language)
     for name, text in zip(TEXT_FIELDS, node.texts, strict=True):
         if text:

@@ -10,7 +10,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import attrs
-import msgspec
 
 from treestore.errors import InvalidArgument
 from treestore.model.documents import Node
@@ -147,7 +146,7 @@ async def find_related(
         words = _words(question, begun)
         if words and "keyword" in question.reasons and len(begun.found) < limit:
             found = await pinned.search(_request(question, begun, words))
-            hits = [(_id_of(hit), hit.score) for hit in found]
+            hits = [(hit.node.node_id, hit.score) for hit in found]
         return await pinned.read(lambda txn: _finish(txn, question, begun, hits))
 
 
@@ -228,18 +227,6 @@ def _request(question: _Question, begun: _Begun, words: list[str]) -> Request:
         fuzzy=0,
         include_text=False,
     )
-
-
-def _id_of(hit: Hit) -> str:
-    """Inside a transaction of an edge a hit's node is still msgpack."""
-    node: Any = hit.node
-    if isinstance(node, Node):
-        return node.node_id
-    return msgspec.msgpack.decode(node, type=_Id).node_id
-
-
-class _Id(msgspec.Struct):
-    node_id: str
 
 
 def _finish(

@@ -16,7 +16,7 @@ class Versions(Service[M, A]):
     update = Command(changing.update, long=True)
     set_tags = Command(changing.set_tags)
     delete = Command(changing.delete, long=True)
-    erase = Command(changing.erase, long=True)
+    erase = Command(changing.erase, long=True, audited=True)
     get = Query(reading.get)
     as_of = Query(reading.as_of)
     latest = Query(reading.latest)
