@@ -103,16 +103,15 @@ def same(found: list[Any], wanted: list[Any]) -> None:
     assert found == wanted
 
 
-@settings(max_examples=400, deadline=None)
-@given(SETS, INDEXES, ANY_FILTER, SORTS, st.integers(0, 4), st.integers(1, 5))
-def test_every_plan_gives_what_the_reference_gives(
+def check_every_plan(
     documents: list[dict[str, Any]],
     indexes: list[tuple[list[str], bool]],
     filter: dict[str, Any],
     sort: list[tuple[str, int]],
-    offset: int,
     limit: int,
-) -> None:
+) -> set[str]:
+    """What each plan gives is what the reference gives; says which kinds of plans there were."""
+    kinds: set[str] = set()
     store = FakeStore()
     stored = filled(store, documents, indexes)
     wanted = reference.find(stored, filter, sort)
@@ -136,6 +135,9 @@ def test_every_plan_gives_what_the_reference_gives(
             best, others = plan(task, infos, estimate, thoroughly=True)
             assert plan(task, infos, estimate)[0].access.kind == best.access.kind
             for chosen in (best, *others):
+                kinds.add(chosen.access.kind)
+                if chosen.access.kind == "index" and chosen.ordered and sort and not any_order:
+                    kinds.add("index in order")
                 run = Execution(txn, collection, compiled, chosen, task.order, count=count)
                 found = [each for batch in run.found() for each in batch]
                 decoded = [decode_document(record) for _, record in found]
@@ -156,6 +158,61 @@ def test_every_plan_gives_what_the_reference_gives(
                     )
                     behind = [decode_document(r) for batch in rest.found() for _, r in batch]
                     same(behind[:limit], wanted[number + 1 : number + 1 + limit])
+    return kinds
+
+
+@settings(max_examples=300, deadline=None)
+@given(SETS, INDEXES, ANY_FILTER, SORTS, st.integers(1, 5))
+def test_every_plan_gives_what_the_reference_gives(
+    documents: list[dict[str, Any]],
+    indexes: list[tuple[list[str], bool]],
+    filter: dict[str, Any],
+    sort: list[tuple[str, int]],
+    limit: int,
+) -> None:
+    check_every_plan(documents, indexes, filter, sort, limit)
+
+
+TWO = st.sampled_from(["a", "b"])
+CONDITION = st.one_of(
+    SCALARS,
+    st.lists(SCALARS, max_size=3).map(lambda values: {"$in": values}),
+    st.tuples(st.sampled_from(["$gt", "$gte", "$lt", "$lte"]), SCALARS).map(
+        lambda pair: dict([pair])
+    ),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(st.dictionaries(TWO, SCALARS | st.sampled_from(LONG), max_size=2), max_size=13),
+    st.dictionaries(TWO, CONDITION, max_size=2),
+    st.lists(TWO, min_size=1, max_size=2, unique=True),
+    st.sampled_from([1, -1]),
+    st.booleans(),
+    st.integers(1, 5),
+)
+def test_indexes_that_give_the_order(
+    documents: list[dict[str, Any]],
+    filter: dict[str, Any],
+    sort: list[str],
+    direction: int,
+    with_id: bool,
+    limit: int,
+) -> None:
+    pairs = [(path, direction) for path in sort]
+    if with_id:
+        pairs.append(("_id", direction))
+    indexes = [([path], False) for path in "ab"] + [(["a", "b"], False), (["b", "a"], True)]
+    check_every_plan(documents, indexes, filter, pairs, limit)
+
+
+def test_all_kinds_of_plans_are_met() -> None:
+    documents: list[dict[str, Any]] = [{"a": n % 3, "b": n % 4} for n in range(13)]
+    indexes = [(["a"], False), (["b"], False), (["a", "b"], False)]
+    kinds = check_every_plan(documents, indexes, {"a": 1, "b": {"$gt": 0}}, [("b", -1)], 3)
+    assert kinds == {"scan", "index", "index in order", "intersection"}
+    assert "ids" in check_every_plan(documents, indexes, {"_id": {"$gt": "3"}}, [("b", 1)], 3)
 
 
 @settings(max_examples=100, deadline=None)

@@ -38,7 +38,7 @@ NAMES_MAX: Final = 100
 ID: Final = "_id"
 
 _NULL: Final = encode(None)
-_EMPTY_LIST: Final = b"\x01"
+EMPTY_LIST: Final = b"\x01"
 """Before every encoding of a value."""
 
 _RUN: Final = 4096
@@ -77,7 +77,7 @@ class Order:
         at = 0
         for _, descending in self.fields:
             data = inverted(position) if descending else position
-            if data[at : at + 1] == _EMPTY_LIST:
+            if data[at : at + 1] == EMPTY_LIST:
                 at += 1
             else:
                 at = end_of(data, at, SORT_VALUE_SIZE_BYTES_MAX)
@@ -122,7 +122,7 @@ def _value_key(path: Path, descending: bool) -> Callable[[Any], bytes]:
         else:
             encodings = [encode(value, limit) for value in values]
             if empty:
-                encodings.append(_EMPTY_LIST)
+                encodings.append(EMPTY_LIST)
             encodings = encodings or [_NULL]
             encoded = max(encodings) if descending else min(encodings)
         return inverted(encoded) if descending else encoded

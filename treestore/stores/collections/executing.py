@@ -12,10 +12,11 @@ from typing import Any, Final
 from treestore.errors import CorruptionError, ResourceExhausted
 from treestore.query.bounds import BEHIND
 from treestore.query.filter import Filter
-from treestore.query.ordering import end_of
+from treestore.query.ordering import CUT_MARK, end_of
 from treestore.query.partial import Document, decoder_of, names_in, weight_of
 from treestore.query.planner import Access, Plan
 from treestore.query.sorting import (
+    EMPTY_LIST,
     ID,
     SORT_SIZE_BYTES_MAX,
     SORT_VALUE_SIZE_BYTES_MAX,
@@ -306,35 +307,31 @@ class Execution:
     def _indexed_in_order(self, access: Access) -> Iterator[list[Found]]:
         """Documents in the order of an index's entries.
 
-        Entries whose values were cut alike may be in another order than their documents: such runs
-        are sorted.
+        Entries that agree up to a value that was cut may be in another order than their documents:
+        such runs are sorted.
         """
         index = access.index
         assert index is not None
         limit, fields = index.value_size_bytes_max, len(index.fields)
         prefix_size = len(entries_prefix(index.id))
-        single = fields == 1
         pending: list[bytes] = []
         run: list[bytes] = []
         run_values = b""
         for keys in self._keys_behind(access):
             for key in keys:
-                if single:
-                    at = end_of(key, prefix_size, limit)
-                    cut = at - prefix_size > limit
-                else:
-                    at, cut = prefix_size, False
-                    for _ in range(fields):
-                        end = end_of(key, at, limit)
-                        cut = cut or end - at > limit
-                        at = end
-                if run and key[:at] != run_values:
+                at, cut_at = prefix_size, 0
+                for _ in range(fields):
+                    end = end_of(key, at, limit)
+                    if end - at > limit and not cut_at:
+                        cut_at = end
+                    at = end
+                if run and key[:cut_at] != run_values:
                     yield from self._fetched(iter((pending,)))
                     yield from self._run(run)
                     pending, run = [], []
-                if cut:
+                if cut_at:
                     run.append(key[at:])
-                    run_values = key[:at]
+                    run_values = key[:cut_at]
                 else:
                     pending.append(key[at:])
             if not run:
@@ -368,25 +365,28 @@ class Execution:
                         yield some
 
     def _entry_at(self, access: Access, after: bytes) -> tuple[bytes, bool]:
-        """What the entry of a position begins with, and whether that is all of it."""
+        """What the entry of a position begins with, up to a value that was cut, and whether that is
+        all of it."""
         index, order = access.index, self._order
         assert index is not None
         limit = index.value_size_bytes_max
         values: dict[Any, bytes] = dict(access.constants)
-        at, whole = 0, True
+        at = 0
         # All fields have the direction of the id, but for constant ones, which are not needed.
         for path, down in order.fields:
             data = inverted(after) if down else after
-            end = end_of(data, at, SORT_VALUE_SIZE_BYTES_MAX)
+            if data[at : at + 1] == EMPTY_LIST:
+                end = at + 1  # Of a document that has changed since: no index has its like.
+            else:
+                end = end_of(data, at, SORT_VALUE_SIZE_BYTES_MAX)
             if path not in values:
-                encoded = data[at:end]
-                if len(encoded) > limit:
-                    encoded, whole = encoded[:limit] + BEHIND, False
-                values[path] = encoded
+                values[path] = data[at:end]
             at = end
-        place = b"".join([values[path] for path in index.fields])
-        if not whole:
-            return place, False
+        place = b""
+        for path in index.fields:
+            if len(values[path]) > limit:
+                return place + values[path][:limit] + CUT_MARK, False
+            place += values[path]
         packed_id = after[at:]
         return place + (inverted(packed_id) if order.id_descending else packed_id), True
 
