@@ -284,22 +284,39 @@ class Authority:
     async def note(self, operation: str, arguments: dict[str, Any], outcome: str) -> None:
         """Enter something that was done into the audit trail; the entry is durable on return.
 
-        Cancellation: the entry is made all the same, once the writer has taken it; its first try
-        is made before anything is waited for.
+        Cancellation: once the writer has taken the entry, it is made all the same.
         """
-        actor = audit.ACTOR.get()
-        entry = partial(
-            audit.append, operation=operation, actor=actor, arguments=arguments, outcome=outcome
-        )
-        call = _Entry(entry)
+        call = _Entry(self._entry(operation, arguments, outcome))
         try:
             while not self._writer.submit(call):
                 await self._writer.wait_room()
             await call.outcome()
         except TreeStoreError as error:
-            # A store that takes no writes: the log is what there is.
-            shown = audit.described(arguments)
-            self._log(operation, actor, shown, outcome, stored=False, why=error.message)
+            self._log_alone(operation, arguments, outcome, error.message)
+
+    def note_soon(self, operation: str, arguments: dict[str, Any], outcome: str) -> None:
+        """The same for whoever cannot wait: it becomes durable soon."""
+        call = _Entry(self._entry(operation, arguments, outcome))
+        try:
+            if self._writer.submit(call):
+                return
+            why = "The writer has no room for the entry."
+        except TreeStoreError as error:
+            why = error.message
+        self._log_alone(operation, arguments, outcome, why)
+
+    def _entry(
+        self, operation: str, arguments: dict[str, Any], outcome: str
+    ) -> Callable[[WriteTransaction], Any]:
+        actor = audit.ACTOR.get()
+        return partial(
+            audit.append, operation=operation, actor=actor, arguments=arguments, outcome=outcome
+        )
+
+    def _log_alone(self, operation: str, arguments: dict[str, Any], outcome: str, why: str) -> None:
+        """The store takes no entry: the log is what there is."""
+        actor, shown = audit.ACTOR.get(), audit.described(arguments)
+        self._log(operation, actor, shown, outcome, stored=False, why=why)
 
     def _log(
         self, operation: str, actor: Actor, arguments: dict[str, Any], outcome: str, **more: Any

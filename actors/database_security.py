@@ -50,13 +50,20 @@ class SecurityPart:
     async def audited_action(self, operation: Operation, arguments: dict[str, Any]) -> Any:
         """Do what an edge asks for, and enter it into the audit trail, however it ended."""
         authority = self._guarded.authority
+        result: Any = None
+        failure: Exception | None = None
         try:
             result = await operation.function(self, **arguments)
         except trio.Cancelled:
-            await authority.note(operation.name, arguments, "cancelled")
+            authority.note_soon(operation.name, arguments, "cancelled")
             raise
         except Exception as error:
-            await authority.note(operation.name, arguments, outcome_of(error))
-            raise
-        await authority.note(operation.name, arguments, "ok")
-        return result
+            failure = error
+        outcome = "ok" if failure is None else outcome_of(failure)
+        await authority.note(operation.name, arguments, outcome)
+        if failure is None:
+            return result
+        try:
+            raise failure
+        finally:
+            del failure  # It holds this frame, and the frame it.

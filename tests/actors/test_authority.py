@@ -38,6 +38,7 @@ async def guarded(path: Path) -> AsyncGenerator[tuple[Database, Listener, str]]:
     async with open_database(path / "data") as db:
         async with listening(db, authenticate=db.authority.authenticate) as listener:
             with trio.fail_after(30):
+                await trio.lowlevel.checkpoint()
                 yield db, listener, f"127.0.0.1:{listener.port}"
         assert (await db.admin.check()).ok
 

@@ -227,10 +227,10 @@ class Pool:
             try:
                 return await connection.call(method, params, deadline)
             except RateLimited as error:
-                if not await self._waited_out(error, deadline):
-                    raise
+                wait_s = self._wait_of(error, deadline)
             except ConnectionLost:
-                await self.runtime.checkpoint()
+                wait_s = 0.0
+            await self._pause(wait_s)
             if self._now() >= deadline:
                 raise DeadlineExceeded("No answer came in time; the connection was lost.")
 
@@ -277,33 +277,43 @@ class Pool:
                     watermark=self.sequencer.watermark,
                     settle=True,
                 )
-            except RateLimited as error:
-                if not await self._waited_out(error, deadline):
-                    # "Nothing was done" holds for this attempt, not for one before it.
+            except ConnectionLost as lost:
+                begun = begun or lost.begun
+                wait_s = 0.0
+            except (Unavailable, DeadlineExceeded, RateLimited) as error:
+                try:
+                    wait_s = self._wait_of(error, deadline)
+                except TreeStoreError:
+                    # "Nothing was changed" holds for this attempt, not for one before it.
                     if begun:
                         raise _unknown(str(error)) from error
                     raise
-            except ConnectionLost as lost:
-                begun = begun or lost.begun
-                await self.runtime.checkpoint()
-            except (Unavailable, DeadlineExceeded) as error:
-                # "Nothing was changed" holds for this attempt, not for one before it.
-                if begun:
-                    raise _unknown(str(error)) from error
-                raise
+            await self._pause(wait_s)
             if self._now() >= deadline:
                 if begun:
                     raise _unknown("The connection was lost.")
                 raise DeadlineExceeded("The deadline passed before the command could be sent.")
 
-    async def _waited_out(self, error: RateLimited, deadline: float) -> bool:
-        """Return when the server takes a request again; at once, with False, where that is not
-        wanted or would be too late."""
+    def _wait_of(self, error: TreeStoreError, deadline: float) -> float:
+        """In how many seconds the server takes the request again.
+
+        Raises:
+            TreeStoreError: the given one, where waiting is not wanted, would be too late or of no
+                use.
+        """
+        if not isinstance(error, RateLimited) or not self.wait_when_limited:
+            raise error
         wait_s = error.retry_after_s
-        if not self.wait_when_limited or wait_s is None or self._now() + wait_s >= deadline:
-            return False
-        await self.runtime.sleep(wait_s)
-        return True
+        if wait_s is None or self._now() + wait_s >= deadline:
+            raise error
+        return wait_s
+
+    async def _pause(self, wait_s: float) -> None:
+        """Before the next attempt: a turn of the loop, at least."""
+        if wait_s > 0:
+            await self.runtime.sleep(wait_s)
+        else:
+            await self.runtime.checkpoint()
 
 
 def _unknown(why: str) -> OutcomeUnknown:
