@@ -28,8 +28,10 @@ from actors.audit_log import AuditFile
 from actors.authority import RateLimits
 from actors.certificates import Certificates
 from actors.database import Database, open_database
-from actors.http import Answer, HttpPort, HttpSettings, Paths, serve_http
+from actors.http import Answer, HttpPort, HttpSettings, Paths, PathsApp, serve_http
+from actors.http.app import build_app
 from actors.listener import Listener, serve_listener
+from actors.principal import Principal
 from actors.scrubber import FIRST_PAUSE_S, ScrubOptions
 from actors.tuning import let_collector_rest, tune
 from actors.wire import WireSettings
@@ -38,6 +40,7 @@ from treestore import __version__
 from treestore.engine.options import EngineOptions, OpenProgress
 from treestore.errors import InvalidArgument, PermissionDenied, TreeStoreError, Unavailable
 from treestore.settings import ServerSettings, is_loopback
+from treestore.stores.security.audit import ACTOR
 
 log = structlog.get_logger("treestore.server")
 
@@ -214,7 +217,14 @@ async def _open_ports(
     nursery: trio.Nursery,
 ) -> _Ports:
     paths = health_paths(database, stopping)
-    http_settings = HttpSettings(grace_s=settings.grace)
+    http_settings = _http_settings(settings)
+    app = build_app(
+        database,
+        settings=http_settings,
+        paths=paths,
+        authenticate=partial(_who, database),
+        stopping=stopping.is_set,
+    )
     with _bind_errors("--port", settings.host, settings.port):
         listener = await nursery.start(
             partial(
@@ -231,7 +241,7 @@ async def _open_ports(
         http = await nursery.start(
             partial(
                 serve_http,
-                paths,
+                app,
                 address=settings.host,
                 port=settings.http_port,
                 settings=http_settings,
@@ -242,10 +252,10 @@ async def _open_ports(
         metrics = await nursery.start(
             partial(
                 serve_http,
-                paths,
+                PathsApp(paths),
                 address=settings.host,
                 port=settings.metrics_port,
-                settings=http_settings,
+                settings=HttpSettings(grace_s=settings.grace),
             )
         )
     return _Ports(listener, http, metrics)
@@ -354,6 +364,24 @@ def _wire_settings(settings: ServerSettings) -> WireSettings:
         memory_size_bytes_max=settings.wire_memory_mb * MIB,
         grace_s=settings.grace,
         server_name=f"TreeStore {__version__}",
+    )
+
+
+def _who(database: Database, key: str | None, peer: str) -> Principal:
+    """Who sends an HTTP request; what it does is entered into the audit trail under that name."""
+    principal = database.authority.authenticate(key, peer)
+    ACTOR.set(principal.actor(peer))
+    return principal
+
+
+def _http_settings(settings: ServerSettings) -> HttpSettings:
+    return HttpSettings(
+        connections_max=settings.http_connections,
+        body_size_bytes_max=settings.http_body_mb * MIB,
+        memory_size_bytes_max=max(settings.http_memory_mb, settings.http_body_mb) * MIB,
+        request_timeout_s=settings.http_timeout,
+        grace_s=settings.grace,
+        origins=tuple(settings.http_origins.replace(",", " ").split()),
     )
 
 

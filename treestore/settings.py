@@ -69,6 +69,23 @@ class ServerSettings:
     wire_memory_mb: int = _setting(
         512, "Memory for requests and answers under way, of all connections, in MiB.", low=1
     )
+    http_connections: int = _setting(
+        256, "Connections of each HTTP port at a time; more are told 503.", low=1
+    )
+    http_body_mb: int = _setting(
+        32, "Longest body of an HTTP request, in MiB; of JSON lines, longest line.", low=1
+    )
+    http_memory_mb: int = _setting(
+        256, "Memory for bodies of HTTP requests under way, together, in MiB.", low=1
+    )
+    http_timeout: float = _setting(
+        60.0, "Seconds that an HTTP request may take, but for streams and long jobs.", low=0.1
+    )
+    http_origins: str = _setting(
+        "",
+        "Web origins (https://example.org, separated by commas; *: all) whose pages may use the "
+        "HTTP edge: CORS. None by default.",
+    )
     grace: float = _setting(
         10.0, "Seconds that requests under way may take after a stop was asked for.", low=0
     )

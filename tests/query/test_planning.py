@@ -180,17 +180,17 @@ def test_a_filter_sees_all_it_needs_of_a_part(document: Any, path: str, conditio
 def test_the_cheapest_plan_is_taken() -> None:
     few = IndexInfo(id=1, name="few", fields=(("a",),))
     many = IndexInfo(id=2, name="many", fields=(("b",),))
-    sizes = {None: 100_000, 1: 100, 2: 50_000}
+    sizes: dict[int | None, int] = {None: 100_000, 1: 100, 2: 50_000}
     expression = compile({"a": 1, "b": 2, "c": 3}).expression
     task = Task(conditions=conditions_of(expression), order=Order(), count=100)
-    chosen, others = plan(task, [many, few], lambda index, low, high: sizes[index and index.id])
+    chosen, others = plan(task, [many, few], estimate)
     assert chosen.access.index is few
     assert {other.access.kind for other in others} == {"scan", "index", "intersection"}
     sizes[1] = sizes[2] = 20_000
-    chosen, _ = plan(task, [many, few], lambda index, low, high: sizes[index and index.id])
+    chosen, _ = plan(task, [many, few], estimate)
     assert chosen.access.kind == "intersection"
     sizes[1] = sizes[2] = 99_000
-    chosen, _ = plan(task, [many, few], lambda index, low, high: sizes[index and index.id])
+    chosen, _ = plan(task, [many, few], estimate)
     assert chosen.access.kind == "scan"
 
 

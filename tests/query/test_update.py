@@ -16,7 +16,7 @@ from treestore.query.values import order_key
 
 DOCUMENT = {"_id": "x", "n": 1, "f": 1.5, "s": "t", "o": {"a": 1, "b": 2}, "l": [1, 2, {"k": 3}, 2]}
 
-CASES: list[tuple[Any, dict[str, Any]]] = [
+CASES: list[tuple[Any, dict[str, Any] | None]] = [
     ({}, {}),
     ({"n": 2, "o": {"a": None, "c": {"d": None, "e": 1}}}, {"n": 2, "o": {"b": 2, "c": {"e": 1}}}),
     ({"l": [None]}, {"l": [None]}),
@@ -43,7 +43,7 @@ CASES: list[tuple[Any, dict[str, Any]]] = [
     ({"$pop": {"l": -1, "nowhere": 1}}, {"l": [2, {"k": 3}, 2]}),
     ({"$rename": {"nowhere": "a", "o.a": "p.a"}}, {"o": {"b": 2}, "p": {"a": 1}}),
 ]
-EXPECTED = {
+EXPECTED: dict[int, dict[str, Any]] = {
     4: {"o": {"a": 5, "b": 2}, "p": {"q": 1}, "l": [1, 2, {"k": 4}, 2]},
     6: {"o": {"b": 2}, "l": [None, 2, {"k": 3}, 2]},
     7: {"n": 3, "f": 2.5, "new": 3, "o": {"a": 0, "b": 2}},

@@ -217,7 +217,7 @@ async def test_insert_many_stores_all_or_nothing(db: Any) -> None:
         {"a": "\ud800"},
         {"\ud800": 1},
         {"_id": "\ud800"},
-        {"a": object()},
+        pytest.param({"a": object()}, id="object"),
         {5: 6},
     ],
     ids=lambda value: ascii(value)[:30],

@@ -314,7 +314,7 @@ class SearchMachine(RuleBasedStateMachine):
     def write_in(
         self, txn: Any, what: str, policy: str, version: str, node: str, text: str
     ) -> None:
-        its = {"version_id": version}
+        its: dict[str, Any] = {"version_id": version}
         if what == "update":
             editing.update_node(txn, policy, node, title=text, **its)
         elif what == "insert":
