@@ -1,7 +1,8 @@
 """One trio run in which everything follows from a seed.
 
 * The clock is virtual and jumps to the next deadline when nothing can run.
-* trio's scheduler shuffles the tasks of each turn; it does so with our generator.
+* trio's scheduler shuffles the tasks of each turn; it does so with our generator. Cancellations and
+  equal deadlines come in the order in which tasks and scopes were made, not in that of addresses.
 * `time.perf_counter`, which is read only to see whether a slice of work took long enough, goes
   forward by a random bit each time it is read: so slices end anywhere.
 * The cyclic garbage collector rests: what it finalises would run at moments that the history of
@@ -76,16 +77,37 @@ def lift_shields() -> None:
         tasks += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
 
 
+class OrderedSet(dict[Any, None]):
+    """What trio needs of a set; gone through in the order in which things were added."""
+
+    def add(self, item: Any) -> None:
+        """Put it in."""
+        self[item] = None
+
+    def remove(self, item: Any) -> None:
+        """Take it out."""
+        del self[item]
+
+
 @contextmanager
 def _scheduling(seed: int) -> Generator[None]:
     # What trio has for Hypothesis: tasks in order of their creation, then shuffled.
     scheduler: Any = trio._core._run  # pyright: ignore[reportAttributeAccessIssue]
     before = scheduler._ALLOW_DETERMINISTIC_SCHEDULING, scheduler._r
+    # Cancellation goes to the tasks of a scope in the order of a set, that is, of their addresses.
+    made: dict[str, Any] = scheduler.CancelStatus.__init__.__globals__
+    factories = {name: made[name] for name in ("__attr_factory__children", "__attr_factory__tasks")}
     scheduler._ALLOW_DETERMINISTIC_SCHEDULING, scheduler._r = True, Random(seed)
+    made.update(dict.fromkeys(factories, OrderedSet))
+    # Deadlines that are equal come in the order of an address, too.
+    numbered: dict[int, tuple[int, object]] = {}
+    scheduler.id = lambda item: numbered.setdefault(id(item), (len(numbered), item))[0]
     try:
         yield
     finally:
+        del scheduler.id
         scheduler._ALLOW_DETERMINISTIC_SCHEDULING, scheduler._r = before
+        made.update(factories)
 
 
 @contextmanager

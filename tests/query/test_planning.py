@@ -183,6 +183,10 @@ def test_the_cheapest_plan_is_taken() -> None:
     sizes: dict[int | None, int] = {None: 100_000, 1: 100, 2: 50_000}
     expression = compile({"a": 1, "b": 2, "c": 3}).expression
     task = Task(conditions=conditions_of(expression), order=Order(), count=100)
+
+    def estimate(index: IndexInfo | int | None, _low: bytes, _high: bytes | None) -> int:
+        return sizes[index.id if isinstance(index, IndexInfo) else None]
+
     chosen, others = plan(task, [many, few], estimate)
     assert chosen.access.index is few
     assert {other.access.kind for other in others} == {"scan", "index", "intersection"}

@@ -406,7 +406,11 @@ def grouped(index: ModelIndex, documents: dict[str, Document]) -> list[set[str]]
     for id, document in documents.items():
         for values in index.values(document):
             groups.setdefault(tuple(map(canonical, values)), (values, set()))[1].add(id)
-    order: Any = cmp_to_key(lambda one, other: reference.compare(one[0], other[0]))
+
+    def by_values(one: Any, other: Any) -> int:
+        return reference.compare(one[0], other[0])
+
+    order: Any = cmp_to_key(by_values)
     return [ids for _, ids in sorted(groups.values(), key=order)]
 
 
