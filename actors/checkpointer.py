@@ -19,6 +19,7 @@ from treestore.engine.checkpoint import CheckpointStatistics
 from treestore.engine.engine import Engine
 from treestore.engine.log import LogPosition
 from treestore.errors import ResourceExhausted, TreeStoreError, Unavailable
+from treestore.histogram import Histogram, HistogramSnapshot
 
 log = structlog.get_logger("treestore.checkpointer")
 
@@ -36,6 +37,10 @@ class CheckpointerStatistics:
     last_at: float | None
     """Unix time at which the last one ended."""
     last_error: str | None
+    durations: HistogramSnapshot
+    """Seconds that they took."""
+    written_bytes: int
+    """By all of them, to the page file."""
 
 
 class Checkpointer:
@@ -66,6 +71,8 @@ class Checkpointer:
         self._last: CheckpointStatistics | None = None
         self._last_at: float | None = None
         self._last_error: str | None = None
+        self._durations = Histogram()
+        self._written_bytes = 0
 
     def ask(self, log_full: bool = False) -> None:
         """Make a checkpoint soon; with ``log_full`` until the log has room again."""
@@ -136,7 +143,10 @@ class Checkpointer:
                 position = self.engine.finish_checkpoint()
                 if not succeeded:
                     self._after(False)
-            self._last = checkpoint.statistics or self._last
+            if checkpoint.statistics is not None:
+                self._last = checkpoint.statistics
+                self._durations.observe(self._last.duration_s)
+                self._written_bytes += self._last.written_bytes
             self._last_at = self._wall_clock()
             self._last_error = None
             if position is not None:
@@ -157,5 +167,11 @@ class Checkpointer:
     def statistics(self) -> CheckpointerStatistics:
         """The counters now."""
         return CheckpointerStatistics(
-            self.engine.checkpoints, self._failures, self._last, self._last_at, self._last_error
+            self.engine.checkpoints,
+            self._failures,
+            self._last,
+            self._last_at,
+            self._last_error,
+            self._durations.snapshot(),
+            self._written_bytes,
         )

@@ -62,6 +62,8 @@ class Compactor:
         self.pages_moved = 0
         """By all compactions, the running one included."""
         self.compactions = 0
+        self.bytes_given_back = 0
+        self.duration_s_last: float | None = None
 
     @property
     def running(self) -> bool:
@@ -116,6 +118,8 @@ class Compactor:
                     page_file_size_bytes=engine.file_pages * page_size,
                     duration_s=trio.current_time() - began,
                 )
+                self.bytes_given_back += result.bytes_given_back
+                self.duration_s_last = result.duration_s
                 log.info("compacted", **attrs.asdict(result))
             return result
 

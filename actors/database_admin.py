@@ -41,6 +41,8 @@ class AdminPart:
         checkpoints = db.checkpointer.statistics()
         if checkpoints.last_error is not None:
             problems.append(f"The last checkpoint failed: {checkpoints.last_error}")
+        if db.writer.statistics().stalled:
+            problems.append("Writers wait for a checkpoint, since the log is full.")
         if db.archiver is not None:
             problems += db.archiver.problems()
         problems += db.scrubber.problems()

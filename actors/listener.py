@@ -11,6 +11,7 @@ import trio
 
 from actors.host import Host
 from actors.memory import MemoryBudget
+from actors.observability.requests import WireRequests
 from actors.pacing import Pace, PacedListener
 from actors.principal import Principal
 from actors.session import Session
@@ -65,6 +66,7 @@ async def serve_listener(
     settings: WireSettings | None = None,
     authenticate: Authenticate = accept_any,
     tls: ssl.SSLContext | None = None,
+    requests: WireRequests | None = None,
     task_status: trio.TaskStatus[Listener] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve ``host`` over TCP until `Listener.stop` is called.
@@ -75,6 +77,7 @@ async def serve_listener(
         authenticate: called with each hello's API key and where it came from, on the event loop:
             ``Database.authority.authenticate`` where keys count.
         tls: speak TLS with this context.
+        requests: where requests are counted and timed.
 
     Resource handling:
         Owns the listening sockets and every session. All are closed on return. After
@@ -95,6 +98,7 @@ async def serve_listener(
         settings=settings,
         authenticate=authenticate,
         tls=tls,
+        requests=requests,
         started=lambda handle: task_status.started(handle),
     )
 
@@ -107,6 +111,7 @@ async def serve_on(
     settings: WireSettings | None = None,
     authenticate: Authenticate = accept_any,
     tls: ssl.SSLContext | None = None,
+    requests: WireRequests | None = None,
     started: Callable[[Listener], None] = lambda _handle: None,
 ) -> None:
     """`serve_listener` on listeners that are open already; owns them from now on."""
@@ -118,6 +123,7 @@ async def serve_on(
         budget=MemoryBudget(settings.memory_size_bytes_max),
         counters=Counters(),
         methods=Methods(),
+        requests=requests or WireRequests(),
     )
     sessions: set[Session] = set()
     pace = Pace(settings.connection_rate_max, settings.connections_max)
@@ -169,7 +175,7 @@ async def _handle(
         await session.run()
     except Exception:
         log.exception("session failed", session=session.number, peer=session.peer)
-        counters.errors[codes.INTERNAL] += 1
+        counters.fault(codes.INTERNAL)
     finally:
         sessions.discard(session)
         counters.connections -= 1

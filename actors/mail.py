@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from treestore.engine.transaction import WriteTransaction
+from treestore.histogram import HistogramSnapshot
 
 QUEUED, BEGUN, ENDED, TAKEN_BACK = range(4)
 
@@ -172,3 +173,11 @@ class WriterStatistics:
     group_size_last: int
     stalls: int
     """How often it waited for a checkpoint to make room in the log."""
+    stalled: bool
+    """Whether it waits for that now."""
+    group_transactions: HistogramSnapshot
+    """Transactions in each group."""
+    group_sizes_bytes: HistogramSnapshot
+    """Payload of each group."""
+    commit_durations: HistogramSnapshot
+    """Seconds from handing a group to the log thread until it was durable."""

@@ -20,7 +20,6 @@ from collections.abc import AsyncIterator, Callable, Generator
 from functools import partial
 
 import attrs
-import msgspec
 import structlog
 import trio
 
@@ -28,9 +27,12 @@ from actors.audit_log import AuditFile
 from actors.authority import RateLimits
 from actors.certificates import Certificates
 from actors.database import Database, open_database
-from actors.http import Answer, HttpPort, HttpSettings, Paths, PathsApp, serve_http
+from actors.http import HttpPort, HttpSettings, PathsApp, serve_http
 from actors.http.app import build_app
 from actors.listener import Listener, serve_listener
+from actors.observability.loop_lag import LoopLag
+from actors.observability.routes import paths_of, routes_of
+from actors.observability.watching import Observability
 from actors.principal import Principal
 from actors.scrubber import FIRST_PAUSE_S, ScrubOptions
 from actors.tuning import let_collector_rest, tune
@@ -38,11 +40,14 @@ from actors.wire import WireSettings
 from protocol.limits import KIB, MIB, Limits
 from treestore import __version__
 from treestore.engine.options import EngineOptions, OpenProgress
-from treestore.errors import InvalidArgument, PermissionDenied, TreeStoreError, Unavailable
+from treestore.errors import InvalidArgument, PermissionDenied, Unavailable
 from treestore.settings import ServerSettings, is_loopback
 from treestore.stores.security.audit import ACTOR
 
 log = structlog.get_logger("treestore.server")
+
+EXPORT_S = 5.0
+"""How long the last spans may take to leave, where there are any."""
 
 
 @attrs.frozen
@@ -59,6 +64,7 @@ class _Ports:
     listener: Listener
     http: HttpPort
     metrics: HttpPort
+    measuring: trio.CancelScope
 
     def addresses(self) -> Addresses:
         return Addresses(
@@ -105,6 +111,7 @@ async def serve(
     if not settings.data_dir.exists():
         settings.check_exposure(keys_required=False)
     certificates = _certificates(settings)
+    observability = Observability(settings)
     tune()
     let_collector_rest()
     stopping = trio.Event()
@@ -120,14 +127,16 @@ async def serve(
                     progress=progress,
                     scrub=_scrub_options(settings),
                 )
-                await _run(
-                    settings,
-                    opening,
-                    None if certificates is None else certificates.context,
-                    stopping,
-                    as_json,
+                tls = None if certificates is None else certificates.context
+                running = _run(
+                    *(settings, opening, tls, observability, stopping, as_json),
                     lambda at: task_status.started(at),
                 )
+                try:
+                    await running
+                finally:
+                    with trio.move_on_after(EXPORT_S, shield=True):
+                        await observability.close()
             nursery.cancel_scope.cancel()
     log.info("stopped")
 
@@ -167,6 +176,7 @@ async def _run(
     settings: ServerSettings,
     opening: contextlib.AbstractAsyncContextManager[Database],
     tls: ssl.SSLContext | None,
+    observability: Observability,
     stopping: trio.Event,
     as_json: bool,
     started: Callable[[Addresses], None],
@@ -176,7 +186,7 @@ async def _run(
             return
         _guard(settings, database)
         async with trio.open_nursery() as nursery:
-            ports = await _open_ports(settings, tls, database, stopping, nursery)
+            ports = await _open_ports(settings, tls, database, observability, stopping, nursery)
             # What exists now lives as long as the process: the collector need not look at it.
             gc.collect()
             gc.freeze()
@@ -190,6 +200,7 @@ async def _run(
             started(addresses)
             await stopping.wait()
             ports.stop()
+            ports.measuring.cancel()
             # The ports keep to their own grace period; this is the fence behind it.
             nursery.cancel_scope.deadline = trio.current_time() + settings.grace + 5
 
@@ -213,17 +224,19 @@ async def _open_ports(
     settings: ServerSettings,
     tls: ssl.SSLContext | None,
     database: Database,
+    observability: Observability,
     stopping: trio.Event,
     nursery: trio.Nursery,
 ) -> _Ports:
-    paths = health_paths(database, stopping)
+    sources, pages = observability.of(database, stopping)
     http_settings = _http_settings(settings)
     app = build_app(
         database,
         settings=http_settings,
-        paths=paths,
         authenticate=partial(_who, database),
+        observe=observability.http.answered,
         stopping=stopping.is_set,
+        more=routes_of(pages),
     )
     with _bind_errors("--port", settings.host, settings.port):
         listener = await nursery.start(
@@ -235,6 +248,7 @@ async def _open_ports(
                 settings=_wire_settings(settings),
                 authenticate=database.authority.authenticate,
                 tls=tls,
+                requests=observability.wire,
             )
         )
     with _bind_errors("--http-port", settings.host, settings.http_port):
@@ -252,37 +266,21 @@ async def _open_ports(
         metrics = await nursery.start(
             partial(
                 serve_http,
-                PathsApp(paths),
+                PathsApp(paths_of(pages)),
                 address=settings.host,
                 port=settings.metrics_port,
                 settings=HttpSettings(grace_s=settings.grace),
             )
         )
-    return _Ports(listener, http, metrics)
+    sources.listener, sources.http_ports = listener, (http, metrics)
+    measuring = trio.CancelScope()
+    nursery.start_soon(_measure, measuring, sources.lag)
+    return _Ports(listener, http, metrics, measuring)
 
 
-def health_paths(database: Database, stopping: trio.Event) -> Paths:
-    """``/health``: does the store do its work? ``/ready``: should requests be sent here?"""
-
-    async def health() -> Answer:
-        try:
-            found = await database.admin.health()
-        except TreeStoreError as error:
-            return Answer(503, {"status": "closed", "problems": [error.message]})
-        body = {**msgspec.to_builtins(found), "version": __version__}
-        return Answer(200 if found.writable else 503, body)
-
-    async def ready() -> Answer:
-        if stopping.is_set():
-            return Answer(503, {"ready": False, "reason": "The server is stopping."})
-        answer = await health()
-        if answer.status != 200:
-            return Answer(
-                503, {"ready": False, "reason": "The store takes no writes: see /health."}
-            )
-        return Answer(200, {"ready": True})
-
-    return {"/health": health, "/ready": ready}
+async def _measure(scope: trio.CancelScope, lag: LoopLag) -> None:
+    with scope:
+        await lag.run()
 
 
 def _announce(settings: ServerSettings, addresses: Addresses, as_json: bool) -> None:

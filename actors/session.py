@@ -24,7 +24,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -32,20 +32,21 @@ import msgspec
 import structlog
 import trio
 
-from actors.host import EncodedStream, HostSnapshot, HostTransaction, Submission
+from actors.host import HostSnapshot, HostTransaction, Submission
 from actors.memory import Account
 from actors.principal import Principal
 from actors.session_admission import Admission
 from actors.session_answers import LARGE_SIZE_BYTES, Answers
+from actors.session_reports import report, report_at_once
 from actors.session_snapshots import Snapshots
+from actors.session_streams import send_stream
 from actors.session_transactions import SessionTransactions
 from actors.session_watch import watch
-from actors.session_work import Command, Task, deduplication_of, parameters_error
+from actors.session_work import STREAMED, Command, Task, deduplication_of, parameters_error
 from actors.wire import Method, Shared
 from protocol import codes
 from protocol.connection import ServerConnection
-from protocol.errors import LocalProtocolError, MessageTooLarge, RemoteProtocolError
-from protocol.limits import KIB
+from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.messages import (
     Cancel,
     Credit,
@@ -53,8 +54,6 @@ from protocol.messages import (
     Ping,
     Pong,
     Request,
-    StreamEnd,
-    StreamItems,
 )
 from treestore.client.duplex import Duplex
 from treestore.errors import (
@@ -67,15 +66,6 @@ from treestore.errors import (
 )
 
 log = structlog.get_logger("treestore.session")
-
-BATCH_SIZE_BYTES = 256 * KIB
-"""Items of a stream that travel in one message."""
-
-BATCH_COUNT = 1024
-"""Likewise, by number."""
-
-STREAMED = ("stream", "feed")
-"""Kinds of operations whose items are sent as the client has room for them."""
 
 BURST_S = 0.001
 """Answering queries holds the event loop for about this long and one query, then others run. The
@@ -139,7 +129,7 @@ class Session(Admission):
         finally:
             self._free()
             if self._goodbye is not None:
-                self._counters.errors[self._goodbye[0]] += 1
+                self._counters.fault(self._goodbye[0])
                 with suppress(LocalProtocolError):
                     self._duplex.append(self._connection.refuse(*self._goodbye))
             if self._linger:
@@ -153,7 +143,7 @@ class Session(Admission):
         self._goodbye = (code, message)
         self._linger = True
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            self._counters.errors[code] += 1
+            self._counters.fault(code)
             self._duplex.append(self._connection.refuse(code, message))
             await self._duplex.linger(LINGER_S, LARGE_SIZE_BYTES)
         await self._duplex.aclose()
@@ -211,7 +201,8 @@ class Session(Admission):
             if isinstance(entry, Command):
                 if entry.submission is not None:
                     entry.submission.cancel()
-                self._finish(entry)
+                if self._finish(entry):
+                    report(self, entry, abandoned=True)
         self._snapshots.close_all()
         self._transactions.close_all()
         self._account.close()
@@ -254,35 +245,60 @@ class Session(Admission):
                 await duplex.wait_below(self._settings.output_pause_size_bytes)
 
     async def _handle(self, messages: list[Any]) -> None:
-        until = time.perf_counter() + BURST_S
-        limit = self._limits.requests_max
+        now = time.perf_counter()
+        until = now + BURST_S
+        answers, running = self._answers, self._running
+        timing_of, quick_s = self._shared.requests.timings.known, self._shared.requests.quick_s
         duplex, pause = self._duplex, self._settings.output_pause_size_bytes
+        limit = self._limits.requests_max
         for message in messages:
-            kind = type(message)
-            if kind is Request:
-                if len(self._running) - self._streams >= limit:
+            if type(message) is Request:
+                if len(running) - self._streams >= limit:
                     await self._wait_for_room(limit)
+                    now = time.perf_counter()
                 if duplex.waiting_bytes >= pause:
                     # One read may hold a thousand requests with an answer of megabytes each.
                     duplex.flush_now()
                     self._account.hold_output(duplex.waiting_bytes)
                     await duplex.wait_below(pause)
+                    now = time.perf_counter()
                 self._request(message)
-            elif kind is Credit:
-                entry = self._running.get(message.id)
-                if isinstance(entry, Task):
-                    entry.add_credit(message.size_bytes)
-            elif kind is Cancel:
-                self._cancel(message.id)
-            elif kind is Ping:
-                duplex.append(self._connection.send(Pong(message.token)))
-            elif kind is Goodbye:
-                self._stopping = True
-                self._end_if_idle()
-            if time.perf_counter() > until:
+                began, now = now, time.perf_counter()
+                entry = running.get(message.id)
+                if entry is None:
+                    # Answered already, in 2 µs perhaps: here even a call would be felt.
+                    duration_s = now - began
+                    timing = timing_of(message.method)
+                    if duration_s > quick_s or timing is None or answers.failed is not None:
+                        report_at_once(self, message, duration_s)
+                    else:
+                        timing.quick += 1
+                        timing.total += duration_s
+                else:
+                    entry.method, entry.began = message.method, began
+            else:
+                self._message(message)
+                now = time.perf_counter()
+            if now > until:
                 duplex.flush_now()
                 await trio.lowlevel.checkpoint()
-                until = time.perf_counter() + BURST_S
+                now = time.perf_counter()
+                until = now + BURST_S
+
+    def _message(self, message: Any) -> None:
+        """What is no request."""
+        kind = type(message)
+        if kind is Credit:
+            entry = self._running.get(message.id)
+            if isinstance(entry, Task):
+                entry.add_credit(message.size_bytes)
+        elif kind is Cancel:
+            self._cancel(message.id)
+        elif kind is Ping:
+            self._duplex.append(self._connection.send(Pong(message.token)))
+        elif kind is Goodbye:
+            self._stopping = True
+            self._end_if_idle()
 
     async def _wait_for_room(self, limit: int) -> None:
         self._duplex.flush_now()
@@ -383,7 +399,8 @@ class Session(Admission):
                 source = transaction.stream(operation, parameters)
             else:
                 source = self._host.stream(operation, parameters, snapshot)
-            return self._spawn(task, partial(self._stream, task, source))
+            send, pause = self._connection.send, self._settings.output_pause_size_bytes
+            return self._spawn(task, partial(send_stream, task, source, self._duplex, send, pause))
         work: Callable[[], Awaitable[bytes | memoryview]]
         if transaction is not None:
             task.scope.deadline = math.inf if deadline is None else deadline
@@ -468,6 +485,7 @@ class Session(Admission):
             self._done_with_error(command, result)
         elif self._finish(command) and not self._over:
             self._answer(command.id, result)
+            report(self, command)
             self._duplex.flush_soon()
             if self._stopping:
                 self._end_if_idle()
@@ -475,6 +493,7 @@ class Session(Admission):
     def _done_with_error(self, command: Command, error: Exception) -> None:
         if self._finish(command) and not self._over:
             self._fail(command.id, error)
+            report(self, command)
             self._duplex.flush_soon()
             self._end_if_idle()
 
@@ -506,6 +525,7 @@ class Session(Admission):
                 self._backlog.remove(entry)
             elif entry.submission is None or not entry.submission.cancel():
                 return
+            entry.cancelled = True
             text = "The client cancelled the command before it was begun; nothing was changed."
             self._done_with_error(entry, DeadlineExceeded(text))
 
@@ -522,6 +542,9 @@ class Session(Admission):
                 error = task.interrupted()
         except Exception as raised:
             error = raised
+        except trio.Cancelled:
+            report(self, task, abandoned=True)
+            raise
         finally:
             if task.is_stream:
                 self._streams -= 1
@@ -532,6 +555,7 @@ class Session(Admission):
                 self._fail(task.id, error)
             elif result is not None:
                 self._answer(task.id, result)
+            report(self, task)
             self._duplex.flush_soon()
             self._end_if_idle()
 
@@ -541,28 +565,6 @@ class Session(Admission):
         # Many may be in flight, each with a long answer: none is read before it can be sent.
         await self._duplex.wait_below(self._settings.output_pause_size_bytes)
         return await self._host.query(operation, parameters, snapshot)
-
-    async def _stream(
-        self, task: Task, opening: AbstractAsyncContextManager[EncodedStream]
-    ) -> None:
-        """Send a stream's items as far as the client's credit goes."""
-        duplex, send = self._duplex, self._connection.send
-        async with opening as source:
-            while True:
-                await task.wait_for_credit()
-                await duplex.wait_below(self._settings.output_pause_size_bytes)
-                size_max = min(task.credit_bytes, BATCH_SIZE_BYTES)
-                batch = await source.next_batch(size_max, BATCH_COUNT)
-                if batch is None:
-                    break
-                task.credit_bytes -= sum(map(len, batch))
-                items = StreamItems(task.id, [msgspec.Raw(item) for item in batch])
-                try:
-                    duplex.append(send(items), task.id)
-                except MessageTooLarge as error:
-                    raise ResourceExhausted(f"An item is too long to send. {error}") from None
-                duplex.flush_soon()
-        duplex.append(send(StreamEnd(task.id)), task.id)
 
     async def _watch(self) -> None:
         ending = await watch(

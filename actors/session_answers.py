@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from actors.memory import Account
+from actors.observability.requests import Failed
 from actors.session_work import failure_of
 from actors.wire import Counters
 from protocol import codes
@@ -39,6 +40,8 @@ class Answers:
         self._account = account
         self._counters = counters
         self._session = session
+        self.failed: Failed | None = None
+        """What the last request failed with, until somebody takes note of it."""
 
     def answer(self, request: int, result: bytes | memoryview) -> None:
         """Queue the result of a request. Never raises for what ``result`` is."""
@@ -55,6 +58,7 @@ class Answers:
     def fail(self, request: int, error: Exception) -> None:
         """Queue an error; what nobody foresaw is logged and becomes ``internal``."""
         failure = failure_of(request, error)
+        self.failed = (failure.code, failure.message)
         self._counters.errors[failure.code] += 1
         if failure.code == codes.INTERNAL:
             log.error("request failed unexpectedly", session=self._session, exc_info=error)

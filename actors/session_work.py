@@ -18,6 +18,9 @@ from treestore.errors import (
 from treestore.stores.deduplication import Deduplication, request_checksum
 from treestore.stores.operation import Operation
 
+STREAMED = ("stream", "feed")
+"""Kinds of operations whose items are sent as the client has room for them."""
+
 MESSAGE_SIZE_MAX = 4096
 """Characters of an error's message that are sent."""
 
@@ -26,9 +29,12 @@ class Command:
     """A command at the writer, or waiting for room in its mailbox."""
 
     __slots__ = (
+        "began",
+        "cancelled",
         "deadline",
         "deduplication",
         "id",
+        "method",
         "operation",
         "parameters",
         "size_bytes",
@@ -54,6 +60,9 @@ class Command:
         self.submission: Submission | None = None
         self.transaction: HostTransaction | None = None
         """It is the commit of this one."""
+        self.cancelled = False
+        """Whether the client took it back."""
+        self.method, self.began = "", 0.0
 
 
 class Task:
@@ -61,12 +70,14 @@ class Task:
 
     __slots__ = (
         "_credited",
+        "began",
         "cancelled",
         "credit_bytes",
         "ended_by",
         "endless",
         "id",
         "is_stream",
+        "method",
         "scope",
         "size_bytes",
         "writes",
@@ -88,6 +99,8 @@ class Task:
         self.credit_bytes = 0
         """Streams: bytes of items that the client is ready for; below 0 after a long item."""
         self._credited: trio.Event | None = None
+        self.method, self.began = "", 0.0
+        """What was asked for, and when (`time.perf_counter`)."""
         if deadline is not None:
             self.scope.deadline = deadline
 

@@ -17,8 +17,8 @@ Error handling:
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -38,6 +38,7 @@ from treestore.errors import (
     TreeStoreError,
     Unavailable,
 )
+from treestore.histogram import Histogram, HistogramSnapshot
 from treestore.stores.operation import Operation
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Transactions:
         self._looks_at = math.inf
         """When the keeper looks next, unless it is woken with the event."""
         self.begun = self.committed = self.conflicts = self.expired = 0
+        self._durations: defaultdict[str, Histogram] = defaultdict(Histogram)
 
     @property
     def open(self) -> int:
@@ -97,8 +99,10 @@ class Transactions:
                 f"{limit} transactions are open, as many as are allowed together; end some, or "
                 "try again later."
             )
-        deadline = trio.current_time() + timeout_s
+        now = trio.current_time()
+        deadline = now + timeout_s
         transaction = RunningTransaction(database, owner, deadline, timeout_s, on_end)
+        transaction.begun_at = now
         self._open[transaction] = None
         self.begun += 1
         if deadline < self._looks_at:
@@ -106,8 +110,21 @@ class Transactions:
         return transaction
 
     def ended(self, transaction: RunningTransaction) -> None:
-        """It is over."""
+        """It takes no more calls."""
         self._open.pop(transaction, None)
+
+    def count(self, transaction: RunningTransaction, outcome: str) -> None:
+        """It is over, and so it ended; what is said of it later does not count."""
+        if transaction.counted:
+            return
+        transaction.counted = True
+        duration_s = trio.current_time() - transaction.begun_at
+        self._durations[outcome].observe(duration_s)
+
+    def durations(self) -> Mapping[str, HistogramSnapshot]:
+        """Seconds from begin to end, by outcome: ``committed``, ``conflict``, ``rolled_back`` (its
+        owner's wish, or an error), ``expired``."""
+        return {outcome: found.snapshot() for outcome, found in self._durations.items()}
 
     def discard(self, core: OptimisticTransaction) -> None:
         """Let go of what a large transaction holds, elsewhere and later."""
@@ -146,6 +163,10 @@ class RunningTransaction:
     ) -> None:
         self.deadline = deadline
         """`trio.current_time` at which it is rolled back."""
+        self.begun_at = 0.0
+        """Likewise, at which it was begun."""
+        self.counted = False
+        """Whether the registry knows how it ended."""
         self.core: OptimisticTransaction = database.engine.optimistic(owner)
         self.owner = owner
         self._database = database
@@ -188,7 +209,8 @@ class RunningTransaction:
                     f"This transaction was rolled back, for it was open for {self._timeout_s:g} s: "
                     "nothing of it was applied. Run it again, with a longer timeout where it needs "
                     "one."
-                )
+                ),
+                "expired",
             )
 
     def roll_back(self) -> None:
@@ -196,10 +218,11 @@ class RunningTransaction:
         if self._ended is None:
             self.fail(ROLLED_BACK)
 
-    def fail(self, error: TreeStoreError) -> None:
+    def fail(self, error: TreeStoreError, outcome: str = "rolled_back") -> None:
         """Roll back; whoever uses it from now on gets ``error``."""
         self._end(error)
         self._let_go()
+        self._registry.count(self, outcome)
 
     # -- its calls ------------------------------------------------------------------------------
 
@@ -369,6 +392,7 @@ class RunningTransaction:
         if not core.writes:
             # It read one state, the newest when it began: that is its place in the order.
             self._registry.committed += 1
+            self._registry.count(self, "committed")
             self._let_go()
             return False
         return True
@@ -390,14 +414,19 @@ class RunningTransaction:
     def taken_back(self) -> None:
         """The writer has not begun the commit, and never will."""
         self._let_go()
+        self._registry.count(self, "rolled_back")
 
     def finished(self, error: BaseException | None) -> None:
         """The commit is done, or failed."""
         self._let_go()
+        outcome = "rolled_back"
         if error is None:
+            outcome = "committed"
             self._registry.committed += 1
         elif isinstance(error, TransactionConflict):
+            outcome = "conflict"
             self._registry.conflicts += 1
+        self._registry.count(self, outcome)
 
     async def commit(self, call: Callable[[], Call] | None = None) -> Any:
         """Commit; durable when this returns.

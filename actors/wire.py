@@ -11,6 +11,7 @@ import msgspec
 
 from actors.host import Host
 from actors.memory import MemoryBudget, MemoryStatistics
+from actors.observability.requests import WireRequests
 from actors.principal import Principal
 from protocol.limits import MIB, Limits
 from treestore.stores.access import Write
@@ -73,6 +74,8 @@ class WireStatistics:
     """Interactive transactions that are open now."""
     errors: Mapping[str, int]
     """Failures sent and connections ended, by code."""
+    faults: Mapping[str, int]
+    """Of them, the connections ended."""
     received_bytes: int
     """Of connections that ended, and of the open ones up to the last look."""
     sent_bytes: int
@@ -94,10 +97,16 @@ class Counters:
     snapshots: int = 0
     transactions: int = 0
     errors: Counter[str] = attrs.field(factory=Counter)
+    faults: Counter[str] = attrs.field(factory=Counter)
     received_bytes: int = 0
     sent_bytes: int = 0
     refusing: int = 0
     """Connections above the limit that are being told so."""
+
+    def fault(self, code: str) -> None:
+        """A connection is ended for that reason."""
+        self.errors[code] += 1
+        self.faults[code] += 1
 
     def snapshot(self, memory: MemoryStatistics) -> WireStatistics:
         """The numbers now."""
@@ -111,6 +120,7 @@ class Counters:
             snapshots=self.snapshots,
             transactions=self.transactions,
             errors=dict(self.errors),
+            faults=dict(self.faults),
             received_bytes=self.received_bytes,
             sent_bytes=self.sent_bytes,
             memory=memory,
@@ -187,3 +197,4 @@ class Shared:
     budget: MemoryBudget
     counters: Counters
     methods: Methods
+    requests: WireRequests = attrs.field(factory=WireRequests)

@@ -39,6 +39,7 @@ from treestore.errors import (
     TreeStoreError,
     Unavailable,
 )
+from treestore.histogram import COUNTS, SIZES_BYTES, Histogram
 
 log = structlog.get_logger("treestore.writer")
 
@@ -77,6 +78,10 @@ class Writer:
         """Called when a group was published, before its callers are answered."""
         self._commands = self._failed = self._groups = self._transactions = 0
         self._group_last = self._stalls = 0
+        self._sent_at = 0.0
+        self._group_transactions = Histogram(COUNTS)
+        self._group_sizes = Histogram(SIZES_BYTES)
+        self._commit_durations = Histogram()
 
     # -- the mailbox ----------------------------------------------------------------------------
 
@@ -314,6 +319,7 @@ class Writer:
             self._stall(group, mails)
             return
         self._in_flight = mails
+        self._sent_at = time.perf_counter()
         self._log_thread.submit(
             lambda: self.engine.append(group),
             lambda position, error: self._landed(group, mails, position, error),
@@ -345,6 +351,9 @@ class Writer:
         self._groups += 1
         self._transactions += len(group.transactions)
         self._group_last = len(group.transactions)
+        self._commit_durations.observe(time.perf_counter() - self._sent_at)
+        self._group_transactions.observe(len(group.transactions))
+        self._group_sizes.observe(group.size_bytes)
         self.published()
         for mail in mails:
             mail.end()
@@ -424,6 +433,10 @@ class Writer:
             self._transactions,
             self._group_last,
             self._stalls,
+            self._stalled is not None,
+            self._group_transactions.snapshot(),
+            self._group_sizes.snapshot(),
+            self._commit_durations.snapshot(),
         )
 
 

@@ -93,6 +93,12 @@ class ServerSettings:
     audit_log: Path | None = _setting(
         None, "Append a JSON line for every administrative action to this file."
     )
+    slow_request_ms: float = _setting(
+        1000.0, "Requests that take longer are logged, in milliseconds.", low=0
+    )
+    otel: bool = _setting(
+        False, "Export OpenTelemetry spans of requests; needs the extra treestore[otel]."
+    )
     rate_limit: int | None = _setting(
         None,
         "Requests a second of each API key without a limit of its own; without keys, of each "

@@ -100,6 +100,8 @@ class Observation:
     principal: str
     duration_s: float
     """From the request's head to the answer's last byte."""
+    traceparent: str = ""
+    """W3C's header, as it came; "" where none did."""
 
 
 Observe = Callable[[Observation], None]
@@ -117,5 +119,6 @@ class Context:
     status: int = 0
     """0 until an answer begins."""
     code: str = ""
+    traceparent: str = ""
     account: Account | None = None
     """What its body takes of the memory for bodies; given back when it is answered."""

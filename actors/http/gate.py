@@ -62,8 +62,8 @@ class Gate:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         began = time.perf_counter()
-        key, given_id, origin = _sent(scope["headers"])
-        context = Context(request_id_of(given_id))
+        key, given_id, origin, traceparent = _sent(scope["headers"])
+        context = Context(request_id_of(given_id), traceparent=traceparent.decode("latin-1"))
         scope.setdefault("state", {})["context"] = context
         headers: list[tuple[bytes, bytes]] = [
             (b"x-request-id", context.request_id.encode()),
@@ -129,9 +129,10 @@ class Gate:
 
 def _sent(
     headers: list[tuple[bytes, bytes]],
-) -> tuple[bytes | None, bytes | None, bytes | None]:
-    """The key, request id and origin that a request has."""
+) -> tuple[bytes | None, bytes | None, bytes | None, bytes]:
+    """The key, request id, origin and caller's span that a request has."""
     key = request_id = origin = None
+    traceparent = b""
     for name, value in headers:
         if name == b"x-api-key":
             key = value
@@ -141,7 +142,9 @@ def _sent(
             origin = value
         elif name == b"authorization" and key is None and value[:7].lower() == b"bearer ":
             key = value[7:].strip()
-    return key, request_id, origin
+        elif name == b"traceparent":
+            traceparent = value
+    return key, request_id, origin, traceparent
 
 
 def routable(path: str) -> str:
@@ -194,4 +197,5 @@ def _observation(method: str, context: Context, duration_s: float) -> Observatio
         code=context.code,
         principal=context.principal.key_id,
         duration_s=duration_s,
+        traceparent=context.traceparent,
     )

@@ -89,7 +89,9 @@ def document(
 ) -> dict[str, Any]:
     """The whole document."""
     schemas = Schemas()
-    there = [route for route in routes if not route.needs or route.needs in operations]
+    there = [
+        route for route in routes if route.listed and (not route.needs or route.needs in operations)
+    ]
     listed = [*there, *map(route_of, (operations[name] for name in sorted(operations)))]
     numbers: dict[tuple[int, str, str], int] = {}
     for at, route in enumerate(listed):

@@ -64,6 +64,8 @@ class Route:
     operation_id: str
     needs: str = ""
     """The operation it is for: without that the route answers 501, and is not in the document."""
+    listed: bool = True
+    """Whether it is in the document."""
     query: tuple[Parameter, ...] = ()
     body: Body | None = None
     answers: Mapping[int, Body | None] = attrs.field(factory=lambda: {200: None})

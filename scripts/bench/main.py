@@ -21,6 +21,7 @@ from scripts.bench.embedded import run_embedded
 from scripts.bench.law import run_law
 from scripts.bench.loop import run_loop
 from scripts.bench.machine import describe_machine, file_system
+from scripts.bench.observed import run_observed
 from scripts.bench.queries import run_documents, run_queries
 from scripts.bench.recovery import run_recovery
 from scripts.bench.report import Report, as_json, table, write_json, write_markdown
@@ -105,6 +106,7 @@ def _measure(
         run_loop(session)
         run_recovery(session)
         run_search(session)
+        run_observed(session)
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     return Report(date, quick, machine, session.environment, session.results, session.notes)
 

@@ -206,4 +206,21 @@ SEARCH = Row(
     "search/s",
 )
 
-ALL = (*EMBEDDED, *TCP, *DOCUMENTS, *QUERIES, LAW, LOOP, RECOVERY, SEARCH)
+UNOBSERVED = "TreeStore without"
+
+OBSERVED = (
+    Row(
+        "observed-get",
+        "TCP pipelined gets with metrics and log, against without",
+        (Target(0.95, UNOBSERVED),),
+        "get/s",
+    ),
+    Row(
+        "observed-put",
+        "TCP durable puts with metrics and log, against without",
+        (Target(0.95, UNOBSERVED),),
+        "put/s",
+    ),
+)
+
+ALL = (*EMBEDDED, *TCP, *DOCUMENTS, *QUERIES, LAW, LOOP, RECOVERY, SEARCH, *OBSERVED)

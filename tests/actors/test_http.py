@@ -14,7 +14,7 @@ import trio
 import trio.testing
 
 from actors.http import Answer, HttpPort, HttpSettings, PathsApp, serve_http
-from actors.server import health_paths
+from actors.observability.endpoints import health_page, ready_page
 from treestore.errors import Unavailable
 from treestore.model.admin import Health
 
@@ -200,7 +200,7 @@ async def test_a_stop_cuts_off_after_the_grace_period() -> None:
 
 
 class FakeDatabase:
-    """As much of a database as `health_paths` asks."""
+    """As much of a database as `health_page` asks."""
 
     def __init__(self, writable: bool = True, closed: bool = False) -> None:
         self.admin = self
@@ -228,9 +228,8 @@ async def test_health_and_readiness(database: Any, stopping: bool, health: int, 
     event = trio.Event()
     if stopping:
         event.set()
-    paths = health_paths(database, event)
-    assert (await paths["/health"]()).status == health
-    assert (await paths["/ready"]()).status == ready
+    assert (await health_page(database)).status == health
+    assert (await ready_page(database, event)).status == ready
 
 
 async def test_a_reset_harms_nobody() -> None:

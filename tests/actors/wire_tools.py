@@ -13,6 +13,7 @@ import trio
 
 from actors.host import Host
 from actors.listener import Listener, accept_any, serve_listener
+from actors.observability.requests import WireRequests
 from actors.principal import Principal
 from actors.wire import Authenticate, WireSettings
 from protocol.connection import ClientConnection
@@ -30,6 +31,7 @@ async def listening(
     settings: WireSettings | None = None,
     authenticate: Authenticate = accept_any,
     tls: ssl.SSLContext | None = None,
+    requests: WireRequests | None = None,
 ) -> AsyncGenerator[Listener]:
     """A listener on loopback; stopped at the end."""
     failure: BaseException | None = None
@@ -43,6 +45,7 @@ async def listening(
                     settings=settings,
                     authenticate=authenticate,
                     tls=tls,
+                    requests=requests,
                 )
             )
             try:

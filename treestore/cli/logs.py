@@ -8,19 +8,17 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict
 
+from treestore.log_lines import LOG_LINES
+
 
 class _Lines:
-    """Writes finished lines. A reader of standard error that went away stops nothing."""
+    """What structlog calls with finished lines."""
 
     def __init__(self, name: str = "treestore") -> None:
         self.name = name
 
     def msg(self, line: str) -> None:
-        try:
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
-        except (OSError, ValueError):
-            pass
+        LOG_LINES.write(line)
 
     debug = info = warning = warn = error = critical = exception = fatal = msg
 

@@ -38,7 +38,7 @@ from treestore.engine.log.record import (
 )
 from treestore.engine.log.recovery import Clean, Recovered, TornTail, new_salt
 from treestore.engine.log.retention import take_expendable
-from treestore.engine.log.segment import Segment, begin, discard, publish
+from treestore.engine.log.segment import Segment, begin, discard, publish, sync
 from treestore.engine.log.stretch import Stretch, groups_of, live_size_bytes, stretches
 from treestore.engine.log.verify import verify_closed
 from treestore.errors import (
@@ -48,6 +48,7 @@ from treestore.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from treestore.histogram import Histogram
 
 _MARKER_BYTES = fmt.padded(fmt.GROUP_HEADER_BYTES + fmt.ENTRY_BYTES + fmt.SYNCED_PAYLOAD.size)
 
@@ -81,11 +82,10 @@ class Log:
         self._failed: BaseException | None = None
         self._closed = False
         self._activated_ns = clock_ns()
-        self._appended_bytes = 0
-        self._appended_records = 0
-        self._groups = 0
-        self._rotations = 0
+        self._appended_bytes = self._appended_records = 0
+        self._groups = self._rotations = 0
         self._sync_ns_last = 0
+        self._sync_durations = Histogram()
         self._live_bytes = live_size_bytes(self._segments, self._trimmed)
         self._content_lsn = segments[-1].tip.lsn
         """The last record that is no marker, or a marker behind it."""
@@ -280,7 +280,7 @@ class Log:
         size = sum(map(len, pieces))
         try:
             padded = segment.write(pieces, size)
-            segment.file.sync()
+            sync(segment, self._sync_durations)
         except OSError as error:
             self._failed = error
             raise LogFailed(error) from error
@@ -575,6 +575,7 @@ class Log:
                 rotations=self._rotations,
                 syncs=self._groups,
                 sync_ns_last=self._sync_ns_last,
+                sync_durations=self._sync_durations.snapshot(),
                 failed=self._failed is not None,
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from treestore.engine.log.format import BLOCK_BYTES, padded
+from treestore.histogram import HistogramSnapshot
 
 MEBIBYTE = 1 << 20
 
@@ -67,6 +68,7 @@ class LogStatistics:
         rotations: segments activated.
         syncs: syncs of group bytes.
         sync_ns_last: how long the last one took, with its write.
+        sync_durations: seconds that the syncs took, without the writes.
         failed: whether the log is latched.
     """
 
@@ -80,4 +82,5 @@ class LogStatistics:
     rotations: int
     syncs: int
     sync_ns_last: int
+    sync_durations: HistogramSnapshot
     failed: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from operator import attrgetter
@@ -18,6 +19,7 @@ from treestore.engine.log.names import segment_name
 from treestore.engine.log.pool import Spare
 from treestore.engine.log.position import LogPosition, Tip
 from treestore.engine.log.record import encode_header
+from treestore.histogram import Histogram
 
 MARK_EVERY_BYTES = 1 << 20
 """How far apart the places in a segment are that are remembered."""
@@ -198,6 +200,13 @@ def begin(spare: Spare, header: SegmentHeader) -> Segment:
     return Segment(
         spare.path, spare.file, header, fmt.BLOCK_BYTES, header.follows, stale=spare.stale
     )
+
+
+def sync(segment: Segment, durations: Histogram) -> None:
+    """Return once what was written is on the medium; how long that took goes to ``durations``."""
+    began = time.perf_counter()
+    segment.file.sync()
+    durations.observe(time.perf_counter() - began)
 
 
 def publish(disk: Disk, directory: str, segment: Segment) -> None:
