@@ -116,7 +116,7 @@ class OpenTransaction:
         assert running is not None
         try:
             if error is None:
-                await running.commit()
+                await running.commit()  # noqa: ASYNC102 - no clean-up: it may be cancelled
         finally:
             running.roll_back()
 

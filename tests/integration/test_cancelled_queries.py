@@ -33,4 +33,4 @@ async def test_a_long_query_ends_with_its_caller(tmp_path: Path) -> None:
                 # Meanwhile others were answered, and are.
                 assert await client.collections.count("c", {"l": 7}) == 4000
     finally:
-        assert await trio.to_thread.run_sync(server.stop) == 0
+        assert server.stop() == 0

@@ -299,6 +299,6 @@ class OpenTransaction(Generic[Face]):
         assert caller is not None
         try:
             if error is None:
-                await caller.commit()
+                await caller.commit()  # noqa: ASYNC102 - no clean-up: it may be cancelled
         finally:
             caller.roll_back()
