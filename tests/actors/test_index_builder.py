@@ -148,7 +148,7 @@ async def test_what_is_dropped_is_not_built_on(monkeypatch: pytest.MonkeyPatch) 
                     nursery.start_soon(wait_for, "n", outcomes)
                     steps = db.index_builder.steps
                     while db.index_builder.steps < steps + 5:  # noqa: ASYNC110
-                        await trio.sleep(0)
+                        await trio.sleep(0.001)
                     assert await drop()
                 assert len(outcomes) == 1
             assert building.pending(db.engine.read()) == []
