@@ -190,7 +190,7 @@ async def test_whoever_waits_is_told_when_the_store_closes(monkeypatch: pytest.M
 
             nursery.start_soon(wait)
             while db.index_builder.steps < 5:  # noqa: ASYNC110
-                await trio.lowlevel.checkpoint()
+                await trio.sleep(0.001)
         assert len(errors) == 1
         async with database(disk) as db:
             assert (await db.collections.create_index("n", "v")).state == "ready"
