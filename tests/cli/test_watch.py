@@ -23,6 +23,9 @@ from tests.cli.conftest import (
 )
 
 
+ONE = ("--service", "documents", "--limit", "1")
+
+
 @pytest.fixture
 def server(serve: Callable[..., Running], tmp_path: Path) -> Running:
     return serve("--data", tmp_path / "data", *FREE_PORTS)
@@ -51,7 +54,7 @@ def ingest(server: Running) -> None:
 def test_lines_of_json_can_be_gone_on_from(server: Running) -> None:
     ingest(server)
     connect = ("--connect", server.facts["tcp"])
-    first = treestore("watch", *connect, "--from-lsn", "0", "--json", "--limit", "1")
+    first = treestore("watch", *connect, "--from-lsn", "0", *ONE, "--json")
     assert first.returncode == 0, first.stderr
     [change] = map(json.loads, first.stdout.splitlines())
     assert (change["service"], change["entity"], change["kind"]) == (
@@ -60,15 +63,15 @@ def test_lines_of_json_can_be_gone_on_from(server: Running) -> None:
     )
     assert change["last"] is True
     ingest(server)
-    rest = treestore("watch", *connect, "--from-lsn", change["position"], "--json", "--limit", "1")
+    rest = treestore("watch", *connect, "--from-lsn", change["position"], *ONE, "--json")
     [following] = map(json.loads, rest.stdout.splitlines())
     assert following["lsn"] > change["lsn"]
-    people = treestore("watch", *connect, "--from-lsn", "0", "--limit", "1")
+    people = treestore("watch", *connect, "--from-lsn", "0", *ONE)
     assert f"documents document stored  policy {change['policy_id']}" in people.stdout
 
 
 def test_it_ends_with_ctrl_c(server: Running) -> None:
-    process = watching(server, "--from-lsn", "0", "--json")
+    process = watching(server, "--from-lsn", "0", "--service", "documents", "--json")
     ingest(server)
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["kind"] == "stored"
