@@ -22,7 +22,6 @@ from tests.cli.conftest import (
     treestore,
 )
 
-
 ONE = ("--service", "documents", "--limit", "1")
 
 
