@@ -127,7 +127,11 @@ def _feed(greeting: list[bytes], sent: list[bytes]) -> tuple[list[Any], str | No
 
 def _comparable(message: Any) -> Any:
     if isinstance(message, Request):
-        return (*msgspec.structs.astuple(message)[:2], bytes(message.params), message.deadline_ms)
+        return (
+            *msgspec.structs.astuple(message)[:2],
+            bytes(message.params),
+            *msgspec.structs.astuple(message)[3:],
+        )
     return message
 
 

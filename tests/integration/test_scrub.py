@@ -33,18 +33,17 @@ async def test_rot_of_a_page_that_nobody_reads_is_named(tmp_path: Path) -> None:
                     await trio.sleep(0.05)
                 assert (await db.admin.health()).status == "ok"
                 file = RealDisk().open(str(data / "pages"))
-                # Not the last leaf: the audit trail's next row replaces that one.
-                leaf = min(
-                    (run for run in scan_runs(file, PAGE_SIZE) if run.kind == LEAF and run.born),
-                    key=lambda run: run.born,
+                newest = max(
+                    (run for run in scan_runs(file, PAGE_SIZE) if run.kind == LEAF),
+                    key=lambda run: (run.born, run.size),
                 )
-                file.write_at(leaf.page * PAGE_SIZE + 4000, [b"rot"])
+                file.write_at(newest.page * PAGE_SIZE + 4000, [b"rot"])
                 file.close()
                 while (await db.admin.health()).status == "ok":  # noqa: ASYNC110
                     await trio.sleep(0.05)
                 health = await db.admin.health()
                 assert health.writable
-                assert f"Page {leaf.page} of {data}/pages" in health.problems[0]
+                assert f"Page {newest.page} of {data}/pages" in health.problems[0]
                 assert (await db.admin.stats()).scrub_errors
                 # It is in use, so neither dump nor repair touches it.
                 with pytest.raises(Unavailable):

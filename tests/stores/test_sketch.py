@@ -29,6 +29,7 @@ def test_percentiles_are_within_one_percent(latencies: list[float]) -> None:
     found = sketch_of(latencies).percentiles_ms(*FRACTIONS)
     for fraction, answer in zip(FRACTIONS, found, strict=True):
         exact = ordered[max(1, math.ceil(fraction * len(ordered))) - 1]
+        assert answer is not None
         # Half a microsecond is lost where latencies are rounded to whole ones.
         assert abs(answer - exact) <= 0.01 * exact + 0.00052
 
