@@ -2,8 +2,8 @@
 
 Rot that nobody reads stays unnoticed until it is needed. So in the background, a slice at a time
 and at a limited rate, the pages of the newest durable state are read from the medium (past the
-caches, as far as the system allows), then its list of free space, both meta slots, and the closed
-log segments that recovery would replay. Then it rests.
+caches, as far as the system allows), then those that only the newest checkpoint has, its list of
+free space, both meta slots, and the closed log segments that recovery would replay. Then it rests.
 
 It stands back for checkpoints, and they for it, but for no longer than a slice. A slice pins its
 state; nothing is pinned between slices.
@@ -24,7 +24,7 @@ from actors.threads import WORKER_THREADS, Threads
 from treestore.engine.engine import Engine
 from treestore.engine.log import LogPosition
 from treestore.engine.meta import slot_warnings
-from treestore.engine.scrub import Scrub, Slice
+from treestore.engine.scrub import Place, Scrub, Slice
 from treestore.errors import CorruptionError
 
 log = structlog.get_logger("treestore.scrubber")
@@ -114,6 +114,7 @@ class Scrubber:
         key: bytes | None = b""
         while key is not None:
             key = await self._tree(key)
+        await self._superseded()
         await self._rest_of_page_file()
         await self._log_segments()
         self._rate = self._pass_rate()
@@ -131,6 +132,26 @@ class Scrubber:
             lambda engine: self._scrub.tree(engine.durable.root, start, SLICE_BYTES)
         )
         return found.next_key
+
+    async def _superseded(self) -> None:
+        """What only the newest checkpoint has: a restart begins with that."""
+        checkpoint = self._engine.slots[0]
+        going_on: list[Place | None] = [(0, 0)]
+
+        def verify(engine: Engine) -> Slice:
+            start = going_on[0]
+            # After another checkpoint it is only in the older slot.
+            if start is None or engine.slots[0] is not checkpoint:
+                going_on[0] = None
+                return Slice()
+            groups = engine.superseded_since_checkpoint
+            found, going_on[0] = self._scrub.superseded(groups, start, SLICE_BYTES)
+            return found
+
+        while going_on[0] is not None:
+            await self._slice(verify)
+            if self._engine.pages.failed is not None:
+                return
 
     async def _rest_of_page_file(self) -> None:
         def verify(engine: Engine) -> Slice:

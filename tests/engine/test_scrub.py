@@ -12,7 +12,7 @@ from tests.engine.stores import open_small
 from treestore.engine.check import Checker, check_engine
 from treestore.engine.directory import OpenStore
 from treestore.engine.log import LogPosition
-from treestore.engine.scrub import Scrub, Slice
+from treestore.engine.scrub import Place, Scrub, Slice
 from treestore.errors import CorruptionError
 
 PAGE_SIZE = OPTIONS.page_size_bytes
@@ -117,6 +117,40 @@ def test_dirty_nodes_have_nothing_on_the_medium_yet() -> None:
         store.engine.write_now(txn)
     assert scrubbed(store, 3000)[1] == set()
     assert check_engine(store.engine).ok
+    store.close()
+
+
+@pytest.mark.parametrize("slice_bytes", [1, 1 << 30])
+def test_what_only_the_checkpoint_has_is_verified(slice_bytes: int) -> None:
+    """A restart begins with it, whatever was written since."""
+    disk, store = opened()
+    engine = store.engine
+    before = used_pages(store)
+    for number in range(200):
+        txn = engine.begin()
+        txn.put(b"new %d" % number, b"x" * 50)
+        engine.write_now(txn)
+    txn = engine.begin()
+    txn.delete_range(b"", b"m")
+    engine.write_now(txn)
+    only_there = before.keys() - used_pages(store).keys()
+    assert only_there
+
+    def damaged() -> set[int]:
+        scrub = Scrub(engine.pages, lambda: None)
+        found: set[int] = set()
+        place: Place | None = (0, 0)
+        while place is not None:
+            groups = engine.superseded_since_checkpoint
+            result, place = scrub.superseded(groups, place, slice_bytes)
+            found |= {error.details["page"] for error in result.damage}
+        return found
+
+    assert damaged() == set()
+    for page in only_there:
+        flip(disk, page * PAGE_SIZE + 100)
+        assert damaged() == {page}
+        flip(disk, page * PAGE_SIZE + 100)
     store.close()
 
 

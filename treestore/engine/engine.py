@@ -364,6 +364,12 @@ class Engine(SpacePart):
             # Now that what was superseded is let go of: its references count.
             self.remains.add(before, count, listed=self.checkpoint is not None)
 
+    @property
+    def superseded_since_checkpoint(self) -> Sequence[tuple[list[Superseded], int]]:
+        """What the newest checkpoint has and the newest state does without: a restart reads it. It
+        grows at its end, and is another list after the next checkpoint began."""
+        return self._published
+
     def take_superseded(self) -> list[tuple[list[Superseded], int]]:
         """What published groups superseded since the last call."""
         published, self._published = self._published, []

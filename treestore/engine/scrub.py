@@ -11,12 +11,13 @@ Only while no checkpoint runs: a node that is being written has its page number 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 from crc32c import crc32c
 
 from treestore.engine import page as page_format
+from treestore.engine.group import Superseded
 from treestore.engine.node import Large, Node, Ref
 from treestore.engine.page import FREE_SPACE, LARGE
 from treestore.engine.pagefile import PageFile
@@ -30,6 +31,9 @@ CHUNK_BYTES = 1 << 18
 
 Run = tuple[int, int, int]
 """First page, pages, checksum."""
+
+Place = tuple[int, int]
+"""Number of a group, and of an entry in what it superseded."""
 
 
 @attrs.define
@@ -107,6 +111,36 @@ class Scrub:
             if isinstance(cell, Large):
                 for run in cell.extents:
                     self.run(run, LARGE, result)
+
+    def superseded(
+        self, groups: Sequence[tuple[list[Superseded], int]], start: Place, size_bytes_max: int
+    ) -> tuple[Slice, Place | None]:
+        """Verify what the newest checkpoint has and the newest state does without.
+
+        Args:
+            groups: `Engine.superseded_since_checkpoint`.
+            start: where in them to begin.
+            size_bytes_max: the slice ends with the first entry behind this much.
+
+        Returns:
+            What was found, and where to go on; None at the end.
+        """
+        result = Slice()
+        first, at = start
+        for number in range(first, len(groups)):
+            entries = groups[number][0]
+            while at < len(entries):
+                if result.bytes >= size_bytes_max:
+                    return result, (number, at)
+                what = entries[at][0]
+                if isinstance(what, Large):
+                    for run in what.extents:
+                        self.run(run, LARGE, result)
+                else:
+                    self._node(what, result)
+                at += 1
+            at = 0
+        return result, None
 
     def free_space(self, runs: list[Run]) -> Slice:
         """Verify the runs of a list of free space."""
