@@ -69,6 +69,13 @@ class Keyspace:
     COLLECTIONS_DROPPED: Final = b"\x44"
     API_KEYS: Final = b"\x50"
     AUDIT: Final = b"\x51"
+    NAMESPACES: Final = b"\x60"
+    NAMESPACE_DOCUMENTS: Final = b"\x61"
+    NAMESPACE_VECTORS: Final = b"\x62"
+    NAMESPACE_TAIL: Final = b"\x63"
+    NAMESPACE_DEAD: Final = b"\x64"
+    NAMESPACE_SEGMENTS: Final = b"\x65"
+    NAMESPACES_DROPPED: Final = b"\x66"
 
 
 Element = None | bytes | str | int | date | datetime
