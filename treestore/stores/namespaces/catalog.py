@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from treestore.errors import AlreadyExists, InvalidArgument, NotFound
+from treestore.errors import AlreadyExists, NotFound
 from treestore.model.namespaces import Namespace, NamespaceSchema, NamespaceStatistics
 from treestore.model.page import Page
 from treestore.stores.access import Read, Write
@@ -261,12 +261,3 @@ def update_schema(txn: Write, name: str, schema: SchemaParameter) -> Namespace:
     changed = NamespaceRecord(record.number, wanted, record.created_at, txn.now)
     txn.put(namespace_key(name), encode(changed))
     return Opened(changed).described(name)
-
-
-def check_schema_for_vectors(there: Opened, name: Any) -> InvalidArgument | None:
-    """Why a namespace has no vectors; None where it has."""
-    if there.schema.vector is not None:
-        return None
-    return InvalidArgument(
-        f"Namespace {shown(name)} has no vectors in its schema; add them with update_schema."
-    )

@@ -176,12 +176,12 @@ def _check_spaces(txn: Read, names: dict[int, str]) -> Iterator[str]:
     known.update(copies)
     space = Keyspace.NAMESPACES_DROPPED
     for key, record in txn.scan(space, successor(space)):
-        (number,) = unpack(key[1:])
-        if number in known:
-            yield f"The namespace with number {number} is there, and yet dropped."
+        (gone,) = unpack(key[1:])
+        if gone in known:
+            yield f"The namespace with number {gone} is there, and yet dropped."
         if not decode_dropped(record).emptied:
-            assert isinstance(number, int)
-            known.add(number)
+            assert isinstance(gone, int)
+            known.add(gone)
     for first in ROW_SPACES:
         start = bytes((first,))
         while entry := txn.first(start, bytes((first + 1,))):

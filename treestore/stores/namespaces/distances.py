@@ -36,10 +36,10 @@ def distances(metric: Metric, query: bytes, matrix: npt.NDArray[np.float32]) -> 
     if metric == "l2":
         rows -= wanted
         rows *= rows
-        return rows.sum(axis=1)
+        return np.asarray(rows.sum(axis=1))
     products: Distances = (rows * wanted).sum(axis=1)
     if metric == "dot":
-        return -products + 0.0  # No negative zero.
+        return np.asarray(0.0 - products)  # No negative zero.
     rows *= rows
     norms = np.sqrt(rows.sum(axis=1)) * np.sqrt((wanted * wanted).sum())
     return np.clip(1.0 - products / norms, 0.0, 2.0)

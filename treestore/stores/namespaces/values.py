@@ -96,9 +96,9 @@ def iso_moment(value: Any) -> str:
         if isinstance(value, datetime):
             if value.tzinfo is not None:
                 value = value.astimezone(UTC).replace(tzinfo=None)
-            return value.isoformat(timespec="microseconds") + "Z"
+            return f"{value.isoformat(timespec='microseconds')}Z"
         if isinstance(value, date):
-            return value.isoformat() + "T00:00:00.000000Z"
+            return f"{value.isoformat()}T00:00:00.000000Z"
     except (ValueError, OverflowError):
         pass
     raise Unfit

@@ -12,13 +12,14 @@ from typing import Annotated, Any, Final
 import attrs
 
 from treestore.errors import InvalidArgument, TreeStoreError
-from treestore.model.namespaces import DocumentId, PatchResult, UpsertResult
+from treestore.model.namespaces import PatchResult, UpsertResult
 from treestore.stores.access import Write
 from treestore.stores.documents.layout import shown
 from treestore.stores.namespaces import catalog, vectors
 from treestore.stores.namespaces.catalog import Opened
 from treestore.stores.namespaces.filters import NamespaceFilter, compile_filter
 from treestore.stores.namespaces.layout import (
+    Space,
     attributes_of,
     decode_attributes,
     make_record,
@@ -139,7 +140,7 @@ def _put(txn: Write, items: list[tuple[bytes, bytes]]) -> None:
             txn.put(key, value)
 
 
-def end_row(txn: Write, space: Any, row: int) -> None:
+def end_row(txn: Write, space: Space, row: int) -> None:
     """A document gives up its row: it leaves the tail, or is one of the dead of its segment."""
     key = packed_row(row)
     txn.delete(space.vectors + key)
@@ -429,6 +430,3 @@ def _to_delete(
         record = txn.get(there.space.documents + packed)
         if record is not None and (wanted is None or _allows(wanted, record, packed)):
             yield packed, record
-
-
-IdList = list[DocumentId]
