@@ -14,7 +14,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
 )
 
@@ -39,6 +38,7 @@ from treestore.stores.namespaces.distances import distances, matrix_of
 from treestore.stores.namespaces.manifests import SegmentManifest, manifests
 from treestore.stores.namespaces.search import make_request
 
+AT_ONCE = exact.AT_ONCE
 NAME, COPY = "things", "things.copy"
 ATTRIBUTES: dict[str, Any] = {
     "year": "int",
@@ -112,10 +112,10 @@ class Namespaces(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        exact.AT_ONCE = 3  # So that there is more than one go.
         self.store = self.make_store()
         self.docs: dict[DocumentId, Doc] = {}
         self.metric: Any = "l2"
-        self.pending: list[Any] = []
         self.held: list[tuple[Any, dict[DocumentId, Doc]]] = []
         self.uuids = 0
         self.follower = Follower()
@@ -137,7 +137,10 @@ class Namespaces(RuleBasedStateMachine):
 
     # -- writing --------------------------------------------------------------------------------
 
-    @rule(documents=st.lists(DOCUMENTS, max_size=12), condition=st.one_of(st.none(), FILTERS))
+    @rule(
+        documents=st.lists(DOCUMENTS, min_size=1, max_size=12),
+        condition=st.one_of(st.none(), FILTERS),
+    )
     def upsert(self, documents: list[Any], condition: Any) -> None:
         result = self.store.run(writing.upsert, NAME, documents, condition=condition)
         before = dict(self.docs)
@@ -206,48 +209,65 @@ class Namespaces(RuleBasedStateMachine):
         assert found.schema.attributes["extra"].filterable == filterable
         assert list(found.schema.attributes)[:2] == ["year", "price"]
 
-    # -- segments, each begun on one state and finished on a later one --------------------------
+    # -- segments, begun on one state and finished on a later one -------------------------------
 
-    @precondition(lambda self: not self.pending)
-    @rule(data=st.data(), kind=st.sampled_from(["seal", "seal", "replace", "forget"]))
-    def begin_job(self, data: st.DataObject, kind: str) -> None:
+    @rule(between=st.lists(DOCUMENTS, max_size=3), gone=st.lists(IDS, max_size=2), data=st.data())
+    def seal(self, between: list[Any], gone: list[Any], data: st.DataObject) -> None:
+        number = self.number
+        rows = segments.tail_rows(self.store.txn, number).tolist()
+        assert rows == [row for row, _ in segments.tail(self.store.txn, number)]
+        if rows and data.draw(st.booleans()):
+            rows = data.draw(st.lists(st.sampled_from(rows), min_size=1, unique=True))
+        if rows:
+            self.change(between, gone)
+            segment = self.store.run(segments.seal, number, self.manifest(), rows)
+            found = segments.segment_rows(self.store.txn, number, segment)
+            assert found.tolist() == sorted(rows)
+
+    @rule(between=st.lists(DOCUMENTS, max_size=3), gone=st.lists(IDS, max_size=2), data=st.data())
+    def replace(self, between: list[Any], gone: list[Any], data: st.DataObject) -> None:
         txn, number = self.store.txn, self.number
-        rows = [row for row, _ in segments.tail(txn, number)]
         there = [segment for segment, _ in manifests(txn, number)]
-        if kind == "seal" and rows:
-            if data.draw(st.booleans()):
-                rows = data.draw(st.lists(st.sampled_from(rows), min_size=1, unique=True))
-            self.pending = [kind, number, rows]
-        elif kind == "replace" and there:
+        if there:
             old = data.draw(st.lists(st.sampled_from(there), min_size=1, unique=True))
             live = [row for one in old for row in segments.live_rows(txn, number, one).tolist()]
-            self.pending = [kind, number, old, live]
-        elif kind == "forget" and there:
-            one = data.draw(st.sampled_from(there))
-            live_rows = segments.live_rows(txn, number, one)
-            self.pending = [kind, number, one, segments.rows_with_ids(txn, number, live_rows)]
+            self.change(between, gone)
+            manifest = self.manifest() if live else None
+            segment = self.store.run(segments.replace_segments, number, old, manifest, live)
+            left = [segment for segment, _ in manifests(self.store.txn, number)]
+            assert set(left) == set(there) - set(old) | ({segment} if live else set())
+            assert self.store.run(segments.replace_segments, number, old, None, []) is None
 
-    @precondition(lambda self: self.pending)
-    @rule()
-    def finish_job(self) -> None:
-        kind, number, *job = self.pending
-        self.pending = []
+    @rule(between=st.lists(DOCUMENTS, max_size=3), gone=st.lists(IDS, max_size=2), data=st.data())
+    def forget(self, between: list[Any], gone: list[Any], data: st.DataObject) -> None:
+        txn, number = self.store.txn, self.number
+        there = [segment for segment, _ in manifests(txn, number)]
+        if there:
+            segment = data.draw(st.sampled_from(there))
+            live = segments.live_rows(txn, number, segment)
+            rows = segments.rows_with_ids(txn, number, live)
+            self.change(between, gone)
+            back = self.store.run(segments.forget_segment, number, segment, rows)
+            assert back <= len(rows)
+            assert self.store.run(segments.forget_segment, number, segment, rows) is None
+
+    def change(self, documents: list[Any], gone: list[Any]) -> None:
+        """What others do meanwhile."""
+        if documents:
+            self.upsert(documents, None)
+        if gone:
+            self.delete(gone, None)
+
+    def manifest(self) -> SegmentManifest:
         self.uuids += 1
-        manifest = SegmentManifest(uuid=f"{self.uuids:032x}", size_bytes=9, info={"n": 1})
-        if kind == "seal":
-            segment = self.store.run(segments.seal, number, manifest, job[0])
-        elif kind == "replace":
-            old, live = job
-            made = manifest if live else None
-            segment = self.store.run(segments.replace_segments, number, old, made, live)
-        else:
-            segment = self.store.run(segments.forget_segment, number, *job)
-        assert (segment is None) == (number != self.number)
+        return SegmentManifest(uuid=f"{self.uuids:032x}", size_bytes=9, info={"n": 1})
 
     # -- the namespace itself -------------------------------------------------------------------
 
-    @rule()
-    def drop(self) -> None:
+    @rule(chance=st.integers(0, 3))
+    def drop(self, chance: int) -> None:
+        if chance:
+            return
         assert self.store.run(catalog.drop, NAME) is True
         assert self.store.run(catalog.drop, NAME) is False
         with pytest.raises(NotFound):
@@ -437,6 +457,7 @@ class Namespaces(RuleBasedStateMachine):
             self.follower.compare(self.store.txn, self.number)
 
     def teardown(self) -> None:
+        exact.AT_ONCE = AT_ONCE
         self.held = []
         for name in (NAME, "other"):
             if catalog.find(self.store.txn, name) is not None:
@@ -495,11 +516,11 @@ class NamespacesInEngine(Namespaces):
 
 
 STEPS = settings(
-    stateful_step_count=25,
+    stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 TestNamespaces = Namespaces.TestCase
 TestNamespaces.settings = STEPS
 TestNamespacesInEngine = NamespacesInEngine.TestCase
-TestNamespacesInEngine.settings = settings(STEPS, max_examples=max(10, STEPS.max_examples // 3))
+TestNamespacesInEngine.settings = settings(STEPS, max_examples=max(10, STEPS.max_examples // 4))

@@ -19,7 +19,7 @@ from treestore.stores.namespaces.layout import AFTER, packed_row, row_in, row_of
 from treestore.stores.namespaces.scanning import attributes_decoder, matching
 from treestore.stores.namespaces.search import Asked, Request, position_of_distance
 
-AT_ONCE: Final = 1024
+AT_ONCE = 1024
 """Vectors that are compared in one go."""
 
 LOOKED_UP_MAX: Final = 1000

@@ -237,8 +237,6 @@ def upsert(
             vector = _vector(there, given.get("vector"))
         except TreeStoreError as error:
             raise _of_one(error, "documents", number, document) from None
-        if packed in skipped:
-            continue
         if wanted is not None and not _allows(wanted, rows.old(packed), packed):
             skipped[packed] = None
             continue
