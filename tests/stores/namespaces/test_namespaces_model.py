@@ -49,7 +49,8 @@ ATTRIBUTES: dict[str, Any] = {
     "tags": "array<string>",
 }
 
-IDS = st.sampled_from([0, 1, 2, 300, 2**63 - 1, "a", "b", "1", "ü\0", "z" * 200])
+ALL_IDS = [0, 1, 2, 300, 2**63 - 1, "a", "b", "1", "ü\0", "z" * 200]
+IDS = st.sampled_from(ALL_IDS)
 VALUES = {
     "year": st.sampled_from([None, 0, -5, 2000, 2001, 2**62]),
     "price": st.sampled_from([None, 0.5, 2000.0, -1e300]),
@@ -122,10 +123,27 @@ class Namespaces(RuleBasedStateMachine):
         self.store.run(catalog.create, "other", {"attributes": {"n": "int"}})
         self.store.run(writing.upsert, "other", [{"id": 1, "attributes": {"n": 1}}])
 
-    @initialize(metric=st.sampled_from(["l2", "cosine", "dot"]))
-    def begin(self, metric: Any) -> None:
+    @initialize(
+        metric=st.sampled_from(["l2", "cosine", "dot"]),
+        vectors=st.lists(VECTORS, min_size=len(ALL_IDS), max_size=len(ALL_IDS)),
+        fields=st.lists(FIELDS, min_size=3, max_size=3),
+    )
+    def begin(self, metric: Any, vectors: list[Any], fields: list[Any]) -> None:
         self.metric = metric
         self.create()
+        self.fill(vectors, fields)
+
+    @rule(
+        vectors=st.lists(VECTORS, min_size=len(ALL_IDS), max_size=len(ALL_IDS)),
+        fields=st.lists(FIELDS, min_size=3, max_size=3),
+    )
+    def fill(self, vectors: list[Any], fields: list[Any]) -> None:
+        """Every id has a document."""
+        documents = [
+            {"id": id, "vector": vector, "attributes": fields[number % 3]}
+            for number, (id, vector) in enumerate(zip(ALL_IDS, vectors, strict=True))
+        ]
+        self.upsert(documents, None)
 
     def create(self) -> None:
         schema = {"vector": {"dim": 2, "metric": self.metric}, "attributes": ATTRIBUTES}
