@@ -235,7 +235,8 @@ async def test_documents(n: Any) -> None:
             if isinstance(document, dict) and "id" in document and document != {"id": 1}:
                 patch = await refused(n.patch, "c", [document])
                 assert patch
-        for documents in (5, None, {}, "ab"):
+        nothing: list[Any] = [5, None, {}, "ab"]
+        for documents in nothing:
             await refused(n.upsert, "c", documents)
         await refused(n.upsert, "plain", [{"id": 1, "vector": [1, 0]}])
         (only,) = (await n.export("c")).items

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.stores.fake import FakeStore, FakeWrite
+from treestore.stores.documents.layout import encode
 from treestore.stores.keys import Keyspace, pack
 from treestore.stores.namespaces import catalog, copying, segments, writing
 from treestore.stores.namespaces.check import check_namespaces
@@ -110,7 +111,7 @@ def row_in_two_segments(txn: FakeWrite) -> None:
 
 def same_uuid(txn: FakeWrite) -> None:
     segment, _ = manifests(txn, space(txn).number)[1]
-    segments.update_manifest(txn, space(txn).number, segment, uuid="1" * 32)  # type: ignore[arg-type]
+    segments.update_manifest(txn, space(txn).number, segment, uuid="1" * 32)
 
 
 def nonsense_rows(txn: FakeWrite) -> None:
@@ -146,13 +147,13 @@ def rows_of_no_namespace(txn: FakeWrite) -> None:
 
 
 def rows_of_an_emptied_one(txn: FakeWrite) -> None:
-    record = catalog.encode(catalog.DroppedRecord("x", txn.now, emptied=True))
+    record = encode(catalog.DroppedRecord("x", txn.now, emptied=True))
     txn.put(dropped_key(98), record)
     txn.put(Space(98).dead + packed_row(2**60), b"")
 
 
 def there_and_dropped(txn: FakeWrite) -> None:
-    record = catalog.encode(catalog.DroppedRecord("a", txn.now))
+    record = encode(catalog.DroppedRecord("a", txn.now))
     txn.put(dropped_key(space(txn).number), record)
 
 
