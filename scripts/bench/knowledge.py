@@ -9,7 +9,7 @@ import attrs
 
 from scripts.bench.data import make_document
 
-POLICY = "benefits"
+POLICY = "coverage"
 VERSION = "2024"
 EFFECTIVE_FROM = "2024-01-01"
 NODES = 600

@@ -89,9 +89,9 @@ class Result:
         return [Check(target, self._value(target)) for target in self.row.targets]
 
     def _value(self, target: Target) -> float | None:
+        if target.measure in self.numbers:
+            return self.numbers[target.measure]
         if target.unit != "ratio":
-            if target.measure in self.numbers:
-                return self.numbers[target.measure]
             ours = self.of(TREESTORE)
             return ours.latencies_ms().get(target.measure) if ours else None
         if not target.at_most:

@@ -24,7 +24,7 @@ class Target:
     unit: Unit = "ratio"
     at_most: bool = False
     measure: str = ""
-    """Which of a row's numbers is meant, where it is no ratio."""
+    """Which of a row's numbers is meant, where it is none of the above."""
 
     @property
     def label(self) -> str:
