@@ -1,0 +1,138 @@
+"""How many lists to probe and how many candidates to compare, from what was measured.
+
+How well an index finds depends on the data more than on anything else: with well-separated clusters
+eight lists hold all of the nearest, in a cloud without form it takes a quarter of them. So each
+index is measured when it is built (`Calibration`): some of its own vectors are searched for, exactly
+and with growing effort, with all rows allowed and with fewer and fewer, and the share of the
+nearest that was found is kept in the file. A search then takes the cheapest effort that found enough.
+
+Two things follow from one rule. The ten nearest of the rows that a filter leaves, a share *s*
+of all, lie as far apart as the ``10 / s`` nearest of all rows; so do the k nearest, with ``s = 10 /
+k``. Both are looked up as the share ``s * 10 / k``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+MEASURED_K: Final = 10
+"""The k that calibrations measure."""
+
+WANTED_RECALL: Final = 0.95
+"""The share of the k nearest that a search is to find unless it is told otherwise."""
+
+MARGIN: Final = 0.015
+"""Added to what is wanted: measured are some hundred queries, and those are rows of the index,
+which are found a little more easily than others."""
+
+RECALL_MAX: Final = 0.995
+"""Above this a measurement of some hundred queries says nothing; more is not asked of it."""
+
+SHARES: Final = (1.0, 0.3, 0.1, 0.03, 0.01)
+"""The shares of allowed rows that are measured."""
+
+
+@attrs.frozen
+class Effort:
+    """What a search of one index does.
+
+    Attributes:
+        probes: lists that are read.
+        candidates: rows whose exact distance is computed.
+        recall: the share of the nearest that this found when it was measured.
+    """
+
+    probes: int
+    candidates: int
+    recall: float
+
+
+@attrs.frozen(eq=False)
+class Calibration:
+    """The share of the `MEASURED_K` nearest that was found.
+
+    Attributes:
+        shares: of rows allowed, falling from 1.
+        probes: growing; the last one is all lists.
+        candidates: growing, for `MEASURED_K`.
+        recall: float32, shape (shares, probes, candidates).
+        lists: how many there are.
+        rows: how many there are.
+    """
+
+    shares: tuple[float, ...]
+    probes: tuple[int, ...]
+    candidates: tuple[int, ...]
+    recall: NDArray[np.float32]
+    lists: int
+    rows: int
+
+    def effort(self, k: int, share: float, wanted: float) -> Effort | None:
+        """The cheapest effort that found enough; None: none that was measured did.
+
+        Args:
+            k: how many are to be found.
+            share: of the rows that are allowed, above 0.
+            wanted: the share of the k nearest that should be found.
+        """
+        scale = max(k, MEASURED_K) / MEASURED_K
+        recall = self._recall_at(share / scale)
+        if recall is None:
+            return None
+        enough = recall >= min(wanted + MARGIN, RECALL_MAX)
+        if not enough.any():
+            return None
+        costs = np.where(enough, self._costs(share, scale), np.inf)
+        row, column = divmod(int(np.argmin(costs)), costs.shape[1])
+        return Effort(
+            self.probes[row], round(self.candidates[column] * scale), float(recall[row, column])
+        )
+
+    def _recall_at(self, share: float) -> NDArray[np.float32] | None:
+        """Between the two measured shares around it, by its logarithm; None: beyond them."""
+        if share < self.shares[-1] * 0.999:
+            return None
+        position = float(
+            np.interp(-np.log(share), -np.log(self.shares), np.arange(len(self.shares)))
+        )
+        above = int(position)
+        below = min(above + 1, len(self.shares) - 1)
+        weight = np.float32(position - above)
+        mixed: NDArray[np.float32] = self.recall[above] * (1 - weight) + self.recall[below] * weight
+        return mixed
+
+    def _costs(self, share: float, scale: float) -> NDArray[np.float64]:
+        """Microseconds, roughly; only their order counts."""
+        per_list = 1.0 + self.rows / self.lists * (0.002 + 0.02 * share)
+        probing = np.array(self.probes)[:, None] * per_list
+        comparing: NDArray[np.float64] = np.array(self.candidates)[None, :] * scale * 0.3
+        return probing + comparing
+
+    def pack(self) -> bytes:
+        """As `unpack` reads it."""
+        return msgspec.msgpack.encode(
+            (
+                *(self.shares, self.probes, self.candidates, self.lists, self.rows),
+                self.recall.astype("<f4").tobytes(),
+            )
+        )
+
+    @classmethod
+    def unpack(cls, packed: bytes | memoryview) -> Calibration:
+        """What `pack` made.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        shares, probes, candidates, lists, rows, recall = msgspec.msgpack.decode(
+            packed,
+            type=tuple[tuple[float, ...], tuple[int, ...], tuple[int, ...], int, int, bytes],
+        )
+        shape = len(shares), len(probes), len(candidates)
+        values = np.frombuffer(recall, "<f4").reshape(shape).astype(np.float32)
+        return cls(shares, probes, candidates, values, lists, rows)
