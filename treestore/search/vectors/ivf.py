@@ -19,7 +19,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import attrs
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -227,41 +226,3 @@ def probe(
     )
     del selector, bits  # the library read them until here
     return found
-
-
-# -- as bytes -----------------------------------------------------------------------------------
-
-
-@attrs.frozen(kw_only=True)
-class Description:
-    """What else is needed to use an index: kept beside faiss's own bytes.
-
-    Attributes:
-        library: version of faiss that wrote it.
-        metric: of the vectors.
-        dim: numbers in a vector.
-        scale: see `Space`.
-    """
-
-    library: str
-    metric: Metric
-    dim: int
-    scale: float
-
-
-def describe(space: Space) -> bytes:
-    """As `undescribe` reads it."""
-    return msgspec.msgpack.encode(
-        Description(
-            library=library.VERSION, metric=space.metric, dim=space.dim, scale=space.scale
-        )
-    )
-
-
-def undescribe(packed: bytes | memoryview) -> Description:
-    """What `describe` made.
-
-    Raises:
-        msgspec.MsgspecError: it is something else.
-    """
-    return msgspec.msgpack.decode(packed, type=Description)

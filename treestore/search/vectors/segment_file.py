@@ -187,6 +187,11 @@ class SegmentWriter:
         count = int(np.prod(shape))
         return np.frombuffer(mapped, dtype, count, section.offset).reshape(shape)
 
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._offset
+
     def commit(self) -> int:
         """Write the table and the header, sync, and give the file its name.
 
