@@ -11,10 +11,10 @@ multiplied, and then the upper half of the terms is added to the lower half unti
 step is an addition of arrays, element by element, for which IEEE 754 leaves no choice. (A product
 of two float32 is exact in float64, so the result is also about as good as float64 can be.)
 
-That takes about 2 ns for each number, so it is done for the few rows that may be among the nearest.
-`Query.rough` finds these: it is fast, in float32, in any order, and comes with a bound on how far it
-can be off. Rows whose rough distance less that bound is more than the k-th smallest of rough
-distances plus their bounds cannot be among the k nearest; all others are compared exactly.
+That takes about 2 ns for each number, so it is done for the few rows that may be among the
+nearest. `Query.rough` finds these: it is fast, in float32, in any order, and comes with a bound on
+how far it can be off. Rows whose rough distance less that bound is more than the k-th smallest of
+rough distances plus their bounds cannot be among the k nearest; all others are compared exactly.
 
 Both sides of the bound hold for every input: the usual bound of a sum of d float32 products in any
 order is ``d * 2^-24 / (1 - d * 2^-24)`` times the product of the two lengths; twice that is used.

@@ -26,7 +26,7 @@ from treestore.model.namespaces import Metric
 from treestore.search.vectors import library
 from treestore.search.vectors.distances import Query
 from treestore.search.vectors.library import Doubles, Flags, Floats, Ordinals, faiss
-from treestore.search.vectors.planning import Calibration, Effort
+from treestore.search.vectors.planning import FEW, Calibration, Costs, Effort
 from treestore.search.vectors.rotation import Rotation, rotation_of
 
 QUERY_BITS: Final = 4
@@ -129,47 +129,71 @@ class Ivf:
         """How many rows there are."""
         return len(self.order)
 
+    @property
+    def costs(self) -> Costs:
+        """What searching this index takes."""
+        bits = self.space.rotation.dim_out
+        return Costs(dim=self.space.dim, bits=bits, rows=self.rows, lists=self.lists)
+
     def search(
-        self, query: Query, effort: Effort, *, allowed: Flags | None = None, least: int = 1
+        self,
+        query: Query,
+        effort: Effort,
+        *,
+        allowed: Flags | None = None,
+        count: int | None = None,
+        least: int = 1,
     ) -> Candidates:
         """The rows with the smallest estimated distances.
 
         Args:
             query: what to be near to.
-            effort: how many lists to read, and how many candidates to return. Lists without an
-                allowed row do not count.
+            effort: how many lists to read, and how many candidates to return. Where few rows are
+                allowed, lists without any do not count.
             allowed: a flag for each row, whether it counts; None: all do.
+            count: how many of them are set; None: not known yet.
             least: more lists are read where the first ones have fewer allowed rows than this.
         """
-        prepared = self.space.prepare_query(query)
-        chosen, estimated = self._choose(prepared[0], effort.probes, allowed, least)
-        count = min(effort.candidates, estimated)
+        if allowed is None:
+            count = self.rows
+        elif count is None:
+            count = int(np.count_nonzero(allowed))
         if not count:
             return Candidates(np.empty(0, np.int64), 0, 0)
-        found = probe(self.index, prepared, chosen[None, :], count, allowed)[0]
+        prepared = self.space.prepare_query(query)
+        sizes = np.diff(self.bounds).astype(np.float64) * (count / self.rows)
+        if count < FEW * self.rows and allowed is not None:
+            sizes = self.count(allowed).astype(np.float64)
+        chosen, estimated = self._choose(prepared[0], effort.probes, sizes, least)
+        wanted = min(effort.candidates, count)
+        found = probe(self.index, prepared, chosen[None, :], wanted, allowed)[0]
         found = found[found >= 0]
         found.sort()
         return Candidates(found, len(chosen), estimated)
 
     def _choose(
-        self, prepared: Floats, probes: int, allowed: Flags | None, least: int
+        self, prepared: Floats, probes: int, sizes: Doubles, least: int
     ) -> tuple[Ordinals, int]:
-        """The nearest lists, and how many allowed rows they have together."""
-        counts = np.diff(self.bounds)
-        if allowed is not None:
-            counts = self.count(allowed)
+        """The nearest lists, and about how many allowed rows they have together.
+
+        Args:
+            prepared: the query, shape (d,).
+            probes: how many lists, if they have ``least`` rows.
+            sizes: how many allowed rows each has, at least about.
+            least: how many are needed.
+        """
         far = library.squared_distances(prepared, self.centroids())
-        far[counts == 0] = np.inf
-        probes = min(max(probes, 1), int(np.count_nonzero(counts)))
+        far[sizes == 0] = np.inf
+        probes_max = int(np.count_nonzero(sizes))
+        probes = min(max(probes, 1), probes_max)
         while True:
+            chosen = np.arange(len(far))
             if probes < len(far):
                 chosen = np.argpartition(far, probes)[:probes]
-            else:
-                chosen = np.arange(len(far))
-            total = int(counts[chosen].sum())
-            if total >= least or probes >= len(far):
+            total = round(float(sizes[chosen].sum()))
+            if total >= least or probes == probes_max:
                 return chosen.astype(np.int64), total
-            probes = min(2 * probes, len(far))
+            probes = min(2 * probes, probes_max)
 
     def count(self, allowed: Flags) -> NDArray[np.int64]:
         """How many allowed rows each list has."""

@@ -2,9 +2,9 @@
 
 What was learned from trying it (1.15):
 
-* It starts a thread for each core inside many calls. ``omp_set_num_threads`` says otherwise for the
-  calling thread alone, the environment for all, but only when the library is loaded: so the variable
-  is set for the moment of the import, and other libraries find it as it was.
+* It starts a thread for each core inside many calls. ``omp_set_num_threads`` says otherwise for
+  the calling thread alone, the environment for all, but only when the library is loaded: so the
+  variable is set for the moment of the import, and other libraries find it as it was.
 * All of its functions let the interpreter go while they run.
 * While it is in a long search or training it asks Python whether somebody pressed Ctrl-C, and gives
   up with an error where that is so. Nobody here waits for that: the question is switched off.
@@ -119,5 +119,5 @@ def squared_distances_of(query: Floats, vectors: Floats, ordinals: Ordinals) -> 
 
 
 def _check_range(ordinals: Ordinals, rows: int) -> None:
-    if len(ordinals) and not (0 <= int(ordinals.min()) and int(ordinals.max()) < rows):
+    if len(ordinals) and not (int(ordinals.min()) >= 0 and int(ordinals.max()) < rows):
         raise IndexError(f"ordinals from {ordinals.min()} to {ordinals.max()} of {rows} rows")

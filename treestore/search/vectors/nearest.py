@@ -1,4 +1,4 @@
-"""The k nearest of rows, exactly: a rough look at all of them, an exact one at those in question."""
+"""The k nearest of rows, exactly: a rough look at all, an exact one at those in question."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from treestore.search.vectors.library import Doubles, Flags, Floats, Ordinals
 
 _STEP_ROWS: Final = 1 << 16
 """Rows that are looked at in one step."""
+
+_EXACT_ROWS: Final = 1024
+"""Rows whose vectors are copied to be compared exactly."""
 
 _DENSE_SHARE: Final = 0.3
 """With more than this share of a block allowed, all of it is compared: reading on is faster."""
@@ -104,17 +107,34 @@ def _exactly(
 ) -> Found:
     ordinals: list[Ordinals] = [np.empty(0, np.int64)]
     distances: list[Doubles] = [np.empty(0, np.float64)]
+    vectors: list[Floats] = []
+    row_squares: list[Doubles] = []
+    waiting = 0
+
+    def compare() -> None:
+        nonlocal waiting
+        if waiting:
+            distances.append(query.exact(np.concatenate(vectors), np.concatenate(row_squares)))
+            vectors.clear()
+            row_squares.clear()
+            waiting = 0
+
     for block, places, rough, off in kept:
         places = places[rough - off <= bound]
-        if len(places):
-            ordinals.append(places + block.start)
-            distances.append(query.exact(block.vectors[places], block.squares[places]))
+        for at in range(0, len(places), _EXACT_ROWS):
+            some = places[at : at + _EXACT_ROWS]
+            ordinals.append(some + block.start)
+            vectors.append(block.vectors[some])
+            row_squares.append(block.squares[some])
+            waiting += len(some)
+            if waiting >= _EXACT_ROWS:
+                compare()
+    compare()
     every, far = np.concatenate(ordinals), np.concatenate(distances)
-    if len(every) > k:
+    before = len(every)
+    if before > k:
         near = far <= _kth(far, k)
-        every, far, before = every[near], far[near], len(every)
-    else:
-        before = len(every)
+        every, far = every[near], far[near]
     order = np.lexsort((every, far))
     return Found(every[order], far[order], compared, before)
 

@@ -2,8 +2,8 @@
 
 For each part the way is chosen by what it costs: rows that a filter left over are compared exactly
 where they are few, otherwise the part's index names candidates. Whatever the way, the distances
-are exact, and depend on nothing but the two vectors; so an exact search answers the same however the
-rows are divided into parts. Equal distances are ordered by a key that the caller knows.
+are exact, and depend on nothing but the two vectors; so an exact search answers the same however
+the rows are divided into parts. Equal distances are ordered by a key that the caller knows.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _search_part(
         allowed = None
     effort = None
     if index is not None and not exact and count > k:
-        effort = _worth(index, query.dim, k, count, wanted)
+        effort = _worth(index, k, count, wanted)
     if index is None or effort is None:
         result = nearest(source, query, k, allowed=allowed)
         report = PartReport(
@@ -167,25 +167,15 @@ def _search_part(
     return ordinals, result.distances, report
 
 
-def _worth(index: Ivf, dim: int, k: int, count: int, wanted: float) -> Effort | None:
+def _worth(index: Ivf, k: int, count: int, wanted: float) -> Effort | None:
     """What the index has to do, if that is cheaper than comparing all rows that count."""
     assert index.calibration is not None
-    effort = index.calibration.effort(k, count / index.rows, wanted)
+    share = count / index.rows
+    costs = index.costs
+    effort = index.calibration.effort(k, share, wanted, costs)
     if effort is None or effort.candidates >= count:
         return None
-    # Microseconds, measured on one core: an exact comparison reads the vector, an estimate its
-    # bits; to choose the lists all centroids are read, and with a filter all flags.
-    compare = 0.03 + dim * 0.0003
-    bits = index.space.rotation.dim_out
-    share = count / index.rows
-    per_list = 1.0 + index.rows / index.lists * (0.002 + share * (0.02 + bits * 4e-5))
-    choosing = index.lists * bits * 2e-4 + (0.002 * index.rows if share < FEW else 0.0)
-    cost = 100 + choosing + effort.probes * per_list + effort.candidates * compare
-    return effort if cost < 30 + count * compare else None
-
-
-FEW: Final = 0.5
-"""With a smaller share of rows allowed, the index looks which lists have any."""
+    return effort if costs.indexed(effort, share) < costs.comparing(count) else None
 
 
 def _search_index(
@@ -199,7 +189,9 @@ def _search_index(
 ) -> tuple[Found, PartReport]:
     rows = len(source)
     while True:
-        candidates = index.search(query, effort, allowed=allowed, least=effort.candidates)
+        candidates = index.search(
+            query, effort, allowed=allowed, count=count, least=effort.candidates
+        )
         result = nearest(source, query, k, candidates=candidates.ordinals)
         report = PartReport(
             way="index",
@@ -221,9 +213,7 @@ def _search_index(
         effort = attrs.evolve(effort, probes=min(2 * effort.probes, index.lists))
 
 
-def _best(
-    found: list[tuple[int, Ordinals, Doubles]], k: int, ties: TieKeys
-) -> tuple[Hit, ...]:
+def _best(found: list[tuple[int, Ordinals, Doubles]], k: int, ties: TieKeys) -> tuple[Hit, ...]:
     """The k nearest of all parts, equal ones by their keys."""
     places = np.concatenate([np.full(len(p), place) for place, p, _ in found] or [np.empty(0, int)])
     positions = np.concatenate([p for _, p, _ in found] or [np.empty(0, int)])
