@@ -215,9 +215,11 @@ def _search_index(
 
 def _best(found: list[tuple[int, Ordinals, Doubles]], k: int, ties: TieKeys) -> tuple[Hit, ...]:
     """The k nearest of all parts, equal ones by their keys."""
-    places = np.concatenate([np.full(len(p), place) for place, p, _ in found] or [np.empty(0, int)])
-    positions = np.concatenate([p for _, p, _ in found] or [np.empty(0, int)])
-    distances = np.concatenate([d for _, _, d in found] or [np.empty(0)])
+    if not any(len(positions) for _, positions, _ in found):
+        return ()
+    places = np.concatenate([np.full(len(p), place) for place, p, _ in found])
+    positions = np.concatenate([p for _, p, _ in found])
+    distances = np.concatenate([d for _, _, d in found])
     if len(distances) > k:
         near = distances <= np.partition(distances, k - 1)[k - 1]
         places, positions, distances = places[near], positions[near], distances[near]

@@ -1,9 +1,9 @@
 """Vectors that no segment holds yet, compared exactly.
 
-One thread appends; any number of others read, without locks. What a reader gets is a `TailView`: as
-many rows as there were, which never change, whatever is appended meanwhile. This works because rows
-are appended behind what any view shows, into blocks that are never moved: a new block is added where
-an array would have to be copied to grow.
+One thread appends; any number of others read, without locks. What a reader gets is a `TailView`:
+as many rows as there were, which never change, whatever is appended meanwhile. This works because
+rows are appended behind what any view shows, into blocks that are never moved: a new block is added
+where an array would have to be copied to grow.
 """
 
 from __future__ import annotations
