@@ -70,9 +70,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     st.integers(1, 50),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_sections_in_pieces(
-    tmp_path: Path, sections: dict[str, bytes], step: int
-) -> None:
+def test_any_sections_in_pieces(tmp_path: Path, sections: dict[str, bytes], step: int) -> None:
     path = tmp_path / "a"
     with SegmentWriter(path, database=DATABASE, segment=SEGMENT) as file:
         for name, content in sections.items():

@@ -98,6 +98,56 @@ class Candidates:
 
 
 @attrs.frozen(eq=False)
+class Ranked:
+    """The lists of an index as one query sees them.
+
+    Attributes:
+        prepared: the query; shape (1, dimensions of the index).
+        far: squared distances of the centroids.
+        every: how many rows each list has.
+        sizes: how many of them count, at least about.
+    """
+
+    prepared: Floats
+    far: Floats
+    every: NDArray[np.int64]
+    sizes: Doubles
+
+    def share_around(self, lists: int) -> float:
+        """The share of rows that count in the nearest lists.
+
+        With a filter that has to do with the vectors it can be far from the share of all rows: the
+        nearest of those that count are then as far away as with a stricter filter that has not.
+        """
+        chosen = self._nearest(self.far, lists)
+        total = int(self.every[chosen].sum())
+        return float(self.sizes[chosen].sum()) / total if total else 1.0
+
+    def choose(self, probes: int, least: int) -> tuple[Ordinals, int]:
+        """The nearest lists with rows that count, and about how many such rows they have.
+
+        Args:
+            probes: how many lists, if they have enough rows.
+            least: how many rows are enough.
+        """
+        far = np.where(self.sizes > 0, self.far, np.inf)
+        probes_max = int(np.count_nonzero(self.sizes))
+        probes = min(max(probes, 1), probes_max)
+        while True:
+            chosen = self._nearest(far, probes)
+            total = round(float(self.sizes[chosen].sum()))
+            if total >= least or probes == probes_max:
+                return chosen, total
+            probes = min(2 * probes, probes_max)
+
+    @staticmethod
+    def _nearest(far: Floats, lists: int) -> Ordinals:
+        if lists >= len(far):
+            return np.arange(len(far))
+        return np.argpartition(far, lists)[:lists].astype(np.int64)
+
+
+@attrs.frozen(eq=False)
 class Ivf:
     """An index that does not change. Any number of threads may search it.
 
@@ -135,65 +185,44 @@ class Ivf:
         bits = self.space.rotation.dim_out
         return Costs(dim=self.space.dim, bits=bits, rows=self.rows, lists=self.lists)
 
+    def rank(self, query: Query, allowed: Flags | None, count: int) -> Ranked:
+        """How far the lists are from a query, and how many rows that count are in them.
+
+        Args:
+            query: what to be near to.
+            allowed: a flag for each row, whether it counts; None: all do.
+            count: how many of them are set.
+        """
+        prepared = self.space.prepare_query(query)
+        far = library.squared_distances(prepared[0], self.centroids())
+        every = np.diff(self.bounds)
+        if allowed is not None and count < FEW * self.rows:
+            return Ranked(prepared, far, every, self.count(allowed).astype(np.float64))
+        return Ranked(prepared, far, every, every * (count / self.rows))
+
     def search(
         self,
-        query: Query,
+        ranked: Ranked,
         effort: Effort,
         *,
         allowed: Flags | None = None,
-        count: int | None = None,
         least: int = 1,
     ) -> Candidates:
         """The rows with the smallest estimated distances.
 
         Args:
-            query: what to be near to.
+            ranked: what `rank` returned for the query and these flags.
             effort: how many lists to read, and how many candidates to return. Where few rows are
                 allowed, lists without any do not count.
             allowed: a flag for each row, whether it counts; None: all do.
-            count: how many of them are set; None: not known yet.
             least: more lists are read where the first ones have fewer allowed rows than this.
         """
-        if allowed is None:
-            count = self.rows
-        elif count is None:
-            count = int(np.count_nonzero(allowed))
-        if not count:
-            return Candidates(np.empty(0, np.int64), 0, 0)
-        prepared = self.space.prepare_query(query)
-        sizes = np.diff(self.bounds).astype(np.float64) * (count / self.rows)
-        if count < FEW * self.rows and allowed is not None:
-            sizes = self.count(allowed).astype(np.float64)
-        chosen, estimated = self._choose(prepared[0], effort.probes, sizes, least)
-        wanted = min(effort.candidates, count)
-        found = probe(self.index, prepared, chosen[None, :], wanted, allowed)[0]
+        chosen, estimated = ranked.choose(effort.probes, least)
+        wanted = min(effort.candidates, self.rows)
+        found = probe(self.index, ranked.prepared, chosen[None, :], wanted, allowed)[0]
         found = found[found >= 0]
         found.sort()
         return Candidates(found, len(chosen), estimated)
-
-    def _choose(
-        self, prepared: Floats, probes: int, sizes: Doubles, least: int
-    ) -> tuple[Ordinals, int]:
-        """The nearest lists, and about how many allowed rows they have together.
-
-        Args:
-            prepared: the query, shape (d,).
-            probes: how many lists, if they have ``least`` rows.
-            sizes: how many allowed rows each has, at least about.
-            least: how many are needed.
-        """
-        far = library.squared_distances(prepared, self.centroids())
-        far[sizes == 0] = np.inf
-        probes_max = int(np.count_nonzero(sizes))
-        probes = min(max(probes, 1), probes_max)
-        while True:
-            chosen = np.arange(len(far))
-            if probes < len(far):
-                chosen = np.argpartition(far, probes)[:probes]
-            total = round(float(sizes[chosen].sum()))
-            if total >= least or probes == probes_max:
-                return chosen.astype(np.int64), total
-            probes = min(2 * probes, probes_max)
 
     def count(self, allowed: Flags) -> NDArray[np.int64]:
         """How many allowed rows each list has."""

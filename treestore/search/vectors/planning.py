@@ -140,6 +140,17 @@ class Calibration:
             self._known[asked] = self._look_up(k, rounded, wanted, costs)
         return self._known[asked]
 
+    def widest(self, k: int, wanted: float) -> Effort | None:
+        """All lists, with as many candidates as the smallest share that was measured needs; None:
+        even that was not enough. What is left to chance then is only the estimates."""
+        scale = max(k, MEASURED_K) / MEASURED_K
+        columns = np.flatnonzero(self.recall[-1, -1] >= min(wanted + MARGIN, RECALL_MAX))
+        if not len(columns):
+            return None
+        column = int(columns[0])
+        recall = float(self.recall[-1, -1, column])
+        return Effort(self.probes[-1], round(self.candidates[column] * scale), recall)
+
     def _look_up(self, k: int, share: float, wanted: float, costs: Costs) -> Effort | None:
         scale = max(k, MEASURED_K) / MEASURED_K
         recall = self._recall_at(share / scale)

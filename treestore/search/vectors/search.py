@@ -18,13 +18,19 @@ from treestore.search.vectors.distances import Query
 from treestore.search.vectors.ivf import Ivf
 from treestore.search.vectors.library import Doubles, Flags, Ordinals
 from treestore.search.vectors.nearest import Found, nearest
-from treestore.search.vectors.planning import WANTED_RECALL, Effort
+from treestore.search.vectors.planning import FEW, WANTED_RECALL, Effort
 from treestore.search.vectors.segment import Segment
 from treestore.search.vectors.tail import TailView
 
 Way = Literal["none", "exact", "index"]
 TieKeys = Callable[[int, Ordinals], Sequence[Any]]
 """Of a part (by its place) and positions in it, keys that can be compared with each other."""
+
+_AROUND_OF_PROBES: Final = 4
+_AROUND_MIN: Final = 4
+"""The share of rows that count is looked at in so many of the nearest lists."""
+_AROUND_LEAST: Final = 0.1
+"""It is not taken for less than this part of the share of all rows: at the edge it says little."""
 
 _SORTED_AT_ONCE: Final = 2000
 """Sorting holds the interpreter; so many keys take it about a millisecond."""
@@ -151,31 +157,20 @@ def _search_part(
         return np.empty(0, np.int64), np.empty(0), report
     if count == rows:
         allowed = None
-    effort = None
+    through = None
     if index is not None and not exact and count > k:
-        effort = _worth(index, k, count, wanted)
-    if index is None or effort is None:
+        through = _search_index(source, index, query, k, allowed, count, wanted)
+    if through is not None:
+        result, report = through
+    else:
         result = nearest(source, query, k, allowed=allowed)
         report = PartReport(
             way="exact", rows=rows, allowed=count, compared=result.compared, damage=why
         )
-    else:
-        result, report = _search_index(source, index, query, k, allowed, count, effort)
     ordinals = result.ordinals
     if positions is not None:
         ordinals = positions[ordinals].astype(np.int64)
     return ordinals, result.distances, report
-
-
-def _worth(index: Ivf, k: int, count: int, wanted: float) -> Effort | None:
-    """What the index has to do, if that is cheaper than comparing all rows that count."""
-    assert index.calibration is not None
-    share = count / index.rows
-    costs = index.costs
-    effort = index.calibration.effort(k, share, wanted, costs)
-    if effort is None or effort.candidates >= count:
-        return None
-    return effort if costs.indexed(effort, share) < costs.comparing(count) else None
 
 
 def _search_index(
@@ -185,13 +180,26 @@ def _search_index(
     k: int,
     allowed: Flags | None,
     count: int,
-    effort: Effort,
-) -> tuple[Found, PartReport]:
+    wanted: float,
+) -> tuple[Found, PartReport] | None:
+    """The nearest rows by way of the index; None: comparing all that count is cheaper, or the
+    index is not good enough."""
+    share = count / index.rows
+    effort = _worth(index, k, share, share, wanted)
+    if effort is None:
+        return None
+    ranked = index.rank(query, allowed, count)
+    if share < FEW:
+        around = ranked.share_around(max(_AROUND_MIN, effort.probes // _AROUND_OF_PROBES))
+        if around < share:
+            effort = _worth(index, k, share, max(around, share * _AROUND_LEAST), wanted)
+            if effort is None:
+                return None
+            # Seen from far away, many rows are about equally far, and estimates tell less.
+            effort = attrs.evolve(effort, candidates=2 * effort.candidates)
     rows = len(source)
     while True:
-        candidates = index.search(
-            query, effort, allowed=allowed, count=count, least=effort.candidates
-        )
+        candidates = index.search(ranked, effort, allowed=allowed, least=effort.candidates)
         result = nearest(source, query, k, candidates=candidates.ordinals)
         report = PartReport(
             way="index",
@@ -207,10 +215,29 @@ def _search_index(
             return result, report
         if effort.probes >= index.lists:
             # The index lost rows. It cannot, unless it is wrong; an answer must not depend on it.
-            result = nearest(source, query, k, allowed=allowed)
-            report = attrs.evolve(report, way="exact", compared=result.compared, recall=1.0)
-            return result, report
+            return None
         effort = attrs.evolve(effort, probes=min(2 * effort.probes, index.lists))
+
+
+def _worth(index: Ivf, k: int, share: float, hardness: float, wanted: float) -> Effort | None:
+    """What the index has to do, if that is cheaper than comparing all rows that count.
+
+    Args:
+        index: to be searched.
+        k: how many are wanted.
+        share: of the rows that count.
+        hardness: the share for which the effort is looked up; see `Ranked.share_around`.
+        wanted: see `search`.
+    """
+    assert index.calibration is not None
+    count = share * index.rows
+    costs = index.costs
+    effort = index.calibration.effort(k, hardness, wanted, costs)
+    if effort is None and hardness < share:
+        effort = index.calibration.widest(k, wanted)
+    if effort is None or effort.candidates >= count:
+        return None
+    return effort if costs.indexed(effort, share) < costs.comparing(round(count)) else None
 
 
 def _best(found: list[tuple[int, Ordinals, Doubles]], k: int, ties: TieKeys) -> tuple[Hit, ...]:
