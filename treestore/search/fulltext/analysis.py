@@ -144,11 +144,16 @@ class AttributeAnalyzer(Analyzer):
                 start = found[-1].position + ELEMENT_GAP
         return found
 
-    def written(self, text: str) -> Iterator[str]:
+    def written(self, text: str) -> list[str]:
         """The words of a normalised text as they are written, for prefixes and fuzzy words."""
         if self._cuts_chinese:
             text = " ".join(word.text for word in self.words(text))
-        return (word.text for word in self._kept(text, self.surface_chain, stops=False))
+        return self._surfaces(text)
+
+    def _surfaces(self, text: str) -> list[str]:
+        if self.has_long(text):
+            return [word.text for word in self._kept(text, self.surface_chain, stops=False)]
+        return self.surface_chain.analyze(text)
 
     def surface_text(self, text: str) -> str:
         """See `Analyzer.surface_text`."""
@@ -204,7 +209,7 @@ class AttributeAnalyzer(Analyzer):
         """See `Analyzer.surfaces`."""
         if self._cuts_chinese:
             text = " ".join(word.text for word in self.query_words(text))
-        return [word.text for word in self._kept(text, self.surface_chain, stops=False)]
+        return self._surfaces(text)
 
     def surface(self, word: str) -> str:
         """See `Analyzer.surface`."""

@@ -36,12 +36,22 @@ TieKey = Callable[[Sequence[int]], Sequence[Any]]
 TIE: Final = 2e-6
 """Relative difference of two scores that are equal."""
 
+NEAR: Final = 1 - TIE
+
+SPARE: Final = 8
+"""Rows that are fetched beyond those that are wanted: some may equal the last one."""
+
+FIRST: Final = 1.5
+"""How many times as many rows are fetched as should do."""
+
 GROWTH: Final = 4
 """How many times more rows are asked for when there were too few."""
 
-SET_POSTINGS: Final = 16
-"""Going through so many rows that hold a word takes as long as looking up one row that is allowed
-(`scripts.bench.fulltext --only`)."""
+LOOK_UP_FETCHES: Final = 3
+"""Fetching so many rows that fit takes as long as looking up one that is allowed."""
+
+LOOK_UPS_MAX: Final = 500
+"""With more rows than these, looking them up takes longer for each one."""
 
 
 class TextHit(NamedTuple):
@@ -79,6 +89,7 @@ class Search:
         top_k: int,
         *,
         allowed: Allowed | None = None,
+        share: float = 1.0,
         only: Rows | None = None,
         unindexed: Mapping[int, Row] | None = None,
         tie_key: TieKey | None = None,
@@ -88,7 +99,9 @@ class Search:
         Args:
             top_k: how many at most.
             allowed: which rows may be returned; None: all.
-            only: where few rows may be, these, in any order; ``allowed`` counts too.
+            share: about which part of the rows ``allowed`` allows, where that is known: then the
+                right number of rows is asked for at once.
+            only: where few rows may be returned, these, in any order; ``allowed`` counts too.
             unindexed: rows that are not in the index (those that are, too, count as given here),
                 cut into words by `TextFields.cut`; ``allowed`` and ``only`` are not asked for
                 these.
@@ -98,7 +111,9 @@ class Search:
             IndexFailed: the index is damaged.
         """
         own = self._unindexed(unindexed) if unindexed else []
-        hits = self._indexed(top_k, allowed, only, unindexed or {}) if self._query else []
+        hits: list[tuple[float, int]] = []
+        if self._query is not None and (only is None or len(only)):
+            hits = self._indexed(top_k, allowed, share, only, unindexed or {})
         if own:
             hits = sorted([*hits, *own], reverse=True)
         return _ordered(hits, top_k, tie_key)
@@ -109,6 +124,7 @@ class Search:
         self,
         top_k: int,
         allowed: Allowed | None,
+        share: float,
         only: Rows | None,
         leave_out: Mapping[int, Row],
     ) -> list[tuple[float, int]]:
@@ -116,26 +132,27 @@ class Search:
         query = self._query
         assert query is not None
         most = max(1, self._view.searcher.num_docs)
-        limit = min(most, top_k + 8 if allowed is None else 2 * top_k + 8)
-        if only is not None:
-            if not len(only):
-                return []
-            if self.prefers_set(len(only)):
-                query = self._among(query, only)
-                limit = most = min(most, len(only))
-            else:
+        limit = top_k + SPARE
+        if only is not None and self.prefers_look_up(len(only), top_k):
+            query = self._among(query, only)
+            limit = most = min(most, len(only))
+        else:
+            if only is not None:
                 allowed = _both(allowed, only)
-                limit = most
+                share = min(share, len(only) / most)
+            if allowed is not None:
+                limit += int(top_k / max(share, 1 / most) * FIRST) - top_k
+                limit = min(limit, most)
         while True:
             hits, rows = self._fetch(query, limit)
             found = _kept(hits, rows, allowed, leave_out)
             if len(hits) < limit or limit >= most:
                 return found
-            if len(found) >= top_k and hits[-1][0] < found[top_k - 1][0] * (1 - TIE):
+            if len(found) >= top_k and hits[-1][0] < found[top_k - 1][0] * NEAR:
                 return found
             # As many as it takes if so many are allowed among the next ones, too.
-            rate = len(hits) * (top_k + 1) // max(1, len(found))
-            limit = min(most, max(GROWTH * limit, rate + rate // 4))
+            rate = len(hits) * (top_k + 1) / max(1, len(found))
+            limit = min(most, max(GROWTH * limit, int(rate * FIRST)))
 
     def _fetch(self, query: Query, limit: int) -> tuple[list[tuple[float, Any]], list[Any]]:
         # All of them each time: asked for the next ones only, the index may have changed its mind
@@ -147,15 +164,24 @@ class Search:
         self.fetched += len(hits)
         return hits, rows
 
-    def prefers_set(self, rows: int) -> bool:
-        """Whether to look these rows up in the index, rather than to go through all that fit."""
-        return self.is_costly or rows * SET_POSTINGS < self.postings
+    def prefers_look_up(self, rows: int, top_k: int) -> bool:
+        """Whether to look up these few rows in the index and score only them, rather than to fetch
+        the best rows until enough of these are among them."""
+        if rows > LOOK_UPS_MAX:
+            return False
+        count = self._view.searcher.num_docs
+        fetched = count * top_k / max(1, rows)
+        fitting = count if self.is_costly else self.postings
+        return rows * LOOK_UP_FETCHES < min(fetched, fitting)
 
     def _among(self, query: Query, only: Rows) -> Query:
-        its = Query.term_set_query(self._view.fields.schema, ROW, only.tolist())
-        return Query.boolean_query(
-            [(Occur.Must, query), (Occur.Must, filter_query([(Occur.Must, its)]))]
-        )
+        schema = self._view.fields.schema
+        # A set of terms is quicker to make, but goes through all rows that there are.
+        its = [
+            (Occur.Should, Query.term_query(schema, ROW, row, index_option="basic"))
+            for row in only.tolist()
+        ]
+        return Query.boolean_query([(Occur.Must, query), (Occur.Must, filter_query(its))])
 
     # -- rows that are not in it ------------------------------------------------------------------
 
@@ -263,18 +289,19 @@ def _ordered(
 ) -> list[TextHit]:
     """The first ones; equal scores made one, and in the order of their keys."""
     found: list[TextHit] = []
-    at, count = 0, len(hits)
-    while at < count and len(found) < top_k:
+    at, last = 0, len(hits) - 1
+    while at <= last and len(found) < top_k:
         value, row = hits[at]
-        end = at + 1
-        while end < count and hits[end][0] >= hits[end - 1][0] * (1 - TIE):
-            end += 1
-        if end == at + 1:
+        if at == last or hits[at + 1][0] < value * NEAR:
             found.append(TextHit(row, value))
-        else:
-            rows = [row for _, row in hits[at:end]]
-            keys = rows if tie_key is None else tie_key(rows)
-            order = sorted(range(len(rows)), key=keys.__getitem__)
-            found += [TextHit(rows[n], value) for n in order[: top_k - len(found)]]
+            at += 1
+            continue
+        end = at + 1
+        while end <= last and hits[end][0] >= hits[end - 1][0] * NEAR:
+            end += 1
+        rows = [row for _, row in hits[at:end]]
+        keys = rows if tie_key is None else tie_key(rows)
+        order = sorted(range(len(rows)), key=keys.__getitem__)
+        found += [TextHit(rows[n], value) for n in order[: top_k - len(found)]]
         at = end
     return found
