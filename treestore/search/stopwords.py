@@ -54,7 +54,7 @@ FOLDED_STOP_WORDS: Final[dict[str, str]] = {
         "siita niita niissa mika mita missa mista etta seka"
     ),
     "french": (
-        "a etre ete etes etais etait etions etiez etaient etant meme memes tres apres deja ou la "
+        "a etre etes etais etait etions etiez etaient etant meme memes tres apres deja ou la "
         "ca voila fumes futes fut eumes eutes eut des lors"
     ),
     "german": "fur uber konnen konnte wahrend wurde wurden daruber dafur wahrenddessen",

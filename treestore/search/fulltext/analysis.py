@@ -180,14 +180,18 @@ class AttributeAnalyzer(Analyzer):
         return found
 
     def _runs(self, words: Iterator[Word], *, all_of: bool) -> Iterator[Word]:
-        """The runs of letters of each word; their positions count letters, one between words and
-        one for each word that was dropped: so a phrase of runs is a part of the text."""
+        """The runs of letters of each word. Their positions count letters, so that a phrase of runs
+        is a part of a word; between two words there are more than any word has, so that it cannot
+        be taken for one. A word that was dropped keeps the place of one letter."""
         least, most = self._ngrams
+        gap = self._characters_max + 1
         at = before = 0
         for text, position, start, end in words:
+            length = len(text)
+            if length > self._characters_max:
+                continue  # Folded, it became too long.
             at += position - before
             before = position
-            length = len(text)
             same = length == end - start
             smallest = min(least if all_of else most, length)
             for first in range(length - smallest + 1):
@@ -195,14 +199,16 @@ class AttributeAnalyzer(Analyzer):
                     begins = start + first if same else start
                     ends = begins + size if same else end
                     yield Word(text[first : first + size], at + first, begins, ends)
-            at += length
+            at += length + gap
 
     # -- queries --------------------------------------------------------------------------------
 
     def query_words(self, text: str) -> list[Word]:
-        """See `Analyzer.query_words`. Of runs of letters the longest are looked for."""
+        """See `Analyzer.query_words`. Of runs of letters the longest are looked for; of a phrase
+        that is longer than the gap between two strings, the beginning."""
         if self.is_ngram:
-            return list(self._runs(self._kept(text, self.chain), all_of=False))
+            runs = self._runs(self._kept(text, self.chain), all_of=False)
+            return [run for run in runs if run.position < ELEMENT_GAP]
         return whole_words(self.words(text)) if self._cuts_chinese else self.words(text)
 
     def surfaces(self, text: str) -> list[str]:

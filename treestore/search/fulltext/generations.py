@@ -71,10 +71,8 @@ class NamespaceTexts:
             self.serving = self._begun(fields)
 
     def _begun(self, fields: TextFields) -> FullTextIndex:
-        number = max(numbered_folders(self.path), default=0) + 1
-        index = FullTextIndex(self.path / str(number), fields, self.identity, self.writers)
-        index.create()
-        return index
+        path = self.path / str(max(numbered_folders(self.path), default=0) + 1)
+        return FullTextIndex.created(path, fields.attributes, self.identity, self.writers)
 
     # -- writing ------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ Threads: `open` to `close` belong to one owner at a time, the same one for all i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -102,14 +102,14 @@ class View:
 
 @attrs.define(eq=False)
 class FullTextIndex:
-    """The index in one folder: `opened`, or a new one: `create` it first."""
+    """The index in one folder: what was there is `opened`, a new one `created`."""
 
     path: Path
     fields: TextFields
     identity: Identity
     writers: Writers
     view: View | None = None
-    """Of the last commit; None before there is an index."""
+    """Of the last commit."""
     _folder: IndexFolder = attrs.field()
     _commits: int = 0
     _is_dirty: bool = False
@@ -144,16 +144,24 @@ class FullTextIndex:
         index._show()
         return index
 
-    def create(self) -> None:
-        """Begin an empty index, whatever was in the folder.
+    @classmethod
+    def created(
+        cls,
+        path: Path,
+        attributes: Mapping[str, FullTextSchema],
+        identity: Identity,
+        writers: Writers,
+    ) -> FullTextIndex:
+        """An empty index, whatever was in the folder.
 
         Raises:
             IndexFailed: the disk or the library failed.
         """
-        self.writers.forget(self)
-        self._folder.create()
-        self._is_dirty = True
-        self.commit()
+        index = cls(path, TextFields(attributes), identity, writers)
+        index._folder.create()
+        index._is_dirty = True
+        index.commit()
+        return index
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -180,6 +188,11 @@ class FullTextIndex:
                 query = Query.term_set_query(self.fields.schema, ROW, some)
                 self._folder.delete_by(query)
         self._is_dirty = True
+
+    @property
+    def has_writer(self) -> bool:
+        """Whether it has a writer, with its threads and memory."""
+        return self._folder.has_writer
 
     @property
     def is_dirty(self) -> bool:
