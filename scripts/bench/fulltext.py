@@ -73,13 +73,16 @@ def build(folder: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[NamespaceTex
 def systems(view: View, rows: sqlite3.Connection, count: int) -> dict[str, Ask]:
     """What answers a question, by name."""
     allowed = np.random.default_rng(5).random(count)
+    masks: dict[float, Any] = {}
 
     def asking(share: float | None = None, **options: Any) -> Ask:
         def ask(question: str) -> Any:
             request = make_request({"query": question, **options}, FIELDS)
             if share is None:
                 return Search(view, request).best(TOP_K)
-            return Search(view, request).best(TOP_K, allowed=lambda rows: allowed[rows] < share)
+            chosen = allowed < share if share not in masks else masks[share]
+            masks[share] = chosen
+            return Search(view, request).best(TOP_K, allowed=chosen.__getitem__, share=share)
 
         return ask
 
@@ -129,26 +132,37 @@ def measure(asked: Sequence[str], by_name: Mapping[str, Ask]) -> dict[str, dict[
     return {name: percentiles_ms(its) for name, its in times.items()}
 
 
+class _LookingUp(Search):
+    def prefers_look_up(self, rows: int, top_k: int) -> bool:
+        return True
+
+
+class _Fetching(Search):
+    def prefers_look_up(self, rows: int, top_k: int) -> bool:
+        return False
+
+
 def small_sets(view: View, asked: Sequence[str], count: int) -> dict[str, dict[str, float]]:
-    """Medians with few rows allowed: looked up in the index, or picked from all that fit."""
+    """Medians with few rows allowed: looked up, or fetched until enough are among them."""
     found: dict[str, dict[str, float]] = {}
     rng = np.random.default_rng(6)
-    for size in (30, 300, 3000):
+    ways = {"looked up": _LookingUp, "fetched": _Fetching, "chosen": Search}
+    for size in (30, 100, 300, 1000, 3000):
         only = rng.choice(count, size, replace=False).astype(np.int64)
-        times: dict[str, list[float]] = {"looked up": [], "picked": [], "chosen": []}
-        for question in asked[:60]:
-            for name, its in times.items():
-                search = Search(view, make_request(question, FIELDS))
-                if name != "chosen":
-                    search.prefers_set = lambda rows, name=name: name == "looked up"  # type: ignore
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        for question in asked[:100]:
+            for name, way in ways.items():
+                search = way(view, make_request(question, FIELDS))
                 began = perf_counter()
                 search.best(TOP_K, only=only)
-                its.append(perf_counter() - began)
+                times[name].append(perf_counter() - began)
         found[f"{size} rows"] = {name: 1e3 * float(np.median(its)) for name, its in times.items()}
     return found
 
 
-def unindexed(texts: NamespaceTexts, rows: Sequence[Mapping[str, Any]], asked: Sequence[str]) -> Any:
+def unindexed(
+    texts: NamespaceTexts, rows: Sequence[Mapping[str, Any]], asked: Sequence[str]
+) -> Any:
     """Milliseconds of a search with 250 rows that are not in the index."""
     view = texts.serving.view
     assert view is not None

@@ -94,7 +94,7 @@ class Analyzer:
         self.surface_chain = surface_analyzer() if surface_chain is None else surface_chain
         if chain is None:
             chain = _simple(language) if language in STEMMED else self.surface_chain
-        self.chain = chain
+        self.chain: TextAnalyzer = chain
         self.keeps_beginnings = language == "english"
         """Whether a word nearly always begins as its stem does, but for the stem's last letter."""
         self._stems: dict[str, str] = {}
@@ -155,7 +155,7 @@ def pre_tokenized(text: str, words: Sequence[Word]) -> PreTokenizedString:
 
 
 def chinese_words(text: str, characters_max: int) -> Iterator[Word]:
-    """The words, as written, that a text is cut into, each with the shorter ones in it before it."""
+    """The words, as written, that a text is cut into; before each the shorter ones in it."""
     from rjieba import tokenize
 
     inner = iter(tokenize(text, "search"))

@@ -33,9 +33,7 @@ CLAUSES_MAX: Final = 500
 """Words and phrases of one query."""
 FUZZY_MAX: Final = 2
 
-_ITEM: Final = (
-    r'\s*(?P<sign>[-+]*)(?:(?P<field>%s):)?(?:"(?P<phrase>[^"]*)"?|(?P<word>\S+))'
-)
+_ITEM: Final = r'\s*(?P<sign>[-+]*)(?:(?P<field>%s):)?(?:"(?P<phrase>[^"]*)"?|(?P<word>\S+))'
 _TAIL = re.compile(r"(?P<word>.*?)(?:(?P<prefix>\*+)|~(?P<fuzzy>[0-9]?))?", re.DOTALL)
 
 

@@ -147,9 +147,7 @@ def _mean_length(searcher: Searcher, schema: Schema, field: str, word: str) -> f
     return None if told is None else _named(told, "avgdl")
 
 
-def _explained(
-    searcher: Searcher, schema: Schema, field: str, word: str
-) -> dict[str, Any] | None:
+def _explained(searcher: Searcher, schema: Schema, field: str, word: str) -> dict[str, Any] | None:
     """What the index says of itself: it tells it with the explanation of a score."""
     query = Query.term_query(schema, field, word)
     for _, address in searcher.search(query, 1, count=False).hits:

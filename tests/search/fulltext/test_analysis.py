@@ -49,7 +49,7 @@ def words(text: str, **options: object) -> list[str]:
         ("ab abc", {"tokenizer": "ngram", "ngram_min": 3, "ngram_max": 3}, "ab abc"),
         ("abc", {"tokenizer": "ngram", "ngram_min": 1, "ngram_max": 2}, "a ab b bc c"),
         ("长江大桥", {"language": "chinese"}, "长江 大桥 长江大桥"),
-        ("长江大桥", {"language": "chinese", "tokenizer": "ngram", "ngram_max": 2}, "长江 江大 大桥"),
+        ("长江大", {"language": "chinese", "tokenizer": "ngram", "ngram_max": 2}, "长江 江大"),
         ("Café X", {"language": "chinese", "ascii_folding": True}, "cafe x"),
         ("Abc", {"language": "chinese", "case_sensitive": True}, "Abc"),
         ("a\ud800b", {"language": "none"}, "a b"),
@@ -63,7 +63,7 @@ LETTERS = "aeéèêcçnñoöøuüßsSÄÅæŒłđ tTxz-'’"
 
 
 @given(
-    st.text(st.sampled_from(LETTERS), max_size=30),
+    st.text(st.sampled_from(LETTERS), max_size=18),
     st.sampled_from(LANGUAGES),
     st.booleans(),
     st.sampled_from(["word", "ngram"]),
@@ -73,7 +73,7 @@ def test_accents_make_no_difference_once_they_are_folded(
 ) -> None:
     """Whatever the stop words and stems of the language are."""
     options = {"case_sensitive": case_sensitive, "tokenizer": tokenizer, "language": language}
-    plain = " ".join(words(text, language="none", ascii_folding=True, case_sensitive=True))
+    plain = "".join(map(analysis._folded, text))
     assert words(text, ascii_folding=True, **options) == words(plain, ascii_folding=True, **options)
 
 

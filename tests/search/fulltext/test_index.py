@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -87,9 +88,7 @@ def test_many_rows_are_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [{"database_uuid": b"other"}, {"timeline": 4}, {"namespace": 8}],
     ids=lambda changed: next(iter(changed)),
 )
-def test_an_index_of_somebody_else_is_made_again(
-    tmp_path: Path, changed: dict[str, object]
-) -> None:
+def test_an_index_of_somebody_else_is_made_again(tmp_path: Path, changed: dict[str, Any]) -> None:
     filled(tmp_path)
     texts = opened(tmp_path, attrs.evolve(IDENTITY, **changed))
     assert rows(texts) == []
@@ -120,9 +119,7 @@ def test_damage_of_each_file_is_noticed(tmp_path: Path) -> None:
     assert len(contents) > 6
     noticed = 0
     for number, (name, content) in enumerate(contents.items()):
-        for how, damaged in enumerate(
-            (None, content[: len(content) // 2], flipped(content))
-        ):
+        for how, damaged in enumerate((None, content[: len(content) // 2], flipped(content))):
             folder = tmp_path / f"{number}-{how}" / "1"
             folder.mkdir(parents=True)
             for other, its in contents.items():

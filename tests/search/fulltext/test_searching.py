@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,7 +26,7 @@ from treestore.search.fulltext.writers import Writers
 ROWS = 3000
 
 
-def build(folder: Path, schema: dict[str, FullTextSchema], rows: list[dict[str, Any]]) -> Any:
+def build(folder: Path, schema: dict[str, FullTextSchema], rows: Sequence[Any]) -> Any:
     texts = NamespaceTexts(folder, Identity(b"d", 1, 1), Writers())
     texts.open(schema)
     for number, row in enumerate(rows):
@@ -99,7 +99,9 @@ def test_equal_rows_come_in_the_order_of_their_keys(view: View, top_k: int) -> N
     wanted = sorted(range(ROWS, ROWS + 200), key=lambda row: keys[row])
     assert [row for row, _ in found] == wanted[:top_k]
     assert len({score for _, score in found}) == 1
-    assert [row for row, _ in best(view, "same text", top_k)] == list(range(ROWS, ROWS + 200))[:top_k]
+    assert [row for row, _ in best(view, "same text", top_k)] == list(range(ROWS, ROWS + 200))[
+        :top_k
+    ]
 
 
 def test_a_row_that_is_not_indexed_ties_with_its_equals(view: View) -> None:
@@ -226,12 +228,13 @@ def test_names_of_attributes_before_a_colon() -> None:
 def test_a_stop_word_of_one_attribute_is_not_required(tmp_path: Path) -> None:
     schema = {"title": FullTextSchema(), "name": FullTextSchema(remove_stopwords=False)}
     rows = [{"title": "The Who", "name": "x"}, {"title": "tax", "name": "the"}, {"name": "the tax"}]
+    rows.append({"title": "the tax", "name": "y"})
     texts = build(tmp_path, schema, rows)
     view = texts.serving.view
-    assert {row for row, _ in best(view, {"query": "the tax", "mode": "all"}, 5)} == {1, 2}
+    assert {row for row, _ in best(view, {"query": "the tax", "mode": "all"}, 5)} == {1, 2, 3}
     assert {row for row, _ in best(view, "+the", 5)} == {1, 2}
     assert best(view, {"query": "the", "fields": ["title"]}, 5) == []
-    assert {row for row, _ in best(view, "tax -name:the", 5)} == set()
+    assert {row for row, _ in best(view, "tax -name:the", 5)} == {3}
     texts.close()
 
 
@@ -257,9 +260,9 @@ def test_runs_of_letters_find_parts_of_words(tmp_path: Path) -> None:
     assert {row for row, _ in best(view, '"ar house"', 5)} == {2}
     assert best(view, '"r house"', 5) == []  # A word shorter than the runs is found whole only.
     assert {row for row, _ in best(view, "house", 5)} == {0, 1, 2}
-    (highlight,) = Highlights(make_request("rehous", ("t",)), view.fields).of(
-        {"t": "A warehouse"}
-    ).values()
+    (highlight,) = (
+        Highlights(make_request("rehous", ("t",)), view.fields).of({"t": "A warehouse"}).values()
+    )
     assert [highlight.snippet[a:b] for a, b in highlight.ranges] == ["rehous"]
     texts.close()
 
@@ -316,8 +319,7 @@ def test_cranfield(tmp_path: Path, data_directory: Path) -> None:
             precisions.append(precision(order, relevant[number]))
         return float(np.mean(gains)), float(np.mean(precisions))
 
-    assert quality() == (pytest.approx(0.520, abs=0.002), pytest.approx(0.425, abs=0.002))
-    halved = quality(weights={"title": 0.5})
-    assert halved == (pytest.approx(0.525, abs=0.002), pytest.approx(0.432, abs=0.002))
-    assert quality(fields=["body"])[0] == pytest.approx(0.508, abs=0.002)
+    assert np.allclose(quality(), (0.520, 0.425), atol=0.002)
+    assert np.allclose(quality(weights={"title": 0.5}), (0.525, 0.432), atol=0.002)
+    assert np.allclose(quality(fields=["body"]), (0.508, 0.409), atol=0.002)
     texts.close()

@@ -22,6 +22,7 @@ from treestore.search.fulltext.fields import TextFields, Texts
 from treestore.search.fulltext.index import FullTextIndex, Identity, View
 from treestore.search.fulltext.writers import Writers
 
+
 @attrs.define(eq=False)
 class NamespaceTexts:
     """The texts of one namespace. `open` first; one owner thread at a time (see `FullTextIndex`).

@@ -100,23 +100,27 @@ class View:
             first = part[-1] + 1
 
 
-@attrs.define(eq=False)
 class FullTextIndex:
-    """The index in one folder: what was there is `opened`, a new one `created`."""
+    """The index in one folder: what was there is `opened`, a new one `created`.
 
-    path: Path
-    fields: TextFields
-    identity: Identity
-    writers: Writers
-    view: View | None = None
-    """Of the last commit."""
-    _folder: IndexFolder = attrs.field()
-    _commits: int = 0
-    _is_dirty: bool = False
+    Attributes:
+        view: of the last commit.
+    """
 
-    @_folder.default
-    def _own_folder(self) -> IndexFolder:
-        return IndexFolder(self.path, self.fields.schema, self.fields.tokenizers)
+    def __init__(
+        self,
+        folder: IndexFolder,
+        fields: TextFields,
+        identity: Identity,
+        writers: Writers,
+    ) -> None:
+        self.fields = fields
+        self.view: View | None = None
+        self._identity = identity
+        self._writers = writers
+        self._folder = folder
+        self._commits = 0
+        self._is_dirty = False
 
     # -- opening ------------------------------------------------------------------------------
 
@@ -140,7 +144,7 @@ class FullTextIndex:
             folder.close()
             raise IndexFailed(why)
         folder.use(fields.schema, fields.tokenizers)
-        index = cls(path, fields, identity, writers, folder=folder)
+        index = cls(folder, fields, identity, writers)
         index._show()
         return index
 
@@ -157,11 +161,18 @@ class FullTextIndex:
         Raises:
             IndexFailed: the disk or the library failed.
         """
-        index = cls(path, TextFields(attributes), identity, writers)
-        index._folder.create()
+        fields = TextFields(attributes)
+        folder = IndexFolder(path, fields.schema, fields.tokenizers)
+        folder.create()
+        index = cls(folder, fields, identity, writers)
         index._is_dirty = True
         index.commit()
         return index
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        return self._folder.path
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -171,7 +182,7 @@ class FullTextIndex:
         Raises:
             IndexFailed: the disk or the library failed: open the index anew.
         """
-        self.writers.use(self)
+        self._writers.use(self)
         with faults("adding to the index"):
             self._folder.add(self.fields.document(row, texts))
         self._is_dirty = True
@@ -181,7 +192,7 @@ class FullTextIndex:
         gone = [int(row) for row in rows]
         if not gone:
             return
-        self.writers.use(self)
+        self._writers.use(self)
         with faults("removing from the index"):
             for first in range(0, len(gone), ROWS_PER_DELETION):
                 some = gone[first : first + ROWS_PER_DELETION]
@@ -206,12 +217,12 @@ class FullTextIndex:
             IndexFailed: the disk or the library failed: open the index anew.
         """
         if self._is_dirty:
-            self.writers.use(self)
+            self._writers.use(self)
             marker = Marker(
-                self.fields.fingerprint,
-                analysis_version(),
-                *attrs.astuple(self.identity),
-                list(self.fields.attributes.items()),
+                fingerprint=self.fields.fingerprint,
+                analysis=analysis_version(),
+                attributes=list(self.fields.attributes.items()),
+                **attrs.asdict(self._identity),
             )
             with faults("committing the index"):
                 self._folder.commit(msgspec.msgpack.encode(marker))
@@ -227,12 +238,12 @@ class FullTextIndex:
 
     def give_back(self) -> None:
         """See `Writing.give_back`."""
-        self.writers.forget(self)
+        self._writers.forget(self)
         try:
             if self._is_dirty:
                 self.commit()
         finally:
-            self.writers.forget(self)
+            self._writers.forget(self)
             self._folder.release_writer()
 
     # -- the end ------------------------------------------------------------------------------
@@ -240,7 +251,7 @@ class FullTextIndex:
     def close(self) -> None:
         """Let go of everything; what is not committed is forgotten. Views stay usable."""
         self._is_dirty = False
-        self.writers.forget(self)
+        self._writers.forget(self)
         self._folder.close()
 
     def delete(self) -> None:

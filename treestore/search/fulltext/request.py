@@ -74,11 +74,11 @@ def make_request(text: object, attributes: Sequence[str]) -> TextRequest:
         )
     fields = _fields(text.get("fields"), attributes)
     weights = _weights(text.get("weights"), fields, attributes)
-    mode = "any" if text.get("mode") is None else text["mode"]
+    mode: Any = "any" if text.get("mode") is None else text["mode"]
     fuzzy = check_fuzzy(0 if text.get("fuzzy") is None else text["fuzzy"])
     if not isinstance(mode, str):
         raise InvalidArgument(f"mode is one of any, all, phrase, not {mode!r:.60}.")
-    clauses = parse(check_text(text["query"]), mode, tuple(attributes), fuzzy)  # type: ignore[arg-type]
+    clauses = parse(check_text(text["query"]), mode, tuple(attributes), fuzzy)
     inside = {name: weights.get(name, 1.0) for name in fields}
     return TextRequest(
         tuple(clauses), inside, {name: weights.get(name, 1.0) for name in attributes}
@@ -112,7 +112,7 @@ def _weights(
             or not WEIGHT_MIN <= weight <= WEIGHT_MAX
         ):
             raise InvalidArgument(
-                f"A weight is a number from {WEIGHT_MIN:f} to {WEIGHT_MAX:,.0f}, not {weight!r:.60}."
+                f"A weight is a number from {WEIGHT_MIN:f} to {WEIGHT_MAX:.0f}, not {weight!r:.60}."
             )
     return {str(name): float(weight) for name, weight in weights.items()}
 

@@ -6,7 +6,7 @@ enough. Rows that are not in the index are compared one by one, with the index's
 
 Exact: what comes back are the best ``top_k`` of the allowed rows. Scores are sums of 32-bit floats
 whose order the index chooses, so that two rows with equal texts may differ in the last bit. Scores
-that are nearer than `TIE` are therefore equal here, and equal ones come in the order of ``tie_key``.
+nearer than `TIE` are therefore equal here, and equal ones come in the order of ``tie_key``.
 """
 
 from __future__ import annotations
@@ -234,9 +234,7 @@ class Search:
             misses *= 1 - self._surface_share(surface.field, surface.words, rows, surface.prefix)
         return 1 - misses
 
-    def _surface_share(
-        self, field: str, words: Sequence[str], rows: int, prefix: bool
-    ) -> float:
+    def _surface_share(self, field: str, words: Sequence[str], rows: int, prefix: bool) -> float:
         searcher = self._view.searcher
         share = 1.0
         for number, word in enumerate(words):
@@ -284,9 +282,7 @@ def _kept(
     ]
 
 
-def _ordered(
-    hits: list[tuple[float, int]], top_k: int, tie_key: TieKey | None
-) -> list[TextHit]:
+def _ordered(hits: list[tuple[float, int]], top_k: int, tie_key: TieKey | None) -> list[TextHit]:
     """The first ones; equal scores made one, and in the order of their keys."""
     found: list[TextHit] = []
     at, last = 0, len(hits) - 1
