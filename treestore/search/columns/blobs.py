@@ -3,8 +3,8 @@
     "TSC1", length of the header (4 bytes), the header (msgpack), then each array, the first byte of
     each at a multiple of 64 from the beginning; zeros in between
 
-All numbers are little-endian. The header has what its maker wants, and of each array its name, type,
-count and place.
+All numbers are little-endian. The header has what its maker wants, and of each array its name,
+type, count and place.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ column then. Otherwise there is one bool a code, which is looked up for each row
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import attrs
 import numpy as np
@@ -103,11 +104,7 @@ def truth_codes(truth: Bools) -> Codes:
     if len(edges) <= 2 * STRETCHES_MAX - 2:
         places = [0, *edges.tolist(), len(truth)]
         return Codes(
-            tuple(
-                (low, high)
-                for low, high in zip(places, places[1:], strict=False)
-                if low < high and truth[low]
-            )
+            tuple((low, high) for low, high in pairwise(places) if low < high and truth[low])
         )
     return Codes(truth=np.append(truth, False))
 

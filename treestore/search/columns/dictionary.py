@@ -46,6 +46,7 @@ from treestore.search.columns.codes import (
 )
 from treestore.search.columns.runs import (
     NO_MOMENT,
+    VALUES_KEPT_MAX,
     FloatRun,
     IntRun,
     NumberRun,
@@ -71,7 +72,8 @@ class Numbers:
     """The numbers of a dictionary, for sums.
 
     Attributes:
-        kinds: of each value: 0 no number, 1 an int of 64 bits with a sign, 2 a float, 3 another int.
+        kinds: of each value: 0 no number, 1 an int of 64 bits with a sign, 2 a float, 3 a
+            longer int.
         ints, floats: the value where it is of that kind, else 0.
     """
 
@@ -282,7 +284,7 @@ class Sorted(Dictionary):
 
     def _one_of(self, values: Sequence[Any]) -> Codes:
         text = self._by_bracket.get(STRING)
-        if text is not None and len(values) > 16:
+        if text is not None and len(values) > 16 and len(text[0]) <= VALUES_KEPT_MAX:
             text[0].values()  # Keeps them: looking each of many up is quicker then.
         return super()._one_of(values)
 
@@ -362,12 +364,12 @@ class Sorted(Dictionary):
     @cached_property
     def _sort_ranks(self) -> Int64s:
         limit = SORT_VALUE_SIZE_BYTES_MAX
-        cut = [
-            run.cut_ranks(limit) if isinstance(run, TextRun) else run.ranks() for run in self.runs
-        ]
-        if all(each is None or not isinstance(run, TextRun) for each, run in zip(cut, self.runs)):
+        text = self._by_bracket.get(STRING)
+        if text is None or not isinstance(text[0], TextRun) or text[0].cut_ranks(limit) is None:
             return self._ranks
-        return self._ranked(cut)
+        return self._ranked(
+            [run.cut_ranks(limit) if isinstance(run, TextRun) else run.ranks() for run in self.runs]
+        )
 
     def _ranked(self, of_runs: Sequence[Int64s | None]) -> Int64s:
         parts = [np.array([NULL_CODE, NULL_CODE], np.int64)]

@@ -68,8 +68,6 @@ class GrowingDictionary(Dictionary):
         self._with_moments = with_moments
         self._values: list[Any] = []
         self._codes: dict[Hashable, int] = {}
-        # Those with one order key: mostly one.
-        self._equal: dict[Any, tuple[int, ...]] = {}
         self._brackets: set[int] = set()
         self._kinds = np.zeros(64, np.uint8)
         self._ints = np.zeros(64, np.int64)
@@ -98,8 +96,6 @@ class GrowingDictionary(Dictionary):
             at = len(self._values)
             code = FIRST_CODE + at
             self._fill(at, value)
-            equal = order_key(value)
-            self._equal[equal] = (*self._equal.get(equal, ()), code)
             self._brackets.add(bracket(value))
             # Last, as it tells readers of the value.
             self._values.append(value)
@@ -134,8 +130,8 @@ class GrowingDictionary(Dictionary):
         return bracket in self._brackets
 
     def equal(self, value: Any) -> Codes:
-        codes = self._equal.get(order_key(value), ())
-        return stretches_of((code, code + 1) for code in codes)
+        found = [self._codes.get(key) for key in _identities(value)]
+        return stretches_of((code, code + 1) for code in found if code is not None)
 
     def below(self, value: Any) -> Codes:
         if value is None:
@@ -266,6 +262,21 @@ class GrowingDictionary(Dictionary):
         kinds = self._kinds[:size].copy()
         kinds[kinds > _LONG] = 0
         return Numbers(kinds, self._ints[:size], self._floats[:size])
+
+
+def _identities(value: Any) -> Sequence[Hashable]:
+    """The identities of all values that are equal to one."""
+    found = bracket(value)
+    if found == NUMBER:
+        if value != value:
+            return (identity(math.nan),)
+        # As a key, 1.0 finds 1.
+        return (value, ("float", value)) if value else (0, identity(0.0), identity(-0.0))
+    if found == STRING:
+        return (value,)
+    if found == BOOL:
+        return (identity(value),)
+    return (order_key(value)[1],) if found == DATE else ()
 
 
 def _longer(array: Any) -> Any:

@@ -16,6 +16,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, ClassVar, Final, Protocol
 
 import msgspec
@@ -213,7 +214,7 @@ class NumberRun:
 
     def ranks(self) -> Int64s | None:
         keys = list(map(order_key, self._values))
-        differ = [one != other for one, other in zip(keys, keys[1:], strict=False)]
+        differ = [one != other for one, other in pairwise(keys)]
         return _ranks_of(np.array(differ, np.bool_), len(keys))
 
 
@@ -256,15 +257,16 @@ class TextRun:
         """Those from ``low`` to before ``high``."""
         if self._values is not None:
             return self._values[low:high]
+        if low == high:
+            return []
         ends = self._offsets[low : high + 1].tolist()
         data = bytes(self._bytes[ends[0] : ends[-1]])
         first = ends[0]
         if data.isascii():
             text = data.decode("ascii")
-            return [text[a - first : b - first] for a, b in zip(ends, ends[1:], strict=False)]
+            return [text[a - first : b - first] for a, b in pairwise(ends)]
         return [
-            str(data[a - first : b - first], "utf-8", "surrogatepass")
-            for a, b in zip(ends, ends[1:], strict=False)
+            str(data[a - first : b - first], "utf-8", "surrogatepass") for a, b in pairwise(ends)
         ]
 
     def bounds(self, value: Any) -> tuple[int, int]:
@@ -313,7 +315,7 @@ class TextRun:
         if 2 * longest + 2 <= size_bytes_max:
             return None  # Not even where each byte takes two.
         encoded = [encode(value, size_bytes_max) for value in self.values()]
-        differ = [one != other for one, other in zip(encoded, encoded[1:], strict=False)]
+        differ = [one != other for one, other in pairwise(encoded)]
         return _ranks_of(np.array(differ, np.bool_), len(self))
 
 

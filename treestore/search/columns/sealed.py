@@ -58,7 +58,8 @@ class SealedColumns(Columns):
     """The attributes of rows that do not change any more. Any thread may read.
 
     Args:
-        sections: what `treestore.search.columns.sealing.seal` gave: bytes, or views of a mapped file.
+        sections: what `treestore.search.columns.sealing.seal` gave: bytes, or views of a mapped
+            file.
 
     Raises:
         ColumnsDamaged: they are none; also when an attribute is first asked for.

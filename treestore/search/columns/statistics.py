@@ -3,8 +3,8 @@
 Of each column it is known how many rows have each value where the different values are few; where
 they are many, the same of the most common ones, and of the others quantiles: the codes of every so
 many-th row, in order. From them follow an estimate and bounds that hold for certain; conditions
-that have to look at strings look at a sample. Conditions are joined as if they did not depend on one
-another, within bounds that hold whether they do or not.
+that have to look at strings look at a sample. Conditions on one attribute are joined exactly, those
+on several as if they did not depend on one another, within bounds that hold whether they do or not.
 """
 
 from __future__ import annotations
