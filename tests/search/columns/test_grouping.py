@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
+from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.search.columns.columns_cases import LIST_NAMES, MAKERS, SCALAR_NAMES, documents, grown
@@ -31,30 +31,21 @@ AGGREGATES = {
 
 
 def seen(value: Any) -> Any:
-    """Tells 1 from 1.0, and NaN from nothing."""
-    return repr(value)
+    """Tells 1 from 1.0, and NaN from nothing; not how a moment was written."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, dict):
+        return {name: seen(each) for name, each in value.items()}
+    return [seen(each) for each in value] if isinstance(value, list) else repr(value)
 
 
 def shown(groups: Groups) -> Any:
-    return [
-        (seen(dict(each.by)), {k: seen(v) for k, v in each.values.items()})
-        for each in groups.results()
-    ]
-
-
-def sums_are_defined(rows: Any) -> bool:
-    """What overflows or is not finite adds up to something, but not in each order to the same."""
-    return all(
-        not isinstance(value, float) or (math.isfinite(value) and abs(value) < 1e300)
-        for row in rows
-        for value in row.values()
-    )
+    return [(seen(dict(each.by)), seen(dict(each.values))) for each in groups.results()]
 
 
 @pytest.mark.parametrize("form", MAKERS)
 @given(documents(), st.lists(st.sampled_from(NAMES), max_size=2, unique=True), st.data())
 def test_groups_are_those_of_the_documents(form: str, rows: Any, by: Any, data: Any) -> None:
-    assume(sums_are_defined(rows))
     chosen = data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows)))
     grouping = parse_grouping(by, AGGREGATES)
     wanted = Groups(grouping)
@@ -65,17 +56,6 @@ def test_groups_are_those_of_the_documents(form: str, rows: Any, by: Any, data: 
     found = ColumnGroups(grouping)
     for some, keep in ((rows[:half], chosen[:half]), (rows[half:], chosen[half:])):
         found.add_rows(MAKERS[form](some), np.array(keep, np.bool_))
-    assert shown(found) == shown(wanted)
-
-
-@given(documents())
-def test_overflow_and_infinity_end_as_with_documents(rows: Any) -> None:
-    """In one group of one set the numbers are added in the order of the rows."""
-    grouping = parse_grouping([], {"sum": {"$sum": "c"}, "mean": {"$avg": "c"}})
-    wanted, found = Groups(grouping), ColumnGroups(grouping)
-    for row in rows:
-        wanted.add(row)
-    found.add_rows(grown(rows), np.ones(len(rows), np.bool_))
     assert shown(found) == shown(wanted)
 
 

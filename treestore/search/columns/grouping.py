@@ -1,9 +1,9 @@
 """Groups and aggregates over columns, and different values.
 
 The results are those of `treestore.query.aggregation` over the documents, whose accumulators are
-what is filled here: with counts instead of rows, with the exact sums of stretches instead of single
-numbers, and with the least and greatest value of a group instead of all of them. Several column sets
-are added one after the other.
+what is filled here: with counts instead of rows, with the exact sums of stretches instead of
+single numbers, and with the least and greatest value of a group instead of all of them. Several
+column sets are added one after the other.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Orders of rows: by attributes, then by id, over any number of column sets.
 
 The order is that of collections (`treestore.query.sorting`): null and missing first, then numbers,
-strings, booleans and dates; of a list the least element counts, or, descending, the greatest, and an
-empty one comes before everything else. What is equal in all attributes is in the order of its ids,
-in the direction of the last attribute.
+strings, booleans and dates; of a list the least element counts, or, descending, the greatest, and
+an empty one comes before everything else. What is equal in all attributes is in the order of its
+ids, in the direction of the last attribute.
 
-`first_rows` finds the first of the chosen rows of one column set: values are compared by their ranks
-in the dictionaries, so no row is decoded but those that are given. What it gives has a *position*,
-bytes that ascend in the order, so that what several sets gave can be merged (`merged`); the position
-of the last one is what a cursor says.
+`first_rows` finds the first of the chosen rows of one column set: values are compared by their
+ranks in the dictionaries, so no row is decoded but those that are given. What it gives has a
+*position*, bytes that ascend in the order, so that what several sets gave can be merged (`merged`);
+the position of the last one is what a cursor says.
 """
 
 from __future__ import annotations
