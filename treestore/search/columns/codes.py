@@ -67,6 +67,24 @@ class Codes:
         size = max(self.end, other.end)
         return truth_codes(self.truth_of(size) | other.truth_of(size))
 
+    def intersected(self, other: Codes) -> Codes:
+        """Those that are in both."""
+        if self.truth is not None or other.truth is not None:
+            size = max(self.end, other.end)
+            return truth_codes(self.truth_of(size) & other.truth_of(size))
+        return stretches_of(
+            (max(low, other_low), min(high, other_high))
+            for low, high in self.stretches
+            for other_low, other_high in other.stretches
+        )
+
+    def inverted(self, size: int) -> Codes:
+        """The others of so many codes."""
+        if self.truth is not None:
+            return truth_codes(~self.truth_of(size))
+        places = [0, *(place for stretch in self.stretches for place in stretch), size]
+        return stretches_of(zip(places[::2], places[1::2], strict=True))
+
     @property
     def end(self) -> int:
         """Behind all of them."""

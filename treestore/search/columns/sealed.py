@@ -116,11 +116,7 @@ class SealedColumns(Columns):
         return found
 
     def estimate(self, expression: Expression) -> Estimate:
-        return estimate_of(
-            expression,
-            lambda leaf: self.statistics(leaf.path[0]).estimate(leaf),
-            self.count,
-        )
+        return estimate_of(expression, self.statistics, self.count)
 
     def check(self) -> None:
         """Look at every column.

@@ -9,7 +9,7 @@ on several as if they did not depend on one another, within bounds that hold whe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -31,6 +31,7 @@ from treestore.query.expression import (
     Size,
     Type,
 )
+from treestore.query.partial import names_in
 from treestore.query.values import LIST, bracket
 from treestore.search.columns.blobs import ColumnsDamaged
 from treestore.search.columns.codes import Codes
@@ -158,7 +159,7 @@ class Spread:
         singles = np.flatnonzero(codes.truth[FIRST_CODE:]) + FIRST_CODE
         chosen = len(singles) - int(is_common.sum())
         each = self.others / max(1, self.size - len(self.common))
-        most = chosen * int(self.common_counts.min(initial=0))
+        most = chosen * int(self.common_counts.min())
         return found.plus(
             Estimate(rows=each * chosen, rows_min=chosen, rows_max=min(most, self.others))
         ).within(self.total)
@@ -168,7 +169,7 @@ class Spread:
         rest = high - low - int(((self.common >= low) & (self.common < high)).sum())
         if rest <= 0:
             return Estimate.exactly(0)
-        most = min(rest * int(self.common_counts.min(initial=0)), self.others)
+        most = min(rest * int(self.common_counts.min()), self.others)
         if rest == 1:
             each = self.others / max(1, self.size - len(self.common))
             return Estimate(rows=min(each, most), rows_min=1, rows_max=most)
@@ -293,6 +294,38 @@ class ColumnStatistics:
         spread = Spread.load(len(column.dictionary), total, own)
         return cls(column, missing, null, null_elements, lengths, spread)
 
+    def codes_of(self, expression: Expression) -> Codes | None:
+        """The codes that a filter on this attribute alone lets through, where they are quickly
+        found; None where they are not, or there may be several for a row."""
+        column = self.column
+        if not isinstance(column, Plain):
+            return None
+        if isinstance(expression, Not):
+            part = self.codes_of(expression.part)
+            return None if part is None else part.inverted(FIRST_CODE + len(column.dictionary))
+        if isinstance(expression, And | Or):
+            found: Codes | None = None
+            for each in expression.parts:
+                codes = self.codes_of(each)
+                if codes is None:
+                    return None
+                if found is None:
+                    found = codes
+                elif isinstance(expression, And):
+                    found = found.intersected(codes)
+                else:
+                    found = found.united(codes)
+            return found
+        if len(expression.path) > 1 or isinstance(expression, Contains | Regex | Glob):
+            return None
+        return column.codes_with(expression)
+
+    def estimate_codes(self, codes: Codes) -> Estimate:
+        """How many rows have one of these codes. Of a column without lists."""
+        cells = self.missing * codes.holds(MISSING_CODE) + self.null * codes.holds(NULL_CODE)
+        inside = self.spread.inside(_values_only(codes))
+        return Estimate.exactly(cells).plus(inside).within(self.column.count)
+
     def estimate(self, leaf: Leaf) -> Estimate:
         """How many rows a condition on one path lets through."""
         count = self.column.count
@@ -305,9 +338,7 @@ class ColumnStatistics:
         assert isinstance(self.column, Plain)
         if isinstance(leaf, Contains | Regex | Glob):
             return self._of_texts(leaf).within(count)
-        codes = self.column.codes_with(leaf)
-        cells = self.missing * codes.holds(MISSING_CODE) + self.null * codes.holds(NULL_CODE)
-        return Estimate.exactly(cells).plus(self.spread.inside(_values_only(codes))).within(count)
+        return self.estimate_codes(self.column.codes_with(leaf))
 
     def _of_texts(self, leaf: Contains | Regex | Glob) -> Estimate:
         """A sample of the strings that come into question."""
@@ -369,8 +400,9 @@ class ColumnStatistics:
             free = float(np.prod(1 - np.minimum(of_each / lists, 1)))
             least = int(of_each.max())
         else:
-            of_a_list = max(1.0, self.spread.total / lists)
-            free = (1 - min(1.0, cells.rows / max(1, self.spread.total))) ** of_a_list
+            # Each element of a list has one of them with the same probability.
+            other = 1 - min(1.0, cells.rows / max(1, self.spread.total))
+            free = float((self.lengths * other ** np.arange(len(self.lengths))).sum()) / lists
             least = 1 if cells.rows_min else 0
         return Estimate(
             rows=lists * (1 - free), rows_min=least, rows_max=min(lists, cells.rows_max)
@@ -398,22 +430,34 @@ def _looks_at_whole(leaf: Leaf) -> bool:
 # --- whole filters ---------------------------------------------------------------------------
 
 
-def estimate_of(expression: Expression, of_leaf: Any, count: int) -> Estimate:
+def estimate_of(
+    expression: Expression, statistics: Callable[[str], ColumnStatistics], count: int
+) -> Estimate:
     """How many of ``count`` rows a filter lets through.
 
     Args:
-        of_leaf: gives the estimate of a condition on one path.
+        statistics: gives those of an attribute.
     """
     if isinstance(expression, Not):
-        return _other(estimate_of(expression.part, of_leaf, count), count)
-    if isinstance(expression, And | Or):
-        parts = [estimate_of(part, of_leaf, count) for part in expression.parts]
-        if isinstance(expression, And):
-            return _all_of(parts, count)
-        none = _all_of([_other(part, count) for part in parts], count)
-        return _other(none, count)
-    found: Estimate = of_leaf(expression)
-    return found
+        return _other(estimate_of(expression.part, statistics, count), count)
+    if not isinstance(expression, And | Or):
+        return statistics(expression.path[0]).estimate(expression)
+    by_name: dict[frozenset[str], list[Expression]] = {}
+    for part in expression.parts:
+        by_name.setdefault(names_in(part), []).append(part)
+    estimates: list[Estimate] = []
+    for names, parts in by_name.items():
+        codes = None
+        if len(names) == 1:
+            (name,) = names
+            codes = statistics(name).codes_of(type(expression)(tuple(parts)))
+        if codes is not None:
+            estimates.append(statistics(name).estimate_codes(codes))
+        else:
+            estimates += [estimate_of(part, statistics, count) for part in parts]
+    if isinstance(expression, And):
+        return _all_of(estimates, count)
+    return _other(_all_of([_other(each, count) for each in estimates], count), count)
 
 
 def _other(part: Estimate, count: int) -> Estimate:
