@@ -93,7 +93,7 @@ def unpack(data: Buffer) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         raise ColumnsDamaged("the header of a column is cut off")
     try:
         header = _decode_header(view[_prefix.size : _prefix.size + length])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ColumnsDamaged(f"the header of a column is damaged: {error}") from None
     arrays: dict[str, NDArray[Any]] = {}
     for info in header.arrays:

@@ -15,7 +15,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from itertools import groupby
 from typing import Any
 
 import attrs
@@ -233,15 +232,10 @@ class Sorted(Dictionary):
         self._size = size
 
     @classmethod
-    def of(cls, values: Sequence[Any], *, with_moments: bool = False) -> Sorted:
+    def of(cls, runs: Sequence[Sequence[Any]], *, with_moments: bool = False) -> Sorted:
         """The dictionary of values in their order (`sorted_values`). Numbers that are equal but
         not the same (1 and 1.0) stay two."""
-        return cls(
-            [
-                make_run(list(stretch), with_moments=with_moments)
-                for _, stretch in groupby(values, bracket)
-            ]
-        )
+        return cls([make_run(values, with_moments=with_moments) for values in runs])
 
     def __len__(self) -> int:
         return self._size

@@ -90,13 +90,12 @@ class GrowingDictionary(Dictionary):
 
     def code_of(self, value: Any) -> int:
         """The code of a value (`cell_value`), which is added if it is new."""
-        key = identity(value)
+        key = value if value.__class__ is str else identity(value)
         code = self._codes.get(key)
         if code is None:
             at = len(self._values)
             code = FIRST_CODE + at
             self._fill(at, value)
-            self._brackets.add(bracket(value))
             # Last, as it tells readers of the value.
             self._values.append(value)
             self._codes[key] = code
@@ -110,19 +109,24 @@ class GrowingDictionary(Dictionary):
         kind = value.__class__
         if kind is str:
             self._kinds[at] = _TEXT
+            self._brackets.add(STRING)
             self._longest = max(self._longest, len(value))
             if self._with_moments:
                 self._ints[at] = text_moment(value)
         elif kind is bool:
             self._kinds[at], self._ints[at] = _BOOL, value
+            self._brackets.add(BOOL)
         elif kind is float:
             self._kinds[at], self._floats[at] = _FLOAT, value
+            self._brackets.add(NUMBER)
         elif kind is int:
             self._kinds[at] = _LONG if value > INT64_MAX else _INT
+            self._brackets.add(NUMBER)
             if value <= INT64_MAX:
                 self._ints[at] = value
         else:
             self._kinds[at], self._ints[at] = _MOMENT, micros_of(value)
+            self._brackets.add(DATE)
 
     # --- conditions ----------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from treestore.query.ordering import encode
 from treestore.query.values import BOOL, DATE, NUMBER, STRING, bracket, moment, order_key
+from treestore.search.columns.blobs import ColumnsDamaged
 from treestore.search.columns.values import INT64_MAX, INT64_MIN, Floats, Int64s, Ints
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -240,7 +241,7 @@ class TextRun:
         return len(self._offsets) - 1
 
     def value(self, at: int) -> str:
-        return str(self._at(at), "utf-8", "surrogatepass")
+        return _decoded(self._at(at))
 
     def _at(self, at: int) -> bytes:
         return bytes(self._bytes[int(self._offsets[at]) : int(self._offsets[at + 1])])
@@ -265,9 +266,7 @@ class TextRun:
         if data.isascii():
             text = data.decode("ascii")
             return [text[a - first : b - first] for a, b in pairwise(ends)]
-        return [
-            str(data[a - first : b - first], "utf-8", "surrogatepass") for a, b in pairwise(ends)
-        ]
+        return [_decoded(data[a - first : b - first]) for a, b in pairwise(ends)]
 
     def bounds(self, value: Any) -> tuple[int, int]:
         if self._values is not None:
@@ -317,6 +316,13 @@ class TextRun:
         encoded = [encode(value, size_bytes_max) for value in self.values()]
         differ = [one != other for one, other in pairwise(encoded)]
         return _ranks_of(np.array(differ, np.bool_), len(self))
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        raise ColumnsDamaged("a string of a dictionary is not in UTF-8") from None
 
 
 class BoolRun:
@@ -425,7 +431,7 @@ def load_run(kind: str, arrays: Arrays) -> Run:
     """
     try:
         run = _LOADERS[kind](arrays)
-    except (KeyError, msgspec.DecodeError) as error:
+    except (KeyError, msgspec.MsgspecError) as error:
         raise ValueError(f"no run of a dictionary: {error}") from None
     return run
 

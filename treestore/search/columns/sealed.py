@@ -70,7 +70,7 @@ class SealedColumns(Columns):
             raise ColumnsDamaged("there are no columns here")
         try:
             contents = msgspec.msgpack.decode(sections[SECTION], type=Contents)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ColumnsDamaged(f"the list of columns is damaged: {error}") from None
         if contents.version != VERSION:
             raise ColumnsDamaged(f"the columns are of version {contents.version}, not {VERSION}")

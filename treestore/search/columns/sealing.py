@@ -19,10 +19,14 @@ from treestore.search.columns.blobs import pack
 from treestore.search.columns.column import LIST_CELL, Column, Lists, Plain
 from treestore.search.columns.dictionary import Sorted
 from treestore.search.columns.rows import Columns
+from treestore.search.columns.runs import FloatRun, IntRun
 from treestore.search.columns.sealed import SECTION, VERSION, Contents
 from treestore.search.columns.statistics import ColumnStatistics
 from treestore.search.columns.values import (
     FIRST_CODE,
+    INT64_MAX,
+    INT64_MIN,
+    Floats,
     Int64s,
     Ints,
     identity,
@@ -68,28 +72,84 @@ class _Joined:
 
 
 def _join(columns: Sequence[Column], codes: Sequence[Ints], with_moments: bool) -> _Joined:
-    found: dict[Any, Any] = {}
-    used_by: list[tuple[NDArray[Any], list[Any]]] = []
+    used = []
     for column, own in zip(columns, codes, strict=True):
-        used = np.zeros(FIRST_CODE + len(column.dictionary), np.bool_)
-        used[own] = True
-        places = np.flatnonzero(used[FIRST_CODE:])
+        is_used = np.zeros(FIRST_CODE + len(column.dictionary), np.bool_)
+        is_used[own] = True
+        used.append(np.flatnonzero(is_used[FIRST_CODE:]))
+    for join in (_join_ints, _join_floats):
+        if (joined := join(columns, used)) is not None:
+            return joined
+    return _join_any(columns, used, with_moments)
+
+
+def _join_ints(columns: Sequence[Column], used: Sequence[Int64s]) -> _Joined | None:
+    """Where all values are ints of 64 bits: without making objects of them."""
+    parts = [
+        column.dictionary.numbers.ints[places]
+        for column, places in zip(columns, used, strict=True)
+        if (column.dictionary.numbers.kinds[places] == 1).all()
+    ]
+    if len(parts) < len(columns) or not any(map(len, parts)):
+        return None
+    values, new = np.unique(np.concatenate(parts), return_inverse=True)
+    return _Joined(Sorted([IntRun(values)]), _split(columns, used, new))
+
+
+def _join_floats(columns: Sequence[Column], used: Sequence[Int64s]) -> _Joined | None:
+    """Likewise floats, as ints that have the same order."""
+    parts = [
+        _sortable(column.dictionary.numbers.floats[places])
+        for column, places in zip(columns, used, strict=True)
+        if (column.dictionary.numbers.kinds[places] == 2).all()
+    ]
+    if len(parts) < len(columns) or not any(map(len, parts)):
+        return None
+    values, new = np.unique(np.concatenate(parts), return_inverse=True)
+    floats = (values ^ ((values >> 63) & INT64_MAX)).view(np.float64)
+    floats[values == INT64_MIN] = np.nan
+    return _Joined(Sorted([FloatRun(floats)]), _split(columns, used, new))
+
+
+def _sortable(floats: Floats) -> Int64s:
+    """Ints in the order of floats: -0.0 just below 0.0, NaN before all."""
+    bits = floats.view(np.int64)
+    ordered = bits ^ ((bits >> 63) & INT64_MAX)
+    ordered[np.isnan(floats)] = INT64_MIN
+    return ordered
+
+
+def _split(
+    columns: Sequence[Column], used: Sequence[Int64s], new: NDArray[Any]
+) -> list[NDArray[np.uint32]]:
+    """The places in a joined dictionary of the used values of all columns: a map for each."""
+    maps, at = [], 0
+    for column, places in zip(columns, used, strict=True):
+        codes = np.arange(FIRST_CODE + len(column.dictionary), dtype=np.uint32)
+        codes[places + FIRST_CODE] = new[at : at + len(places)] + FIRST_CODE
+        at += len(places)
+        maps.append(codes)
+    return maps
+
+
+def _join_any(columns: Sequence[Column], used: Sequence[Int64s], with_moments: bool) -> _Joined:
+    found: dict[Any, Any] = {}
+    all_keys: list[Any] = []
+    for column, places in zip(columns, used, strict=True):
         values = column.dictionary.values()
-        keys = []
-        for at in places.tolist():
-            value = values[at]
-            key = identity(value)
-            keys.append(key)
-            found.setdefault(key, value)
-        used_by.append((places, keys))
+        chosen = [values[at] for at in places.tolist()]
+        keys = [each if each.__class__ is str else identity(each) for each in chosen]
+        found |= zip(keys, chosen, strict=True)
+        all_keys += keys
     ordered = sorted_values(found.values())
-    new = {identity(value): code for code, value in enumerate(ordered, FIRST_CODE)}
-    maps = []
-    for column, (places, keys) in zip(columns, used_by, strict=True):
-        codes_there = np.arange(FIRST_CODE + len(column.dictionary), dtype=np.uint32)
-        codes_there[places + FIRST_CODE] = [new[key] for key in keys]
-        maps.append(codes_there)
-    return _Joined(Sorted.of(ordered, with_moments=with_moments), maps)
+    new: dict[Any, int] = {}
+    for run in ordered:
+        keys = run if run[0].__class__ is str else [identity(value) for value in run]
+        new |= zip(keys, range(len(new), len(new) + len(run)), strict=True)
+    places_of_all = np.array([new[key] for key in all_keys], np.int64)
+    return _Joined(
+        Sorted.of(ordered, with_moments=with_moments), _split(columns, used, places_of_all)
+    )
 
 
 def _seal_plain(chosen: Chosen, type: str) -> bytes:

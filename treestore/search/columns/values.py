@@ -78,8 +78,9 @@ def is_list_type(type: str) -> bool:
     return type.startswith("array<")
 
 
-def sorted_values(values: Iterable[Any]) -> list[Any]:
-    """Different values in the order of `treestore.query.values.order_key`."""
+def sorted_values(values: Iterable[Any]) -> list[list[Any]]:
+    """Different values in the order of `treestore.query.values.order_key`, those of each bracket
+    in a list of their own; no list is empty."""
     texts: list[Any] = []
     nans: list[Any] = []
     numbers: list[Any] = []
@@ -95,8 +96,11 @@ def sorted_values(values: Iterable[Any]) -> list[Any]:
             (numbers if value == value else nans).append(value)
         else:
             moments.append(value)
-    ordered = map(sorted_in_steps, (numbers, texts, bools, moments))
-    return [*nans, *(value for some in ordered for value in some)]
+    ordered = [
+        nans + sorted_in_steps(numbers),
+        *map(sorted_in_steps, (texts, bools, moments)),
+    ]
+    return [run for run in ordered if run]
 
 
 def sorted_in_steps(items: Iterable[Item], key: Any = None) -> list[Item]:
