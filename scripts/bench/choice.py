@@ -12,16 +12,24 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import metadata
 from itertools import cycle
 from typing import Any
 
-import faiss
 import numpy as np
 import tantivy
+from numpy.typing import NDArray
 
 from treestore.search.choice import Costs
+
+# Its stubs know the C++ constructors only.
+faiss: Any = importlib.import_module("faiss")
+
+Vectors = NDArray[np.float32]
 
 ROWS = 50_000
 DIMS = (128, 768)
@@ -63,10 +71,10 @@ def exact_costs() -> dict[str, float]:
                 [np.sort(random.choice(ROWS, count, replace=False)) for _ in range(RUNS)]
             )
             gathered.append([1, count, count * dim])
-            gathered_us.append(least_us(lambda v=vectors, c=choices, q=query: v[next(c)] @ q))
+            gathered_us.append(least_us(partial(gather, vectors, choices, query)))
         for count in (10_000, ROWS):
             scanned.append([1, count, count * dim])
-            scanned_us.append(least_us(lambda v=vectors[:count], q=query: v @ q))
+            scanned_us.append(least_us(partial(np.matmul, vectors[:count], query)))
     base, row, number = fitted(gathered, gathered_us)
     _, scan_row, scan_number = fitted(scanned, scanned_us)
     return {
@@ -76,6 +84,12 @@ def exact_costs() -> dict[str, float]:
         "scan_row": scan_row,
         "scan_number": scan_number,
     }
+
+
+def gather(vectors: Vectors, choices: Iterator[Any], query: Vectors) -> Vectors:
+    """Compare the next choice of rows with a query."""
+    products: Vectors = vectors[next(choices)] @ query
+    return products
 
 
 def index_costs() -> dict[str, float]:
@@ -97,11 +111,8 @@ def index_costs() -> dict[str, float]:
                 options = faiss.IVFRaBitQSearchParameters(nprobe=probes, sel=selector)
                 codes = ROWS * probes / lists
                 counts.append([1, lists * dim, codes, codes * dim])
-                times.append(
-                    least_us(
-                        lambda i=index, v=vectors, o=options: i.search(v[:1], 100, params=o), 9
-                    )
-                )
+                search = partial(index.search, vectors[:1], 100, params=options)
+                times.append(least_us(search, 9))
     base, number, code, code_number = fitted(counts, times)
     return {"index": base, "list_number": number, "code": code, "code_number": code_number}
 
@@ -140,7 +151,7 @@ def text_costs() -> dict[str, float]:
             counts.append([1, int(rows.sum()), fetched])
             times.append(least_us(search))
     base, posting, hit = fitted(counts, times)
-    word = tantivy.Query.term_query(schema, "body", "most")
+    most = tantivy.Query.term_query(schema, "body", "most")
     allowed: list[list[float]] = []
     allowed_us: list[float] = []
     for count in (10, 100, 1000):
@@ -149,7 +160,7 @@ def text_costs() -> dict[str, float]:
         def score(chosen: Any = chosen) -> Any:
             only = tantivy.Query.term_set_query(schema, "row", chosen)
             both = tantivy.Query.boolean_query(
-                [(tantivy.Occur.Must, word), (tantivy.Occur.Must, only)]
+                [(tantivy.Occur.Must, most), (tantivy.Occur.Must, only)]
             )
             return searcher.search(both, 10, count=False).hits
 
@@ -162,7 +173,8 @@ def text_costs() -> dict[str, float]:
 def main() -> None:
     """Measure and print."""
     costs = Costs(**{**exact_costs(), **index_costs(), **text_costs()})
-    print(f"faiss {faiss.__version__}, tantivy {tantivy.__version__}, numpy {np.__version__}")
+    versions = (f"{name} {metadata.version(name)}" for name in ("faiss-cpu", "tantivy", "numpy"))
+    print(", ".join(versions))
     for name in Costs.__annotations__:
         print(f"    {name}: float = {getattr(costs, name):.2g}")
 

@@ -26,7 +26,7 @@ from treestore.errors import InvalidArgument
 
 FusionMethod = Literal["rrf", "weighted"]
 
-LEGS: Final = ("vector", "text")
+LEGS: Final[tuple[str, ...]] = ("vector", "text")
 """What a hybrid query is made of."""
 
 RANK_CONSTANT: Final = 60

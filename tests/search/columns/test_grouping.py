@@ -23,7 +23,7 @@ from treestore.search.columns.grouping import (
 )
 
 NAMES = [*SCALAR_NAMES, *LIST_NAMES]
-AGGREGATES = {
+AGGREGATES: dict[str, Any] = {
     f"{kind} {name}": {f"${kind}": name}
     for kind in ("count", "sum", "avg", "min", "max")
     for name in NAMES

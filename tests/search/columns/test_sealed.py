@@ -80,7 +80,13 @@ def test_what_was_asked_is_remembered_within_a_budget(monkeypatch: pytest.Monkey
 
 
 SECTIONS = seal([(grown(ROWS), None)], TYPES)
-ASKED = [{"a": {"$regex": "3"}}, {"b": 6}, {"c": {"$gt": 5}}, {"d": {"$lt": "3"}}, {"x": "q"}]
+ASKED: list[dict[str, Any]] = [
+    {"a": {"$regex": "3"}},
+    {"b": 6},
+    {"c": {"$gt": 5}},
+    {"d": {"$lt": "3"}},
+    {"x": "q"},
+]
 
 
 @given(st.integers(0, 2**32), st.data())

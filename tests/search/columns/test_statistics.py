@@ -39,18 +39,10 @@ def test_bounds_hold(form: str, rows: Any, source: Any) -> None:
 
 @given(documents(max_size=30), FILTERS)
 def test_bounds_hold_where_values_are_not_all_counted(rows: Any, source: Any) -> None:
-    kept = statistics.COUNTED_MAX, statistics.COMMON_MAX, statistics.QUANTILES, statistics.SAMPLE
-    statistics.COUNTED_MAX, statistics.COMMON_MAX = 2, 1  # type: ignore[misc]
-    statistics.QUANTILES, statistics.SAMPLE = 3, 2  # type: ignore[misc]
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, size in (("COUNTED_MAX", 2), ("COMMON_MAX", 1), ("QUANTILES", 3), ("SAMPLE", 2)):
+            patch.setattr(statistics, name, size)
         check_bounds(rows, source)
-    finally:
-        (
-            statistics.COUNTED_MAX,  # type: ignore[misc]
-            statistics.COMMON_MAX,  # type: ignore[misc]
-            statistics.QUANTILES,  # type: ignore[misc]
-            statistics.SAMPLE,  # type: ignore[misc]
-        ) = kept
 
 
 TYPES = {

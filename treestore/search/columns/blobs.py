@@ -69,7 +69,7 @@ def pack(fields: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytes:
     data[: _prefix.size] = _prefix.pack(_MAGIC, len(header))
     data[_prefix.size : _prefix.size + len(header)] = header
     for info, array in zip(infos, ordered.values(), strict=True):
-        data[info.offset : info.offset + array.nbytes] = memoryview(array).cast("B")
+        data[info.offset : info.offset + array.nbytes] = array.tobytes()
     return bytes(data)
 
 

@@ -118,7 +118,8 @@ class Plain(Column):
         return self.dictionary.matching(leaf)
 
     def present(self) -> Bools:
-        return self.codes != MISSING_CODE
+        present: Bools = self.codes != MISSING_CODE
+        return present
 
     def cell(self, row: int) -> Any:
         code = int(self.codes[row])
@@ -148,7 +149,8 @@ class Lists(Column):
         return len(self.kinds)
 
     def present(self) -> Bools:
-        return self.kinds != MISSING_CELL
+        present: Bools = self.kinds != MISSING_CELL
+        return present
 
     def cell(self, row: int) -> Any:
         if self.kinds[row] != LIST_CELL:
@@ -166,7 +168,8 @@ class Lists(Column):
         if isinstance(leaf, Exists):
             return self.present()
         if isinstance(leaf, Size):
-            return (self.kinds == LIST_CELL) & (self.lengths == leaf.count)
+            sized: Bools = (self.kinds == LIST_CELL) & (self.lengths == leaf.count)
+            return sized
         found = self.rows_of(self.elements_with(leaf))
         if isinstance(leaf, Equal):
             return self._or_equal(found, (leaf.value,))
@@ -247,7 +250,7 @@ class Lists(Column):
         """A condition whose path goes on: by a number, into one element. (No element is an object,
         so there is no other way.)"""
         nothing = holds_for_nothing(leaf)
-        found = (self.kinds != LIST_CELL) & nothing
+        found: Bools = (self.kinds != LIST_CELL) & nothing
         place = index_in_list(leaf.path[1:2])
         if place is None:
             return found

@@ -374,8 +374,12 @@ class Sorted(Dictionary):
             first += len(run)
         return np.concatenate(parts)
 
-    @cached_property
+    @property
     def numbers(self) -> Numbers:
+        return self._numbers
+
+    @cached_property
+    def _numbers(self) -> Numbers:
         count = self._size
         numbers = Numbers(np.zeros(count, np.uint8), np.zeros(count, np.int64), np.zeros(count))
         if (found := self._by_bracket.get(NUMBER)) is not None:

@@ -46,12 +46,13 @@ def parse_groups(by: Any, aggregates: Any, attributes: Mapping[str, AttributeSch
     paths = [path for _, path in grouping.by]
     paths += [path for _, _, path in grouping.aggregates if path is not None]
     for path in paths:
+        name = ".".join(path)
         if len(path) > 1:
             raise InvalidArgument(
                 f"Groups and aggregates are of attributes, not of what is inside of them: "
-                f"{'.'.join(path)!a:.80}."
+                f"{name!a:.80}."
             )
-        check_name(path[0], attributes)
+        check_name(name, attributes)
     return grouping
 
 

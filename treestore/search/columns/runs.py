@@ -12,12 +12,13 @@ and where those that are above it.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final
 
 import msgspec
 import numpy as np
@@ -56,33 +57,34 @@ def text_moment(text: str) -> int:
     return NO_MOMENT if at is None else micros_of(at)
 
 
-class Run(Protocol):
+class Run(ABC):
     """Sorted values of one kind."""
 
     kind: ClassVar[str]
     bracket: ClassVar[int]
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def value(self, at: int) -> Any:
         """One of them."""
-        ...
 
+    @abstractmethod
     def values(self) -> list[Any]:
         """All of them."""
-        ...
 
+    @abstractmethod
     def bounds(self, value: Any) -> tuple[int, int]:
         """How many are below a value of the same bracket, and how many are not above it."""
-        ...
 
+    @abstractmethod
     def arrays(self) -> Arrays:
         """What `load_run` makes it of again."""
-        ...
 
+    @abstractmethod
     def ranks(self) -> Int64s | None:
         """Ascending numbers from 0, the same for those that are equal; None: each has its own."""
-        ...
 
 
 def _in_array(array: NDArray[Any], value: Any) -> tuple[int, int]:
@@ -90,7 +92,7 @@ def _in_array(array: NDArray[Any], value: Any) -> tuple[int, int]:
     return int(array.searchsorted(wanted, "left")), int(array.searchsorted(wanted, "right"))
 
 
-class IntRun:
+class IntRun(Run):
     """Ints of 64 bits with a sign."""
 
     kind = "int"
@@ -106,7 +108,8 @@ class IntRun:
         return int(self.array[at])
 
     def values(self) -> list[int]:
-        return self.array.tolist()
+        values: list[int] = self.array.tolist()
+        return values
 
     def bounds(self, value: Any) -> tuple[int, int]:
         return int_bounds(self.array, value)
@@ -135,7 +138,7 @@ def int_bounds(array: Int64s, value: int | float) -> tuple[int, int]:
     return (len(array), len(array)) if value > INT64_MAX else _in_array(array, value)
 
 
-class FloatRun:
+class FloatRun(Run):
     """Floats; NaN is before all others."""
 
     kind = "float"
@@ -156,7 +159,8 @@ class FloatRun:
         return float(self.array[at])
 
     def values(self) -> list[float]:
-        return self.array.tolist()
+        values: list[float] = self.array.tolist()
+        return values
 
     def bounds(self, value: Any) -> tuple[int, int]:
         nans = self.nans
@@ -187,7 +191,7 @@ def float_bounds(array: Floats, value: int | float) -> tuple[int, int]:
     return (low, low) if near > value else (high, high)
 
 
-class NumberRun:
+class NumberRun(Run):
     """Ints and floats together, and ints beyond 63 bits."""
 
     kind = "number"
@@ -219,7 +223,7 @@ class NumberRun:
         return _ranks_of(np.array(differ, np.bool_), len(keys))
 
 
-class TextRun:
+class TextRun(Run):
     """Strings, in the order of their code points, which is that of their bytes in UTF-8.
 
     Attributes:
@@ -233,7 +237,7 @@ class TextRun:
     def __init__(self, offsets: Ints, data: NDArray[np.uint8], moments: Int64s | None) -> None:
         self._offsets = offsets
         self._data = data
-        self._bytes = memoryview(data)
+        self._bytes = data.data
         self._moments = moments
         self._values: list[str] | None = None
 
@@ -325,7 +329,7 @@ def _decoded(data: bytes) -> str:
         raise ColumnsDamaged("a string of a dictionary is not in UTF-8") from None
 
 
-class BoolRun:
+class BoolRun(Run):
     """False, true, or both."""
 
     kind = "bool"
@@ -353,7 +357,7 @@ class BoolRun:
         return None
 
 
-class MomentRun:
+class MomentRun(Run):
     """Datetimes, as microseconds since 1970."""
 
     kind = "moment"
@@ -479,7 +483,7 @@ def _check_ascending(array: NDArray[Any]) -> None:
         raise ValueError("the values of a dictionary are not in order")
 
 
-_LOADERS: Final[dict[str, Any]] = {
+_LOADERS: Final[dict[str, Callable[[Arrays], Run]]] = {
     "int": _load_ints,
     "float": _load_floats,
     "number": _load_numbers,

@@ -447,14 +447,14 @@ def estimate_of(
         by_name.setdefault(names_in(part), []).append(part)
     estimates: list[Estimate] = []
     for names, parts in by_name.items():
-        codes = None
         if len(names) == 1:
             (name,) = names
-            codes = statistics(name).codes_of(type(expression)(tuple(parts)))
-        if codes is not None:
-            estimates.append(statistics(name).estimate_codes(codes))
-        else:
-            estimates += [estimate_of(part, statistics, count) for part in parts]
+            known = statistics(name)
+            codes = known.codes_of(type(expression)(tuple(parts)))
+            if codes is not None:
+                estimates.append(known.estimate_codes(codes))
+                continue
+        estimates += [estimate_of(part, statistics, count) for part in parts]
     if isinstance(expression, And):
         return _all_of(estimates, count)
     return _other(_all_of([_other(each, count) for each in estimates], count), count)
