@@ -148,7 +148,7 @@ def _parse_weights(source: Any) -> dict[str, float]:
             'fusion.weights is an object such as {"vector": 1, "text": 2}, not '
             f"{type(source).__name__}."
         )
-    weights = dict.fromkeys(LEGS, 1.0)
+    weights: dict[str, float] = dict.fromkeys(LEGS, 1.0)
     for name, weight in source.items():
         if name not in LEGS:
             raise InvalidArgument(

@@ -35,6 +35,9 @@ from treestore.search.columns.values import FIRST_CODE, MISSING_CODE, NULL_CODE,
 DISTINCT_MAX: Final = 1_000_000
 """Different values that are given."""
 
+_STEP: Final = 1 << 14
+"""Floats that are added up in one call: more would keep other threads waiting."""
+
 
 def parse_groups(by: Any, aggregates: Any, attributes: Mapping[str, AttributeSchema]) -> Grouping:
     """What to group by and to calculate, as in collections; over attributes.
@@ -197,10 +200,10 @@ def _fill_sums(accumulators: Sequence[Sum], column: Column, groups: _Partition) 
         before = each.count
         each.add((highs[at] << 32) + lows[at])
         if any_floats:
-            here = slice(start, end)
-            floats = numbers.floats[places[here][kinds[here] == 2]].tolist()
-            for part in exact_parts(floats):
-                each.add(part)
+            for low in range(start, end, _STEP):
+                here = slice(low, min(low + _STEP, end))
+                for part in exact_parts(numbers.floats[places[here][kinds[here] == 2]].tolist()):
+                    each.add(part)
         if any_long:
             for place in places[start:end][kinds[start:end] == 3].tolist():
                 each.add(column.dictionary.value(place))

@@ -38,6 +38,7 @@ from treestore.search.columns.values import (
     Bools,
     Int64s,
     identity,
+    sortable,
     sorted_in_steps,
 )
 
@@ -228,8 +229,12 @@ class GrowingDictionary(Dictionary):
         ranks = np.full(FIRST_CODE + size, NULL_CODE, np.int64)
         kinds = self._kinds[:size]
         if size and (kinds == kinds[0]).all():
-            if kinds[0] in (_INT, _BOOL, _MOMENT):
-                _, inverse = np.unique(self._ints[:size], return_inverse=True)
+            if kinds[0] in (_INT, _BOOL, _MOMENT, _FLOAT):
+                # With 0.0 added, both zeros are one.
+                ints = (
+                    self._ints[:size] if kinds[0] != _FLOAT else sortable(self._floats[:size] + 0)
+                )
+                _, inverse = np.unique(ints, return_inverse=True)
                 ranks[FIRST_CODE:] = inverse + FIRST_CODE
                 return ranks
             if kinds[0] == _TEXT:

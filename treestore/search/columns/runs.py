@@ -421,9 +421,11 @@ def make_run(values: Sequence[Any], *, with_moments: bool = False) -> Run:
 def _make_text(values: Sequence[str], with_moments: bool) -> TextRun:
     encoded = [value.encode("utf-8", "surrogatepass") for value in values]
     ends = np.zeros(len(encoded) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)), out=ends[1:])
+    np.cumsum(np.fromiter((len(each) for each in encoded), np.int64, len(encoded)), out=ends[1:])
     offsets: Ints = ends.astype(np.uint32) if ends[-1] < 2**32 else ends
-    moments = np.array([text_moment(value) for value in values], np.int64) if with_moments else None
+    moments = None
+    if with_moments:
+        moments = np.fromiter((text_moment(value) for value in values), np.int64, len(values))
     return TextRun(offsets, np.frombuffer(b"".join(encoded), np.uint8), moments)
 
 

@@ -26,11 +26,11 @@ from treestore.search.columns.values import (
     FIRST_CODE,
     INT64_MAX,
     INT64_MIN,
-    Floats,
     Int64s,
     Ints,
     identity,
     is_list_type,
+    sortable,
     sorted_values,
 )
 
@@ -99,7 +99,7 @@ def _join_ints(columns: Sequence[Column], used: Sequence[Int64s]) -> _Joined | N
 def _join_floats(columns: Sequence[Column], used: Sequence[Int64s]) -> _Joined | None:
     """Likewise floats, as ints that have the same order."""
     parts = [
-        _sortable(column.dictionary.numbers.floats[places])
+        sortable(column.dictionary.numbers.floats[places])
         for column, places in zip(columns, used, strict=True)
         if (column.dictionary.numbers.kinds[places] == 2).all()
     ]
@@ -109,14 +109,6 @@ def _join_floats(columns: Sequence[Column], used: Sequence[Int64s]) -> _Joined |
     floats = (values ^ ((values >> 63) & INT64_MAX)).view(np.float64)
     floats[values == INT64_MIN] = np.nan
     return _Joined(Sorted([FloatRun(floats)]), _split(columns, used, new))
-
-
-def _sortable(floats: Floats) -> Int64s:
-    """Ints in the order of floats: -0.0 just below 0.0, NaN before all."""
-    bits = floats.view(np.int64)
-    ordered = bits ^ ((bits >> 63) & INT64_MAX)
-    ordered[np.isnan(floats)] = INT64_MIN
-    return ordered
 
 
 def _split(
@@ -139,14 +131,17 @@ def _join_any(columns: Sequence[Column], used: Sequence[Int64s], with_moments: b
         values = column.dictionary.values()
         chosen = [values[at] for at in places.tolist()]
         keys = [each if each.__class__ is str else identity(each) for each in chosen]
-        found |= zip(keys, chosen, strict=True)
+        # Not in one call, which would keep other threads waiting; so in all that follows.
+        for key, value in zip(keys, chosen, strict=True):
+            found[key] = value  # noqa: PERF403 - an update is such a call
         all_keys += keys
     ordered = sorted_values(found.values())
     new: dict[Any, int] = {}
     for run in ordered:
         keys = run if run[0].__class__ is str else [identity(value) for value in run]
-        new |= zip(keys, range(len(new), len(new) + len(run)), strict=True)
-    places_of_all = np.array([new[key] for key in all_keys], np.int64)
+        for place, key in enumerate(keys, len(new)):
+            new[key] = place  # noqa: PERF403 - likewise
+    places_of_all = np.fromiter((new[key] for key in all_keys), np.int64, len(all_keys))
     return _Joined(
         Sorted.of(ordered, with_moments=with_moments), _split(columns, used, places_of_all)
     )

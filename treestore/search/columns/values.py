@@ -115,3 +115,11 @@ def sorted_in_steps(items: Iterable[Item], key: Any = None) -> list[Item]:
 def _in_steps(items: Iterable[Item]) -> Iterator[Item]:
     # A generator of ours: `list` over one in C would not let other threads in.
     yield from items
+
+
+def sortable(floats: Floats) -> Int64s:
+    """Ints in the order of floats: -0.0 just below 0.0, NaN before all."""
+    bits = floats.view(np.int64)
+    ordered: Int64s = bits ^ ((bits >> 63) & INT64_MAX)
+    ordered[np.isnan(floats)] = INT64_MIN
+    return ordered
