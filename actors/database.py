@@ -35,6 +35,7 @@ from actors.indexer import Indexer
 from actors.lease_keeper import LeaseKeeper
 from actors.mail import WriterLimits
 from actors.namespace_keeper import NamespaceKeeper, NamespacePart
+from actors.namespace_views import NamespaceViews
 from actors.overlay import Overlay
 from actors.reader import Reader
 from actors.scrubber import Scrubber, ScrubOptions
@@ -134,6 +135,9 @@ class Database(
         )
         self.indexer = (
             None if search_directory is None else Indexer(store.engine, search_directory, threads)
+        )
+        self.namespace_views = (
+            None if search_directory is None else NamespaceViews(store.engine, search_directory)
         )
         self.opened_at = trio.current_time()
         self.supervisor: Supervisor | None = None

@@ -13,7 +13,7 @@ from actors.embedded import pin
 from treestore.engine.snapshot import LeasedRead, Snapshot
 from treestore.errors import InvalidArgument
 from treestore.model.namespaces import NamespaceHit
-from treestore.stores.namespaces.search import Request
+from treestore.stores.namespaces.search import Asked, Request
 
 if TYPE_CHECKING:
     from actors.database import Database
@@ -33,18 +33,43 @@ async def search(
 
     Cancellation: noticed within about a millisecond of the query's work.
     """
-    from treestore.stores.namespaces import exact
-
     if overlay is not None and not strong:
         raise InvalidArgument("In a transaction a query is strong.")
     lease = pin(database, snapshot, "namespaces.query")
     lease.begin_read()
     try:
-        txn = lease.read(raw=raw) if overlay is None else overlay.read(raw=raw)
-        assert isinstance(txn, LeasedRead)
-        txn.between_slices = database.threads.check_cancelled
-        work = partial(exact.search, txn, request)
+        work = partial(_search, database, lease, overlay, request, strong, raw)
         return await database.threads.run(work, limiter=database.read_limiter)
     finally:
         lease.end_read()
         lease.close()
+
+
+def _search(
+    database: Database,
+    lease: Snapshot,
+    overlay: Overlay | None,
+    request: Request,
+    strong: bool,
+    raw: bool,
+) -> list[NamespaceHit]:
+    """Search, on a thread."""
+    check = database.threads.check_cancelled
+    txn = lease.read(raw=raw) if overlay is None else overlay.read(raw=raw)
+    assert isinstance(txn, LeasedRead)
+    txn.between_slices = check
+    if database.namespace_views is None:
+        # Here, as it takes a moment to import what calculates.
+        from treestore.stores.namespaces import exact
+
+        return exact.search(txn, request)
+    views = database.namespace_views.views()
+    position = lease.state.position
+    if overlay is None:
+        return views.query(txn, request, position, strong=strong, pause=check)
+    base = lease.read()
+    base.between_slices = check
+    asked = Asked.of(txn, request)
+    overlay.note_namespace(asked)
+    written = overlay.namespace_documents(asked.there.space.documents)
+    return views.query(txn, request, position, base=base, written=written, pause=check)

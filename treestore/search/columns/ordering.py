@@ -14,7 +14,7 @@ the position of the last one is what a cursor says.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import attrs
@@ -58,15 +58,18 @@ class RowOrder:
         if list(self.split(position))[-1][:1] == EMPTY_LIST:
             raise ValueError("a position ends with an id")
 
-    def split(self, position: bytes) -> Iterator[bytes]:
+    def split(self, position: bytes, ids: IdForm | None = None) -> Iterator[bytes]:
         """Of each field the encoding of the value that counts, as if it ascended.
 
         Raises:
             ValueError: it is no position.
         """
         at = 0
-        for _, descending in self.fields:
+        for name, descending in self.fields:
             data = inverted(position) if descending else position
+            if name == ID and ids is not None:
+                yield data[at:]
+                return
             is_empty = data[at : at + 1] == EMPTY_LIST
             end = at + 1 if is_empty else end_of(data, at, SORT_VALUE_SIZE_BYTES_MAX)
             yield data[at:end]
@@ -96,6 +99,19 @@ def parse_order(order_by: Any, attributes: Mapping[str, AttributeSchema]) -> Row
     return RowOrder((*fields, (ID, bool(fields) and fields[-1][1])))
 
 
+@attrs.frozen(eq=False)
+class IdForm:
+    """How positions have the id, where that is not as they have other values: strings come first.
+
+    Attributes:
+        pack: the bytes of the id of a row.
+        unpack: the id in these.
+    """
+
+    pack: Callable[[int], bytes]
+    unpack: Callable[[bytes], int | str]
+
+
 Found = tuple[bytes, int]
 """A position, and the ordinal of the row that is there."""
 
@@ -107,6 +123,7 @@ def first_rows(
     count: int | None = None,
     *,
     after: bytes | None = None,
+    ids: IdForm | None = None,
 ) -> list[Found]:
     """The first of the chosen rows, in their order.
 
@@ -116,14 +133,20 @@ def first_rows(
         rows: for each row whether it is chosen.
         count: how many at most; None: all.
         after: a position, behind which to begin.
+        ids: the form of ids in positions; None: that of other values.
 
     Raises:
         ValueError: ``after`` is no position in this order.
     """
     chosen = np.flatnonzero(rows)
-    fields = [_Field(columns.column(name), descending) for name, descending in order.fields]
+    fields = [
+        _Field(columns.column(name), descending)
+        if name != ID or ids is None
+        else _IdField(columns.column(name), descending, ids)
+        for name, descending in order.fields
+    ]
     if after is not None:
-        chosen = _behind(chosen, fields, list(order.split(after)))
+        chosen = _behind(chosen, fields, list(order.split(after, ids)))
     wanted = len(chosen) if count is None else min(count, len(chosen))
     if wanted < len(chosen):
         chosen = _least(chosen, fields, wanted)
@@ -219,6 +242,33 @@ class _Field:
         ranks = self.ranks(rows)
         behind = ranks < low if self._descending else ranks >= high
         return behind, (ranks >= low) & (ranks < high)
+
+
+class _IdField(_Field):
+    """The id, in a form of its own, in which strings come before numbers."""
+
+    def __init__(self, column: Column, descending: bool, ids: IdForm) -> None:
+        super().__init__(column, descending)
+        self._ids = ids
+        plain = self._plain_ranks = self._ranks
+        is_number = column.dictionary.numbers.kinds[: len(plain) - FIRST_CODE] != 0
+        self._shift = int(plain.max(initial=0)) + 2
+        if is_number.any():
+            self._ranks = plain.astype(np.int64)
+            self._ranks[FIRST_CODE:][is_number] += self._shift
+
+    def encoded(self, row: int) -> bytes:
+        data = self._ids.pack(row)
+        return inverted(data) if self._descending else data
+
+    def around(self, encoded: bytes) -> tuple[int, int]:
+        id = self._ids.unpack(encoded)
+        shifted, self._ranks = self._ranks, self._plain_ranks
+        low, high = super().around(encode(id, SORT_VALUE_SIZE_BYTES_MAX))
+        self._ranks = shifted
+        if isinstance(id, str):
+            return low, high
+        return low + self._shift, high + self._shift
 
 
 def _behind(rows: Int64s, fields: list[_Field], place: list[bytes]) -> Int64s:

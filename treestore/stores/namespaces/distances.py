@@ -1,8 +1,8 @@
 """Distances and scores, the same for everybody who calculates them.
 
-A distance is calculated from the stored float32 numbers in double precision, row by row: it does
-not depend on which other rows are looked at along with it. So whatever finds the candidates, those
-that are found have the same distances, to the last bit.
+The arithmetic is that of `treestore.search.vectors.distances`, which indexes use too: a distance
+depends on nothing but the two vectors. So whatever finds the candidates, those that are found have
+the same distances, to the last bit.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from treestore.model.namespaces import Metric
+from treestore.search.vectors.distances import Query, squares
 
 Distances = npt.NDArray[np.float64]
 
@@ -31,18 +32,8 @@ def distances(metric: Metric, query: bytes, matrix: npt.NDArray[np.float32]) -> 
         query: a vector as it is stored.
         matrix: float32, a vector in each row.
     """
-    rows = matrix.astype(np.float64, order="C")
-    wanted = np.frombuffer(query, "<f4").astype(np.float64)
-    if metric == "l2":
-        rows -= wanted
-        rows *= rows
-        return np.asarray(rows.sum(axis=1))
-    products: Distances = (rows * wanted).sum(axis=1)
-    if metric == "dot":
-        return np.asarray(0.0 - products)  # No negative zero.
-    rows *= rows
-    norms = np.sqrt(rows.sum(axis=1)) * np.sqrt((wanted * wanted).sum())
-    return np.clip(1.0 - products / norms, 0.0, 2.0)
+    wanted = np.frombuffer(query, "<f4").astype(np.float32, copy=False)
+    return Query(wanted, metric).exact(matrix, squares(matrix))
 
 
 def score_of(metric: Metric, distance: float) -> float:

@@ -6,7 +6,7 @@ its own writes, and it is what ``exact=True`` means.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from treestore.errors import Unavailable
@@ -42,7 +42,7 @@ def ranked(txn: Read, asked: Asked) -> list[Ranked]:
         raise Unavailable("Namespaces have no full-text index in this store yet.")
     if asked.vector is None:
         return _in_order(txn, asked)
-    return nearest(txn, asked, _rows(txn, asked), asked.wanted)
+    return nearest(txn, asked, rows_of(txn, asked), asked.wanted, after=asked.after)
 
 
 # --- without ranks ---------------------------------------------------------------------------
@@ -68,6 +68,20 @@ def _in_order(txn: Read, asked: Asked) -> list[Ranked]:
     return found
 
 
+def ordered(asked: Asked, documents: Iterable[tuple[bytes, bytes]]) -> list[Ranked]:
+    """Some documents, each its packed id and record, in the order of a query without ranks: those
+    behind `Asked.after`, as many as are wanted."""
+    decode = attributes_decoder(asked.order.names)
+    position_of = asked.order.position_of()
+    found = sorted((position_of(decode(record), packed), packed) for packed, record in documents)
+    behind = [
+        Ranked(packed_id=packed, position=position)
+        for position, packed in found
+        if position > asked.after
+    ]
+    return behind[: asked.wanted]
+
+
 def _by_id(txn: Read, asked: Asked) -> list[Ranked]:
     descending = asked.order.id_descending
     after = inverted(asked.after) if descending else asked.after
@@ -84,7 +98,7 @@ def _by_id(txn: Read, asked: Asked) -> list[Ranked]:
 # --- by vector -------------------------------------------------------------------------------
 
 
-def _rows(txn: Read, asked: Asked) -> dict[int, bytes]:
+def rows_of(txn: Read, asked: Asked) -> dict[int, bytes]:
     """Row → packed id of all documents that satisfy the filter."""
     return {
         row_of(record): packed
@@ -93,12 +107,15 @@ def _rows(txn: Read, asked: Asked) -> dict[int, bytes]:
     }
 
 
-def nearest(txn: Read, asked: Asked, rows: Mapping[int, bytes], wanted: int) -> list[Ranked]:
+def nearest(
+    txn: Read, asked: Asked, rows: Mapping[int, bytes], wanted: int, *, after: bytes = b""
+) -> list[Ranked]:
     """The nearest of some rows that have vectors.
 
     Args:
         rows: row → packed id.
         wanted: how many.
+        after: only positions behind this one.
     """
     schema = asked.there.schema.vector
     assert schema is not None
@@ -112,7 +129,7 @@ def nearest(txn: Read, asked: Asked, rows: Mapping[int, bytes], wanted: int) -> 
                 continue
             packed = rows[row]
             position = position_of_distance(distance, packed)
-            if position > asked.after:
+            if position > after:
                 best.append((position, packed, distance))
         if len(best) > 2 * wanted:
             best = sorted(best)[:wanted]

@@ -45,6 +45,8 @@ OFFSET_MAX: Final = 100_000
 TEXT_SIZE_MAX: Final = 10_000
 """Characters of a query's text."""
 
+_TEXT_NAMES: Final = ("query", "fields", "weights", "mode", "fuzzy")
+
 Consistency = Literal["strong", "eventual"]
 Fusion = str | dict[str, Any]
 Text = str | dict[str, Any]
@@ -85,12 +87,17 @@ async def query(
         vector: a list of numbers, little-endian float32 as bytes, or a numpy array; as long as the
             namespace's ``dim``.
         text: words, to be found in all full-text attributes, or ``{"query": "…", "fields":
-            ["title"], "weights": {"title": 2.0}}``.
+            ["title"], "weights": {"title": 2.0}, "mode": "all", "fuzzy": 1}``; all but the first
+            may be left out. In the query, ``"several words"`` are found next to each other only,
+            ``word*`` finds what begins so, ``word~`` what differs in one letter (``word~2`` in
+            two), ``title:word`` looks into one attribute only, ``+word`` must and ``-word`` must
+            not be there.
         filter: docs/filters.md; only documents that satisfy it are found.
         top_k: at most so many hits, 1 to 10,000. Fewer come only where no more fit.
         fusion: how the ranks of ``vector`` and ``text`` become one: ``"rrf"`` (the default), or
-            ``{"method": "rrf", "rank_constant": 60, "weights": {"vector": 1, "text": 1}}``, or
-            ``{"method": "weighted", "weights": {…}}``.
+            ``{"method": "rrf", "k": 60, "weights": {"vector": 1, "text": 1}}``, or ``{"method":
+            "weighted", "weights": {…}}``; with ``depth``, how many candidates each part names (at
+            least 100, and five for each hit that is wanted).
         include_attributes: names of those that hits have; True or None: all, False: none.
         include_vector: whether hits have their vector.
         exact: True compares with every vector; otherwise an index may miss some of the near ones.
@@ -140,11 +147,15 @@ class TextQuery:
         query: as written.
         fields: attributes to look into; None: all that have full text.
         weights: of some of the fields; 1 of the others.
+        mode: whether ``any`` or ``all`` of the words are wanted, or all as one ``phrase``.
+        fuzzy: how many letters each word may differ in, 0 to 2.
     """
 
     query: str
     fields: tuple[str, ...] | None = None
     weights: Mapping[str, float] = attrs.field(factory=dict)
+    mode: str = "any"
+    fuzzy: int = 0
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -253,8 +264,8 @@ def _text(text: Any) -> TextQuery:
             f"{shown(text)} is not."
         )
     for name in text:
-        if name not in ("query", "fields", "weights"):
-            raise InvalidArgument(f"text has no {shown(name)}; it has query, fields, weights.")
+        if name not in _TEXT_NAMES:
+            raise InvalidArgument(f"text has no {shown(name)}; it has {', '.join(_TEXT_NAMES)}.")
     words, fields, weights = text["query"], text.get("fields"), text.get("weights")
     if len(words) > TEXT_SIZE_MAX:
         raise InvalidArgument(f"text has {len(words)} characters; at most {TEXT_SIZE_MAX}.")
@@ -276,7 +287,17 @@ def _text(text: Any) -> TextQuery:
         query=words,
         fields=None if fields is None else tuple(dict.fromkeys(fields)),
         weights=_weights(weights),
+        mode=_mode(text.get("mode")),
+        fuzzy=to_count(text.get("fuzzy") or 0, "text's fuzzy", 0, 2),
     )
+
+
+def _mode(mode: Any) -> str:
+    if mode is None:
+        return "any"
+    if not isinstance(mode, str) or mode not in ("any", "all", "phrase"):
+        raise InvalidArgument(f"text's mode is any, all or phrase, not {shown(mode)}.")
+    return mode
 
 
 def _weights(weights: Any) -> dict[str, float]:
@@ -316,7 +337,7 @@ def _included(include: Any) -> tuple[str, ...] | None:
 
 def _cursors(*parts: Any) -> Cursors:
     name, packed, words, filter, order_by, fusion = parts
-    text = None if words is None else (words.query, words.fields, dict(words.weights))
+    text = None if words is None else attrs.astuple(words)
     scope = ("namespaces.query", name, packed, text, filter, order_by, fusion)
     try:
         encode(scope)
