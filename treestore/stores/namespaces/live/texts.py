@@ -81,7 +81,7 @@ class Difference:
 
 
 class Texts:
-    """Of one namespace. The follower tells it of rows, the index's owner of commits, searches ask."""
+    """Of one namespace: told of rows by the follower, of commits by the index's owner."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -142,9 +142,7 @@ class Words:
             return [rows[row] for row in some]
 
         def find(limit: int) -> list[Any]:
-            return self._search.best(
-                limit, only=only, unindexed=self._unindexed, tie_key=ids_of
-            )
+            return self._search.best(limit, only=only, unindexed=self._unindexed, tie_key=ids_of)
 
         return self._behind(find, ids_of, rows, wanted, after, len(rows))
 
@@ -197,9 +195,7 @@ def _allowed(pieces: Sequence[Piece], rows: Rows) -> Flags:
     return found
 
 
-def _ids(
-    pieces: Sequence[Piece], others: Mapping[int, bytes], rows: Sequence[int]
-) -> list[bytes]:
+def _ids(pieces: Sequence[Piece], others: Mapping[int, bytes], rows: Sequence[int]) -> list[bytes]:
     ids: list[bytes | None] = [others.get(row) for row in rows]
     missing = [at for at, packed in enumerate(ids) if packed is None]
     if missing:
