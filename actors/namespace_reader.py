@@ -18,7 +18,8 @@ from treestore.errors import InvalidArgument, Unavailable
 from treestore.model.namespaces import NamespaceExplanation, NamespaceHit, Recall
 from treestore.model.plans import Group
 from treestore.stores.namespaces import reading
-from treestore.stores.namespaces.search import Asked, RecallRequest, Request
+from treestore.stores.namespaces.asking import RecallRequest
+from treestore.stores.namespaces.search import Asked, Request
 
 if TYPE_CHECKING:
     from actors.database import Database
@@ -59,7 +60,7 @@ async def search(
 async def explain(
     database: Database, snapshot: Snapshot | None, overlay: Overlay | None, request: Request
 ) -> NamespaceExplanation:
-    """See `treestore.stores.namespaces.search.explain`."""
+    """See `treestore.stores.namespaces.asking.explain`."""
 
     def work(state: ReadState) -> NamespaceExplanation:
         return state.require_views().explain(
@@ -76,7 +77,7 @@ async def count(
     name: str,
     filter: dict[str, Any] | None,
 ) -> int:
-    """See `treestore.stores.namespaces.search.count`."""
+    """See `treestore.stores.namespaces.asking.count`."""
 
     def work(state: ReadState) -> int:
         views = state.views
@@ -96,7 +97,7 @@ async def aggregate(
     by: str | list[str] | None,
     filter: dict[str, Any] | None,
 ) -> list[Group]:
-    """See `treestore.stores.namespaces.search.aggregate`."""
+    """See `treestore.stores.namespaces.asking.aggregate`."""
 
     def work(state: ReadState) -> list[Group]:
         views = state.views
@@ -116,7 +117,7 @@ async def aggregate(
 async def measure(
     database: Database, snapshot: Snapshot | None, overlay: Overlay | None, request: RecallRequest
 ) -> Recall:
-    """See `treestore.stores.namespaces.search.recall`."""
+    """See `treestore.stores.namespaces.asking.recall`."""
     if overlay is not None:
         raise InvalidArgument("Recall is measured on a snapshot, not in a transaction.")
     random = database.engine.environment.random

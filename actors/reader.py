@@ -30,7 +30,7 @@ from treestore.stores.documents.searching import (
 )
 from treestore.stores.documents.text_index import View, day_of
 from treestore.stores.documents.touched import Changes
-from treestore.stores.namespaces.search import RecallRequest
+from treestore.stores.namespaces.asking import RecallRequest
 from treestore.stores.namespaces.search import Request as NamespaceRequest
 
 if TYPE_CHECKING:

@@ -85,7 +85,7 @@ async def test_snapshots_and_transactions_have_their_own_answers(db: Any, n: Any
                 "cases", [{"id": "mine", "vector": [1, 0, 0, 0], "attributes": {"kind": "c"}}]
             )
             hits = await txn.namespaces.query("cases", **asked)
-            assert [hit.id for hit in hits][0] == "mine"
+            assert hits[0].id == "mine"
             assert "new" not in [hit.id for hit in hits]
             assert await txn.namespaces.count("cases", {"kind": "c"}) == 1
             told = await txn.namespaces.explain("cases", **asked)

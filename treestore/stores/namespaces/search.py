@@ -21,8 +21,7 @@ from typing import Annotated, Any, Final, Literal, Protocol
 import attrs
 
 from treestore.errors import InvalidArgument
-from treestore.model.namespaces import NamespaceExplanation, NamespaceHit, Recall
-from treestore.model.plans import Group
+from treestore.model.namespaces import NamespaceHit
 from treestore.query.ordering import encode as sortable
 from treestore.query.sorting import ID as SORT_ID
 from treestore.query.sorting import Order, parse_sort, to_pairs
@@ -43,9 +42,6 @@ from treestore.stores.records.listing import Cursors
 
 TOP_K_MAX: Final = 10_000
 OFFSET_MAX: Final = 100_000
-SAMPLE_MAX: Final = 1000
-"""Searches that measure recall."""
-
 TEXT_SIZE_MAX: Final = 10_000
 """Characters of a query's text."""
 
@@ -63,29 +59,6 @@ class NamespaceSearcher(Protocol):
 
     async def search_namespace(self, request: Request, *, strong: bool) -> list[NamespaceHit]:
         """The best hits at the state that this is bound to, or the newest."""
-        ...
-
-    async def explain_namespace(self, request: Request) -> NamespaceExplanation:
-        """How the best hits are found."""
-        ...
-
-    async def count_namespace(self, name: str, filter: dict[str, Any] | None) -> int:
-        """How many documents satisfy a filter."""
-        ...
-
-    async def aggregate_namespace(
-        self,
-        name: str,
-        aggregates: dict[str, Any],
-        *,
-        by: str | list[str] | None,
-        filter: dict[str, Any] | None,
-    ) -> list[Group]:
-        """What is calculated of documents, in groups."""
-        ...
-
-    async def measure_namespace(self, request: RecallRequest) -> Recall:
-        """How well approximate searches find what exact ones do."""
         ...
 
 
@@ -115,10 +88,7 @@ async def query(
             namespace's ``dim``.
         text: words, to be found in all full-text attributes, or ``{"query": "…", "fields":
             ["title"], "weights": {"title": 2.0}, "mode": "all", "fuzzy": 1}``; all but the first
-            may be left out. In the query, ``"several words"`` are found next to each other only,
-            ``word*`` finds what begins so, ``word~`` what differs in one letter (``word~2`` in
-            two), ``title:word`` looks into one attribute only, ``+word`` must and ``-word`` must
-            not be there.
+            may be left out. The query is written as in ``documents.search``.
         filter: docs/filters.md; only documents that satisfy it are found.
         top_k: at most so many hits, 1 to 10,000. Fewer come only where no more fit.
         fusion: how the ranks of ``vector`` and ``text`` become one: ``"rrf"`` (the default), or
@@ -164,130 +134,6 @@ async def query(
         include_legs=include_legs,
     )
     return await reader.search_namespace(request, strong=consistency == "strong")
-
-
-async def explain(
-    reader: NamespaceSearcher,
-    name: str,
-    *,
-    vector: VectorParameter | None = None,
-    text: Text | None = None,
-    filter: dict[str, Any] | None = None,
-    top_k: int = 10,
-    fusion: Fusion | None = None,
-    exact: bool = False,
-    order_by: Sort | None = None,
-    offset: int = 0,
-    cursor: str | None = None,
-) -> NamespaceExplanation:
-    """Run a query, and say how it was answered instead of with what. The parameters are those of
-    `query`.
-
-    Raises:
-        NotFound, InvalidArgument, Unavailable: as `query`.
-    """
-    request = make_request(
-        name,
-        vector=vector,
-        text=text,
-        filter=filter,
-        top_k=top_k,
-        fusion=fusion,
-        exact=exact,
-        order_by=order_by,
-        offset=offset,
-        cursor=cursor,
-    )
-    return await reader.explain_namespace(request)
-
-
-async def count(reader: NamespaceSearcher, name: str, filter: dict[str, Any] | None = None) -> int:
-    """How many documents there are, or satisfy a filter.
-
-    Raises:
-        NotFound: there is no such namespace.
-        InvalidArgument: the filter does not fit the schema.
-    """
-    return await reader.count_namespace(name, filter)
-
-
-async def aggregate(
-    reader: NamespaceSearcher,
-    name: str,
-    aggregates: dict[str, Any],
-    *,
-    by: str | list[str] | None = None,
-    filter: dict[str, Any] | None = None,
-) -> list[Group]:
-    """What is calculated of all documents, or of those that satisfy a filter, in groups.
-
-    Args:
-        aggregates: names, and what to calculate: ``{"$count": {}}``, ``{"$sum": "price"}``,
-            ``$avg``, ``$min``, ``$max``; ``{"$count": "price"}`` counts documents that have it.
-        by: a filterable attribute, or a list of them; documents with equal values are a group.
-            None: all are one group.
-        filter: docs/filters.md.
-
-    Returns:
-        The groups in the order of their values; null is the value of those that have none.
-
-    Raises:
-        NotFound: there is no such namespace.
-        InvalidArgument: an attribute is unknown or not filterable, or the filter is wrong.
-        ResourceExhausted: there are more than 100,000 groups.
-    """
-    return await reader.aggregate_namespace(name, aggregates, by=by, filter=filter)
-
-
-async def recall(
-    reader: NamespaceSearcher,
-    name: str,
-    *,
-    top_k: int = 10,
-    sample: int = 100,
-    queries: list[VectorParameter] | None = None,
-    filter: dict[str, Any] | None = None,
-) -> Recall:
-    """Measure how well approximate searches find what exact ones do.
-
-    Args:
-        top_k: hits that are wanted, 1 to 10,000.
-        sample: so many of the namespace's own vectors are searched for, 1 to 1,000; each without
-            counting itself.
-        queries: vectors to search for instead, at most 1,000.
-        filter: docs/filters.md; only documents that satisfy it are found.
-
-    Raises:
-        NotFound: there is no such namespace.
-        InvalidArgument: it has no vectors, or the parameters make no sense.
-    """
-    if queries is not None and (
-        not isinstance(queries, list | tuple) or not 0 < len(queries) <= SAMPLE_MAX
-    ):
-        raise InvalidArgument(f"queries is a list of 1 to {SAMPLE_MAX} vectors.")
-    request = make_request(name, filter=filter, top_k=top_k, include_attributes=False)
-    return await reader.measure_namespace(
-        RecallRequest(
-            request=request,
-            sample=to_count(sample, "sample", 1, SAMPLE_MAX),
-            queries=None if queries is None else tuple(map(_float32, queries)),
-        )
-    )
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class RecallRequest:
-    """What to measure. Made by `recall`.
-
-    Attributes:
-        request: what is common to all searches.
-        sample: how many of the namespace's own vectors to search for, where
-        queries: is None: float32, as vectors are stored.
-    """
-
-    request: Request
-    sample: int
-    queries: tuple[bytes, ...] | None
 
 
 @attrs.frozen(kw_only=True)
@@ -365,7 +211,7 @@ def make_request(
         raise InvalidArgument(
             f"filter is an object of conditions (a dict), not {type(filter).__name__}."
         )
-    packed = None if vector is None else _float32(vector)
+    packed = None if vector is None else query_float32(vector)
     words = None if text is None else _text(text)
     if fusion is not None and not isinstance(fusion, str | dict):
         raise InvalidArgument(f'fusion is "rrf", "weighted" or an object, not {shown(fusion)}.')
@@ -396,7 +242,7 @@ def make_request(
     )
 
 
-def _float32(vector: Any) -> bytes:
+def query_float32(vector: Any) -> bytes:
     packed = vectors.float32(vector)
     if packed is None:
         raise InvalidArgument(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from treestore.stores.namespaces import catalog, copying, reading, search, writing
+from treestore.stores.namespaces import asking, catalog, copying, reading, search, writing
 from treestore.stores.operation import A, Action, Awaited, Command, M, Query, Service
 
 
@@ -23,8 +23,8 @@ class Namespaces(Service[M, A]):
     delete = Command(writing.delete, long=True)
     get = Query(reading.get)
     export = Query(reading.export)
-    count = Awaited(search.count)
-    aggregate = Awaited(search.aggregate)
+    count = Awaited(asking.count)
+    aggregate = Awaited(asking.aggregate)
     query = Awaited(search.query)
-    explain = Awaited(search.explain)
-    recall = Awaited(search.recall)
+    explain = Awaited(asking.explain)
+    recall = Awaited(asking.recall)

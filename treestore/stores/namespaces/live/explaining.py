@@ -21,10 +21,11 @@ from treestore.search.vectors.planning import WANTED_RECALL
 from treestore.search.vectors.search import PartReport
 from treestore.search.vectors.segment import Segment
 from treestore.stores.access import Read
+from treestore.stores.namespaces.asking import RecallRequest
 from treestore.stores.namespaces.layout import packed_row
 from treestore.stores.namespaces.live.pieces import Piece
 from treestore.stores.namespaces.live.querying import Execution, Trace
-from treestore.stores.namespaces.search import Asked, RecallRequest
+from treestore.stores.namespaces.search import Asked
 
 
 def explained(

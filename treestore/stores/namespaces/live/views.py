@@ -21,6 +21,7 @@ from treestore.search.fulltext.index import View as IndexView
 from treestore.search.vectors.segment_file import SegmentDamaged
 from treestore.stores.access import Read
 from treestore.stores.namespaces import reading
+from treestore.stores.namespaces.asking import RecallRequest
 from treestore.stores.namespaces.catalog import Opened, require
 from treestore.stores.namespaces.live import from_tree
 from treestore.stores.namespaces.live.changes import ReadLog
@@ -37,7 +38,7 @@ from treestore.stores.namespaces.live.querying import Execution, Own, Trace, Vie
 from treestore.stores.namespaces.live.texts import Difference, Texts
 from treestore.stores.namespaces.live.view import View, ViewLost
 from treestore.stores.namespaces.live.words import rows_of
-from treestore.stores.namespaces.search import Asked, RecallRequest, Request, make_request
+from treestore.stores.namespaces.search import Asked, Request, make_request
 
 Pause = Callable[[], None]
 
