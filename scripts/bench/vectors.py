@@ -42,7 +42,6 @@ QUERIES = 200
 TAIL_ROWS = 4096
 DEAD_SHARE = 0.1
 FILTERS = (1.0, 0.5, 0.1, 0.01)
-HNSW_ROWS_MAX = 100_000
 HNSW_EF = (64, 128, 256)
 
 Ask = Callable[[Floats], Sequence[int]]
@@ -252,9 +251,9 @@ def measure(scene: Scene, share: float, system: str, ask: Ask, wanted: Ordinals)
     )
 
 
-def measure_scene(scene: Scene) -> Iterator[Line]:
+def measure_scene(scene: Scene, hnsw_rows_max: int) -> Iterator[Line]:
     """All systems, with all filters."""
-    graph = hnsw(scene) if len(scene.vectors) <= HNSW_ROWS_MAX + TAIL_ROWS else None
+    graph = hnsw(scene) if scene.sealed <= hnsw_rows_max else None
     for share in FILTERS:
         allowed = scene.allowed(share)
         wanted = truth(scene, allowed)
@@ -320,6 +319,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--sizes", default="10000x128,100000x128,100000x768,1000000x128")
     parser.add_argument("--lsa", type=int, default=256, help="dimensions of the texts; 0: none")
+    parser.add_argument(
+        "--hnsw-rows-max",
+        type=int,
+        default=100_000,
+        help="no hnswlib beyond this: it takes minutes to build",
+    )
     parser.add_argument("--json", type=Path, help="write what was measured there too")
     chosen = parser.parse_args(arguments)
     everything: list[dict[str, Any]] = []
@@ -330,11 +335,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"{scene.segment.mapped_bytes / 2**20:,.0f} MiB; another thread was at most "
                 f"{scene.stall_ms:.1f} ms late meanwhile"
             )
-            print(
-                f"{'filter':>6}  {'system':<16} {'recall':>6} {'p50 ms':>8} {'p99 ms':>8} {'cpu ms':>8}"
-            )
+            print("filter  system           recall   p50 ms   p99 ms   cpu ms")
             lines = []
-            for line in measure_scene(scene):
+            for line in measure_scene(scene, chosen.hnsw_rows_max):
                 lines.append(line)
                 print(
                     f"{line.filter:>6.0%}  {line.system:<16} {line.recall:>6.3f} {line.p50:>8.2f} "
