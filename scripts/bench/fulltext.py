@@ -80,9 +80,10 @@ def systems(view: View, rows: sqlite3.Connection, count: int) -> dict[str, Ask]:
             request = make_request({"query": question, **options}, FIELDS)
             if share is None:
                 return Search(view, request).best(TOP_K)
-            chosen = allowed < share if share not in masks else masks[share]
-            masks[share] = chosen
-            return Search(view, request).best(TOP_K, allowed=chosen.__getitem__, share=share)
+            if share not in masks:
+                masks[share] = allowed < share
+            chosen = masks[share].__getitem__
+            return Search(view, request).best(TOP_K, allowed=chosen, share=share)
 
         return ask
 
