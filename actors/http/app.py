@@ -15,7 +15,8 @@ from actors.host import Host
 from actors.http.access import Authenticate, Observe, accept_anybody
 from actors.http.bodies import AnyRequest, Bodies, query_of
 from actors.http.collections import Collections
-from actors.http.connection import AsgiApp
+from actors.http.directory import Directory
+from actors.http.exchange import AsgiApp
 from actors.http.gate import Gate
 from actors.http.namespaces import Namespaces
 from actors.http.openapi import document
@@ -86,12 +87,13 @@ def build_app(
     for route in [*routes, every]:
         methods.setdefault(route.path, []).append(route.method)
     options = [options_of(path, found) for path, found in methods.items()]
-    app = Litestar(
+    litestar = Litestar(
         [route.for_litestar(operations) for route in [*options, *routes, every]],
         logging_config=None,
         openapi_config=None,
         exception_handlers={Exception: _answer_to},
     )
+    app = Directory([*routes, every], operations, litestar)
     return Gate(app, authenticate, observe, settings.origins)
 
 
