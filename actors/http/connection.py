@@ -74,17 +74,20 @@ class Connection:
         self._fd: int | None = None
         if os.name == "posix" and isinstance(stream, trio.SocketStream):
             self._fd = stream.socket.fileno()
-        self._working: trio.CancelScope | None = None
+        # Of everything that the connection does: a scope for each request would cost more than the
+        # rest of this file.
+        self._life = trio.CancelScope()
         self._since = 0.0
 
     async def run(self) -> None:
         """Answer requests until the peer, a limit or a stop ends it."""
         request_id = new_request_id()
         try:
-            while not self._port.stopping:
-                request = await self._next_request()
-                if request is None or not await self._serve(request):
-                    return
+            with self._life:
+                while not self._port.stopping:
+                    request = await self._next_request()
+                    if request is None or not await self._serve(request):
+                        return
         except h11.RemoteProtocolError as error:
             status = error.error_status_hint
             text = f"The request is not HTTP/1.1 as it should be: {error}."
@@ -128,15 +131,14 @@ class Connection:
         return request
 
     async def _next_data(self) -> bytes:
-        """What comes first of the next request; nothing where the peer is gone, or has been silent
-        for too long (`HttpPort` looks after that), or the port stops."""
-        with trio.CancelScope() as scope:
-            self._port.idle[scope] = trio.current_time()
-            try:
-                return await self._receive()
-            finally:
-                del self._port.idle[scope]
-        return b""
+        """What comes first of the next request; nothing where the peer is gone, or the port let go
+        of a connection on which nothing comes (see `let_go`)."""
+        idle = self._port.idle
+        idle[self] = trio.current_time()
+        try:
+            return await self._receive()
+        finally:
+            del idle[self]
 
     async def _receive(self) -> bytes:
         fd = self._fd
@@ -161,27 +163,26 @@ class Connection:
             exchange = Exchange(self, self._h11, request)
         self._since = trio.current_time()
         self._port.requests += 1
-        with trio.CancelScope() as self._working:
-            self._port.busy.add(self)
-            try:
-                await self._app(self._scope(request), exchange.receive, exchange.send)
-            except TreeStoreError:
-                if exchange.begun:
-                    return False  # Likewise, below.
-                raise
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return False  # The peer went away.
-            except Exception as error:
-                if isinstance(error.__cause__, trio.BrokenResourceError | trio.ClosedResourceError):
-                    return False
-                request_id = new_request_id()
-                log.exception("request failed", request_id=request_id)
-                if exchange.begun:
-                    return False  # Cut off: the peer sees that the answer is not whole.
-                await self._refuse(error, request_id)
+        self._port.busy.add(self)
+        try:
+            await self._app(self._scope(request), exchange.receive, exchange.send)
+        except TreeStoreError:
+            if exchange.begun:
+                return False  # Likewise, below.
+            raise
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return False  # The peer went away.
+        except Exception as error:
+            if isinstance(error.__cause__, trio.BrokenResourceError | trio.ClosedResourceError):
                 return False
-            finally:
-                self._port.busy.discard(self)
+            request_id = new_request_id()
+            log.exception("request failed", request_id=request_id)
+            if exchange.begun:
+                return False  # Cut off: the peer sees that the answer is not whole.
+            await self._refuse(error, request_id)
+            return False
+        finally:
+            self._port.busy.discard(self)
         if not exchange.complete:
             return False
         if self._pending is not None:
@@ -326,8 +327,19 @@ class Connection:
 
     def look(self, now: float, patience_s: float) -> None:
         """Cancel the request being worked on if it has been for a while and its peer is gone."""
-        if self._working is not None and now - self._since > patience_s and is_gone(self._socket):
-            self._working.cancel()
+        if now - self._since > patience_s and is_gone(self._socket):
+            self._life.cancel()
+
+    def let_go(self) -> None:
+        """End the connection, which waits for a request. One that has come just now is answered."""
+        if isinstance(self._socket, trio.SocketStream):
+            try:
+                # It reads what is there, then the end.
+                self._socket.socket.shutdown(trio.socket.SHUT_RD)
+            except OSError:
+                pass  # The peer is gone, as will be seen.
+        else:
+            self._life.cancel()
 
 
 def _peers(stream: trio.abc.Stream) -> tuple[tuple[str, int] | None, tuple[str, int] | None]:

@@ -43,8 +43,8 @@ class HttpPort:
     addresses: list[tuple[str, int]]
     settings: HttpSettings
     _accepting: trio.CancelScope
-    idle: dict[trio.CancelScope, float] = attrs.field(factory=dict)
-    """Connections that wait for a request, by what cancels them, and since when."""
+    idle: dict[Connection, float] = attrs.field(factory=dict)
+    """Connections that wait for a request, and since when."""
     busy: set[Connection] = attrs.field(factory=set)
     """Connections whose request is being answered."""
     connections: int = 0
@@ -74,8 +74,8 @@ class HttpPort:
         self.stopping = True
         self._accepting.cancel()
         self.looking.cancel()
-        for scope in list(self.idle):
-            scope.cancel()
+        for connection in list(self.idle):
+            connection.let_go()
 
 
 async def serve_http(
@@ -168,6 +168,6 @@ async def _look(port: HttpPort) -> None:
             for connection in list(port.busy):
                 connection.look(now, LOOK_INTERVAL_S)
             idle_before = now - port.settings.idle_timeout_s
-            for scope, since in list(port.idle.items()):
+            for connection, since in list(port.idle.items()):
                 if since < idle_before:
-                    scope.cancel()
+                    connection.let_go()
