@@ -75,10 +75,11 @@ class Opened:
         indexes: all of them.
         live: those that writers maintain.
         ready: those that queries may use.
+        infos: what a planner knows of those.
         documents: what the keys of its documents begin with.
     """
 
-    __slots__ = ("created_at", "documents", "id", "indexes", "live", "ready")
+    __slots__ = ("created_at", "documents", "id", "indexes", "infos", "live", "ready")
 
     def __init__(self, record: CollectionRecord) -> None:
         self.id = record.id
@@ -86,6 +87,7 @@ class Opened:
         self.indexes = tuple(map(Index, record.indexes))
         self.live = tuple(index for index in self.indexes if index.live)
         self.ready = tuple(index for index in self.indexes if index.ready)
+        self.infos = tuple(index.info for index in self.ready)
         self.documents = documents_prefix(record.id)
 
     def named(self, name: str) -> Index | None:

@@ -6,6 +6,7 @@ See docs/collection-queries.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import attrs
@@ -19,6 +20,7 @@ from treestore.query.ordering import IndexInfo
 from treestore.query.partial import decoder_of
 from treestore.query.planner import Access, Plan, Task, conditions_of, plan
 from treestore.query.projection import Projection, parse_fields
+from treestore.query.quick import read_quickly
 from treestore.query.sorting import Order, parse_path, parse_sort
 from treestore.stores.access import Read
 from treestore.stores.collections import catalog
@@ -35,6 +37,13 @@ OFFSET_MAX: Final = 1_000_000
 PAGE_SIZE_BYTES_MAX: Final = 16 << 20
 """A page that has grown to so many bytes ends, whatever its limit."""
 
+_JOINED: Final = 100
+_JOINED_SIZE_BYTES: Final = 64 << 10
+"""So many documents, if they are short, are decoded in one call; more would take too long for one
+that nobody can interrupt."""
+
+_DOCUMENTS: Final = list[dict[str, Any]]
+
 DISTINCT_SIZE_BYTES_MAX: Final = 32 << 20
 """Memory that different values may take."""
 
@@ -42,22 +51,41 @@ Sort = str | Sequence[Any] | Mapping[str, Any]
 Fields = str | Sequence[str] | Mapping[str, Any]
 
 
-@attrs.frozen
+@attrs.define(eq=False)  # Never changed; frozen ones take three times as long to make.
 class Query:
     """Filter and order of a query, understood.
 
     Attributes:
-        key: the same for the same query, another one for others.
+        source: what they were understood from; not kept where it could change.
     """
 
     filter: Filter
     order: Order
-    key: bytes
+    source: tuple[Any, Any]
+    _key: bytes = b""
+
+    @property
+    def key(self) -> bytes:
+        """The same for the same query, another one for others."""
+        if not self._key:
+            self._key = _key_of(*self.source) or ascii(self.source).encode()
+        return self._key
+
+
+def _key_of(filter: Any, sort: Any) -> bytes:
+    """Nothing where it cannot be encoded."""
+    try:
+        return encode((filter or {}, sort))
+    except (TypeError, UnicodeEncodeError, OverflowError, RecursionError, ValueError):
+        return b""
 
 
 _queries: dict[bytes, Query] = {}
 _QUERIES_KEPT: Final = 64
 _QUERY_SIZE_BYTES_KEPT: Final = 10_000
+
+_NO_ORDER: Final = Order()
+_order_of: Final = lru_cache(maxsize=256)(parse_sort)
 
 
 def _understood(filter: Any, sort: Any) -> Query:
@@ -66,13 +94,17 @@ def _understood(filter: Any, sort: Any) -> Query:
         raise InvalidArgument(
             f"filter is an object of conditions (a dict), not {type(filter).__name__}."
         )
-    try:
-        key = encode((filter or {}, sort))
-    except (TypeError, UnicodeEncodeError, OverflowError, RecursionError, ValueError):
-        key = b""
+    if sort is None or sort.__class__ is str:
+        quickly = read_quickly(filter)
+        if quickly is not None:
+            # Sooner done than remembered: many of its kind differ in their values.
+            order = _NO_ORDER if sort is None else _order_of(sort)
+            return Query(Filter(quickly), order, (filter, sort))
+    key = _key_of(filter, sort)
     query = _queries.get(key)
     if query is None or not key:
-        query = Query(compile(filter), parse_sort(sort), key or ascii((filter, sort)).encode())
+        key_or_text = key or ascii((filter, sort)).encode()
+        query = Query(compile(filter), parse_sort(sort), (None, None), key_or_text)
         if key and len(key) < _QUERY_SIZE_BYTES_KEPT:
             if len(_queries) >= _QUERIES_KEPT:
                 # Another thread may do the same.
@@ -101,12 +133,20 @@ def _planned(
         count=count,
         counted_only=counted_only,
     )
-    infos = [index.info for index in collection.ready]
-    return plan(task, infos, estimate, thoroughly=thoroughly)
+    return plan(task, collection.infos, estimate, thoroughly=thoroughly)
+
+
+def _items(txn: Read, projection: Projection | None, found: list[Found]) -> list[Any]:
+    """Documents as the one part of an answer."""
+    if projection is None and 1 < len(found) <= _JOINED:
+        records = b"".join([record for _, record in found])
+        if len(records) < _JOINED_SIZE_BYTES:
+            return txn.load(_DOCUMENTS, b"\xdc" + len(found).to_bytes(2, "big") + records)
+    return _shapes(txn, projection, found)
 
 
 def _shapes(txn: Read, projection: Projection | None, found: list[Found]) -> list[Any]:
-    """Documents as parts of an answer."""
+    """Documents as parts of an answer each."""
     if projection is None:
         load = txn.load
         return [load(dict, record) for _, record in found]
@@ -161,7 +201,7 @@ def find(
     chosen, _ = _planned(txn, collection, query, count=count)
     run = Execution(txn, collection, query.filter, chosen, query.order, after=after, count=count)
     chosen_ones, more = _page(_behind(run, skip) if skip else run.found(), wanted)
-    items = _shapes(txn, projection, chosen_ones)
+    items = _items(txn, projection, chosen_ones)
     return Page(items, cursors.after(run.position(chosen_ones[-1])) if more else None)
 
 
@@ -170,6 +210,12 @@ def _page(batches: Iterator[list[Found]], wanted: int) -> tuple[list[Found], boo
     page: list[Found] = []
     size_bytes = 0
     for batch in batches:
+        if len(page) + len(batch) <= wanted:
+            more_bytes = sum([len(record) for _, record in batch])
+            if size_bytes + more_bytes < PAGE_SIZE_BYTES_MAX:
+                page += batch
+                size_bytes += more_bytes
+                continue
         for found in batch:
             if len(page) == wanted or (page and size_bytes >= PAGE_SIZE_BYTES_MAX):
                 return page, True
