@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 import trio
+
 from actors.http.access import Context
 from actors.http.problems import problem
 from actors.http.requests import AnyRequest

@@ -1,4 +1,4 @@
-"""Finds the route of a path without litestar, whose way to a handler takes longer than most handlers.
+"""Finds the route of a path without litestar, whose way to a handler is longer than most handlers.
 
 It finds what litestar would find, or nothing: then litestar has its say. Its rules are litestar's,
 for paths in their plain form: fixed paths first, then part by part, a fixed part before one that

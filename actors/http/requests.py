@@ -56,6 +56,7 @@ class Incoming:
                 found.setdefault(name.decode("latin-1"), value.decode("latin-1"))
         return found
 
+
 _USABLE = re.compile(rb"[A-Za-z0-9._:/+=@,;-]{1,128}\Z")
 
 

@@ -32,7 +32,9 @@ POST = (
 
 tokens = st.sampled_from([b"GET", b"HEAD", b"POST", b"DELETE", b"CONNECT", b"get", b"OPTIONS", b""])
 targets = st.one_of(
-    st.sampled_from([b"/", b"/a/b?c=%20", b"*", b"http://x/y", b"/a b", b"/\xc3\xa4", b"", b"/\x7f"]),
+    st.sampled_from(
+        [b"/", b"/a/b?c=%20", b"*", b"http://x/y", b"/a b", b"/\xc3\xa4", b"", b"/\x7f"]
+    ),
     st.binary(max_size=5).map(lambda data: b"/" + data),
 )
 names = st.one_of(

@@ -48,9 +48,7 @@ def read_quickly(filter: Any) -> Expression | None:
     return parts[0] if len(parts) == 1 else And(tuple(parts))
 
 
-def _add_ranges(
-    add: Callable[[Expression], None], path: Path, comparisons: dict[Any, Any]
-) -> bool:
+def _add_ranges(add: Callable[[Expression], None], path: Path, comparisons: dict[Any, Any]) -> bool:
     """Take in comparisons; False where they are for the parser."""
     for operator, value in comparisons.items():
         known = _OPERATORS.get(operator) if operator.__class__ is str else None

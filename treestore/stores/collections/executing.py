@@ -279,7 +279,7 @@ class Execution:
                 size = min(2 * size, _FETCHED)
                 records = [get(prefix + packed_id) for packed_id in some]
                 if None in records:
-                    raise _leads_nowhere(some[records.index(None)])
+                    raise leads_nowhere(some[records.index(None)])
                 self.documents += len(some)
                 found: list[Any] = list(zip(some, records, strict=True))
                 if check:
@@ -289,7 +289,7 @@ class Execution:
     def _record(self, packed_id: bytes) -> bytes:
         record = self._txn.get(self._documents + packed_id)
         if record is None:
-            raise _leads_nowhere(packed_id)
+            raise leads_nowhere(packed_id)
         self.documents += 1
         return record
 
@@ -467,7 +467,8 @@ def _end_of_values(key: bytes, at: int, count: int, size_bytes_max: int) -> int:
     return at
 
 
-def _leads_nowhere(packed_id: bytes) -> CorruptionError:
+def leads_nowhere(packed_id: bytes) -> CorruptionError:
+    """The error for an entry of a document that does not exist."""
     return CorruptionError(
         f"An index has an entry of document {unpacked_id(packed_id)!r:.80}, which is not there; "
         "admin.check says more, rebuild_index mends it."

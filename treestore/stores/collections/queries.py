@@ -27,6 +27,7 @@ from treestore.stores.collections import catalog
 from treestore.stores.collections.catalog import Opened
 from treestore.stores.collections.executing import Execution, Found
 from treestore.stores.collections.layout import Document, decode_document, entries_prefix
+from treestore.stores.collections.prepared import WANTED_MAX, Shape, prepare, shape_of
 from treestore.stores.documents.layout import encode
 from treestore.stores.records.fields import LIMIT_MAX, to_count, to_count_or_none
 from treestore.stores.records.listing import Cursors
@@ -189,20 +190,63 @@ def find(
     """
     to_count_or_none(limit, "limit", 1, LIMIT_MAX)
     skip = to_count(offset, "offset", 0, OFFSET_MAX)
-    query, projection = _understood(filter, sort), parse_fields(fields)
+    projection = parse_fields(fields)
+    wanted = limit or LIMIT_MAX
+    known = None
+    if wanted <= WANTED_MAX and cursor is None and not skip:
+        known = shape_of(filter, sort)
+        if known is not None:
+            page = _prepared_page(txn, name, (filter, sort), known, wanted, projection)
+            if page is not None:
+                return page
+    query = _understood(filter, sort)
     collection = catalog.require(txn, name)
     cursors = Cursors(("find", collection.id, query.key))
     after = None
     if cursor is not None:
         after, skip = cursors.position(cursor), 0
         _check_position(after, query.order)
-    wanted = limit or LIMIT_MAX
     count = skip + wanted + 1
     chosen, _ = _planned(txn, collection, query, count=count)
+    if known is not None:
+        prepare(collection, known, query.filter.expression, chosen)
     run = Execution(txn, collection, query.filter, chosen, query.order, after=after, count=count)
-    chosen_ones, more = _page(_behind(run, skip) if skip else run.found(), wanted)
-    items = _items(txn, projection, chosen_ones)
-    return Page(items, cursors.after(run.position(chosen_ones[-1])) if more else None)
+    found, more = _page(_behind(run, skip) if skip else run.found(), wanted)
+    items = _items(txn, projection, found)
+    return Page(items, cursors.after(run.position(found[-1])) if more else None)
+
+
+def _prepared_page(
+    txn: Read,
+    name: str,
+    source: tuple[Any, Any],
+    known: tuple[Shape, list[Any]],
+    wanted: int,
+    projection: Projection | None,
+) -> Page[dict[str, Any]] | None:
+    """The first page of a query whose shape was planned before; None where that does not do.
+
+    Args:
+        source: filter and sort.
+        known: the shape and its values.
+    """
+    collection = catalog.require(txn, name)
+    shape, values = known
+    prepared = collection.prepared.get(shape)
+    first = None
+    if prepared is not None:
+        first = prepared.first(txn, values, wanted, PAGE_SIZE_BYTES_MAX)
+    if first is None:
+        return None
+    found, more = first
+    next_cursor = None
+    if more:
+        query = _understood(*source)
+        packed_id, record = found[-1]
+        order = query.order
+        position = order.position_of()(decoder_of(order.names)(record), packed_id)
+        next_cursor = Cursors(("find", collection.id, query.key)).after(position)
+    return Page(_items(txn, projection, found), next_cursor)
 
 
 def _page(batches: Iterator[list[Found]], wanted: int) -> tuple[list[Found], bool]:
