@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.query import query_reference as reference
@@ -63,7 +63,28 @@ def test_what_is_prepared_gives_what_is_planned(
     indexes: list[tuple[list[str], bool]],
     asked: list[tuple[Any, Any, int]],
 ) -> None:
-    store = FakeStore()
+    check(FakeStore(), documents, indexes, asked)
+
+
+@settings(max_examples=30)
+@given(SETS, INDEXES, st.lists(QUERIES, min_size=1, max_size=6))
+def test_likewise_on_the_engine(
+    documents: list[dict[str, Any]],
+    indexes: list[tuple[list[str], bool]],
+    asked: list[tuple[Any, Any, int]],
+) -> None:
+    """Which gives many keys at a time."""
+    store = EngineStore()
+    check(store, documents, indexes, asked)
+    store.close()
+
+
+def check(
+    store: Any,
+    documents: list[dict[str, Any]],
+    indexes: list[tuple[list[str], bool]],
+    asked: list[tuple[Any, Any, int]],
+) -> None:
     stored = filled(store, documents, indexes)
     wanted = [anew(store, query) for query in asked]
     for _ in range(2):  # What was remembered of one may serve another.
