@@ -13,7 +13,7 @@ from litestar.response.base import ASGIResponse
 
 from actors.host import Host
 from actors.http.access import Authenticate, Observe, accept_anybody
-from actors.http.bodies import AnyRequest, Bodies, query_of
+from actors.http.bodies import Bodies, query_of
 from actors.http.collections import Collections
 from actors.http.directory import Directory
 from actors.http.exchange import AsgiApp
@@ -25,6 +25,7 @@ from actors.http.page import HEADERS, page
 from actors.http.paths import Paths
 from actors.http.problems import JSON, code_of, problem, told
 from actors.http.replies import Reply
+from actors.http.requests import AnyRequest
 from actors.http.routes import Body, Route, context_of, json_body, options_of
 from actors.http.running import Runner
 from actors.http.settings import HttpSettings

@@ -12,7 +12,7 @@ from actors.http.exchange import Receive, Scope
 class Fields(Protocol):
     """The headers of a request."""
 
-    def get(self, name: str, default: str = ..., /) -> str:
+    def get(self, name: str, default: str, /) -> str:
         """The first value of the header ``name`` (in lower case)."""
         ...
 
@@ -31,8 +31,8 @@ class AnyRequest(Protocol):
         ...
 
     @property
-    def headers(self) -> Any:
-        """See `Fields`."""
+    def headers(self) -> Fields:
+        """Decoded."""
         ...
 
 
@@ -42,8 +42,8 @@ class Incoming:
     __slots__ = ("_headers", "receive", "scope")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
-        self.scope = scope
-        self.receive = receive
+        self.scope: Any = scope
+        self.receive: Any = receive
         self._headers: dict[str, str] | None = None
 
     @property

@@ -309,7 +309,7 @@ TEMPLATES = (
 PARTS = ("collections", "people", "all", "documents", "query", "v1", "ops", "", ".", "a%20b", "%2F")
 
 
-def scope_of(method: str, path: str) -> dict[str, Any]:
+def scope_of(method: str, path: str) -> Any:
     return {
         "type": "http",
         "method": method,
