@@ -10,17 +10,15 @@ from urllib.parse import parse_qsl
 
 import msgspec
 import trio
-from litestar import Request
 
 from actors.http.access import Context
 from actors.http.problems import problem
+from actors.http.requests import AnyRequest
 from actors.http.settings import HttpSettings
 from actors.memory import Account, MemoryBudget
 from treestore.errors import InvalidArgument
 
 T = TypeVar("T")
-
-AnyRequest = Request[Any, Any, Any]
 
 JSON_TYPES = ("application/json",)
 LINES_TYPES = ("application/x-ndjson", "application/jsonl", "application/jsonlines")

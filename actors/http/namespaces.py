@@ -11,8 +11,9 @@ import msgspec
 from litestar.response.base import ASGIResponse
 
 from actors.http import elacsym
-from actors.http.bodies import AnyRequest, Bodies, decode, query_of
+from actors.http.bodies import Bodies, decode, query_of
 from actors.http.replies import NO_CONTENT, reply
+from actors.http.requests import AnyRequest
 from actors.http.routes import context_of, path_part
 from actors.http.running import Runner
 from treestore.errors import AlreadyExists, NotFound, TreeStoreError
