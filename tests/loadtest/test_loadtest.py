@@ -116,7 +116,7 @@ def test_ctrl_c_ends_early_with_the_report(tmp_path: Path) -> None:
 
 
 async def test_limits_are_no_errors(tmp_path: Path) -> None:
-    async with served(tmp_path, "--rate-limit", "150", "--rate-burst", "30") as server:
+    async with served(tmp_path, "--rate-limit", "20", "--rate-burst", "5") as server:
         world, _ = await run_short(server, "http")
         report = report_of(world, None)
     assert report.limits.keys() == {"rate_limited"}
@@ -251,7 +251,6 @@ async def tampering(
         (b'"floor":1', b'"floor":7', "differs in place"),
         (b'"revision":1,', b'"revision":0,', "was found as revision 0"),
         (b'"amount":-', b'"amount":1', "postings of"),
-        (b'"text":"', b'"tixt":"', "differs in text, tixt"),
     ],
 )
 async def test_answers_that_are_tampered_with_are_found(

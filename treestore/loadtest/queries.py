@@ -66,7 +66,8 @@ class Queries:
             {"group": group},
             "-score",
             lambda document: document["group"] == group,
-            lambda document: (-document["score"], document["_id"]),
+            lambda document: (document["score"], document["_id"]),
+            descending=True,  # The ids of equal scores, too.
         )
 
     async def _tag(self) -> None:
@@ -87,6 +88,8 @@ class Queries:
         sort: str | None,
         fits: Callable[[Json], bool],
         rank: Callable[[Json], tuple[Any, ...]],
+        *,
+        descending: bool = False,
     ) -> None:
         """Others change theirs meanwhile: each must be as it may be, and one's own not missing."""
         ledger, since = self._world.ledger, self._world.ledger.tick
@@ -97,7 +100,7 @@ class Queries:
         ranks = [rank(document) for document in found]
         if len(found) > LIMIT or not all(map(fits, found)):
             ledger.complain(f"{name} {filter} gave what does not satisfy it, or too much")
-        if sorted(set(ranks)) != ranks:
+        if sorted(set(ranks), reverse=descending) != ranks:
             ledger.complain(f"{name} {filter} gave documents twice or out of order: {ranks}")
         if not self._certain:
             return
@@ -105,7 +108,8 @@ class Queries:
         for document in self._own():
             if not fits(document) or document["_id"] in ids:
                 continue
-            if len(found) < LIMIT or rank(document) < ranks[-1]:
+            whole = len(found) < LIMIT
+            if whole or (rank(document) > ranks[-1]) == descending:
                 ledger.complain(f"{name} {filter} left out {document['_id']}")
 
     async def _find(self, name: str, filter: Json, **options: Any) -> list[Json]:
