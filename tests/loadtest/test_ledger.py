@@ -6,6 +6,7 @@ import pytest
 
 from treestore.errors import InvalidArgument
 from treestore.loadtest.content import Json, document, patch_to
+from treestore.loadtest.http import http_target
 from treestore.loadtest.ledger import HISTORY, Entry, Ledger
 from treestore.loadtest.plan import MIX, parse_mix
 from treestore.loadtest.statistics import percentiles_ms
@@ -94,3 +95,17 @@ def test_percentiles_are_of_the_nearest_rank() -> None:
     assert found == {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "max": 100.0}
     assert percentiles_ms([0.25])["p50"] == 250.0
     assert percentiles_ms([])["max"] == 0.0
+
+
+def test_addresses_of_http() -> None:
+    for address, wanted in {
+        "127.0.0.1:7780": ("127.0.0.1", 7780, False),
+        "[::1]:7780": ("::1", 7780, False),
+        "http://example.org/": ("example.org", 80, False),
+        "https://example.org": ("example.org", 443, True),
+    }.items():
+        target = http_target(address, None, None, 1.0)
+        assert (target.host, target.port, target.tls is not None) == wanted
+    for bad in ("", ":80", "ftp://a:1", "http://a/b", "http://u@a", "a:b", "a:99999", "http://[a"):
+        with pytest.raises(InvalidArgument):
+            http_target(bad, None, None, 1.0)

@@ -32,13 +32,13 @@ PROTOCOLS: tuple[Protocol, ...] = ("tcp", "http")
 
 @asynccontextmanager
 async def served(directory: Path, *flags: str) -> AsyncGenerator[Server]:
-    server = await trio.to_thread.run_sync(partial(Server.start, directory / "data", *flags))
-    try:
-        with trio.fail_after(90):
+    with trio.fail_after(90):
+        server = await trio.to_thread.run_sync(partial(Server.start, directory / "data", *flags))
+        try:
             yield server
-    finally:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(server.kill)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(server.kill)
 
 
 def run_command(*arguments: object, timeout: float = 100) -> subprocess.CompletedProcess[str]:
@@ -131,17 +131,17 @@ async def run_short(
     """The load, not yet verified."""
     plan = Plan(users=6, duration_s=1.0, seed=11, protocol=protocol)
     world = new_world(plan, "test")
-    open = opener(plan, address or (server.tcp if protocol == "tcp" else server.http))
-    await load(world, open)
-    return world, open
+    open_face = opener(plan, address or (server.tcp if protocol == "tcp" else server.http))
+    await load(world, open_face)
+    return world, open_face
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_what_is_lost_or_planted_is_found(tmp_path: Path, protocol: Protocol) -> None:
     """Behind the users' backs, each kind of thing is changed; each is complained about."""
     async with served(tmp_path) as server:
-        world, open = await run_short(server, protocol)
-        async with open() as face:
+        world, open_face = await run_short(server, protocol)
+        async with open_face() as face:
             await verify(world, face)
         assert world.ledger.problems == []
         ledger, names = world.ledger, world.names
@@ -164,7 +164,7 @@ async def test_what_is_lost_or_planted_is_found(tmp_path: Path, protocol: Protoc
             await put.insert(names.postings, {"transfer": "t99", "user": 1, "amount": 1})
         # An entry of the ledger that was never written.
         ledger.acknowledge(claimed, ledger.begin(claimed))
-        async with open() as face:
+        async with open_face() as face:
             await verify(world, face)
             told = "\n".join(ledger.problems)
             await drop(world, face)
@@ -184,9 +184,9 @@ async def test_what_is_lost_or_planted_is_found(tmp_path: Path, protocol: Protoc
 async def test_an_index_that_disagrees_is_found(tmp_path: Path) -> None:
     """Queries go to another collection than reads do, in which documents are missing."""
     async with served(tmp_path) as server:
-        world, open = await run_short(server, "tcp")
+        world, open_face = await run_short(server, "tcp")
         present = [entry for entry in world.ledger.entries.values() if entry.present]
-        async with open() as face:
+        async with open_face() as face:
             await verify(world, _Forgetful(face, present[0].id), check=False)  # type: ignore[arg-type]
     assert world.ledger.problems
     assert all("than going over all gives" in told or "count of" in told for told in
@@ -215,7 +215,7 @@ class _Forgetful:
 Tamper = Callable[[bytes], bytes]
 
 
-async def tampering(
+async def run_proxy(
     port: int,
     tamper: Tamper,
     *,
@@ -259,7 +259,7 @@ async def test_answers_that_are_tampered_with_are_found(
     async with served(tmp_path) as server, trio.open_nursery() as nursery:
         port = int(server.http.rpartition(":")[2])
         change = partial(_replaced, before, after)
-        proxy = await nursery.start(tampering, port, change)
+        proxy = await nursery.start(run_proxy, port, change)
         address = f"127.0.0.1:{proxy}"
         done = await trio.to_thread.run_sync(
             partial(

@@ -66,9 +66,10 @@ def http_target(
     try:
         parts = urlsplit(f"//{rest}")
         host, port = parts.hostname, parts.port or PORTS[scheme]
+        good = host and rest.rstrip("/") == parts.netloc and "@" not in rest
     except (KeyError, ValueError):
-        host, port = None, 0
-    if not host or rest.rstrip("/") != parts.netloc or "@" in rest:
+        good, host, port = False, None, 0
+    if not good or host is None:
         raise InvalidArgument(
             f"An address is host:port or https://host:port, not {address!r:.200}."
         )
@@ -228,7 +229,7 @@ class HttpCollections:
         while True:
             event = self._h11.next_event()
             if event is h11.NEED_DATA:
-                self._h11.receive_data(await stream.receive_some(RECEIVE_SIZE_BYTES))
+                self._h11.receive_data(bytes(await stream.receive_some(RECEIVE_SIZE_BYTES)))
             elif isinstance(event, h11.Response):
                 status = event.status_code
             elif isinstance(event, h11.Data):
@@ -253,17 +254,14 @@ def _lost(what: str, unknown: bool) -> TreeStoreError:
 
 def _value(status: int, answer: bytes) -> Any:
     try:
-        value = msgspec.json.decode(answer) if answer else None
+        value: Any = msgspec.json.decode(answer) if answer else None
         if status < 400:
             return value
-        error = value["error"]
-        return _raise(from_code(error["code"], error["message"], error["details"]))
+        told = value["error"]
+        error = from_code(told["code"], told["message"], told["details"])
     except (msgspec.DecodeError, TypeError, KeyError):
         # Whoever answers is not a TreeStore, or tampers with what it says.
         raise OutcomeUnknown(f"An answer with status {status} is no JSON of TreeStore's.") from None
-
-
-def _raise(error: TreeStoreError) -> Any:
     raise error
 
 

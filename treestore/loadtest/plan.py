@@ -54,7 +54,7 @@ def parse_mix(text: str) -> dict[str, int]:
     Raises:
         InvalidArgument: it is not of that form, or there would be nothing to do.
     """
-    mix = dict.fromkeys(KINDS, 0)
+    mix: dict[str, int] = dict.fromkeys(KINDS, 0)
     for part in text.split(","):
         kind, equals, share = part.strip().partition("=")
         if kind not in mix or not equals or not share.isdecimal() or int(share) > 1_000_000:

@@ -38,29 +38,31 @@ def new_world(plan: Plan, name: str) -> World:
     )
 
 
-async def load(world: World, open: Open, tell: Tell = lambda seconds, statistics: None) -> None:
+async def load(
+    world: World, open_face: Open, tell: Tell = lambda seconds, statistics: None
+) -> None:
     """Let the users work until their time is up, or ``world.end`` is set.
 
     Args:
         world: of `new_world`; it has the outcome afterwards.
-        open: opens a connection.
+        open_face: opens a connection.
         tell: told twice a second how far it is.
 
     Raises:
         TreeStoreError: the users could not be prepared; once they work, errors are counted.
     """
     users = [User(world, number) for number in range(world.plan.users)]
-    async with open() as face:
+    async with open_face() as face:
         await _create(world, face)
     opening = trio.CapacityLimiter(CONNECTING_AT_A_TIME)
     begin = trio.Event()
 
-    async def live(
+    async def use_server(
         user: User, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         async with AsyncExitStack() as connection:
             async with opening:
-                face = await connection.enter_async_context(open())
+                face = await connection.enter_async_context(open_face())
                 await user.prepare(face)
             task_status.started()
             await begin.wait()
@@ -70,7 +72,7 @@ async def load(world: World, open: Open, tell: Tell = lambda seconds, statistics
         # All are connected before the first call.
         async with trio.open_nursery() as preparing:
             for user in users:
-                preparing.start_soon(nursery.start, live, user)
+                preparing.start_soon(nursery.start, use_server, user)
         world.statistics.begin()
         nursery.start_soon(_keep_time, world, tell)
         begin.set()

@@ -24,6 +24,7 @@ from treestore.loadtest.verify import Verified, verify
 from treestore.loadtest.world import World
 
 SPARE_CONNECTIONS = 20
+TIDY_TIMEOUT_S = 30.0
 
 
 @attrs.frozen(kw_only=True)
@@ -88,19 +89,22 @@ async def loadtest(plan: Plan, where: Where, tell: Tell = lambda told: None) -> 
         if server is not None:
             address = _address(server, plan)
         assert address is not None
-        open = opener(plan, address, where.api_key, where.tls)
+        open_face = opener(plan, address, where.api_key, where.tls)
         try:
-            await load(world, open, lambda seconds, so_far: tell(Told("load", seconds, so_far)))
+            await load(
+                world, open_face, lambda seconds, so_far: tell(Told("load", seconds, so_far))
+            )
             restarted = server is not None and where.kill
             if server is not None and restarted:
                 tell(Told("verifying: the server recovers"))
                 await trio.to_thread.run_sync(server.kill)
                 await trio.to_thread.run_sync(server.start)
-                open = opener(plan, _address(server, plan), where.api_key, where.tls)
-            verified = await _verified(world, open, where, tell)
+                open_face = opener(plan, _address(server, plan), where.api_key, where.tls)
+            verified = await _verified(world, open_face, where, tell)
         finally:
             if server is None and not where.keep:
-                await _tidy(world, open)
+                with trio.move_on_after(TIDY_TIMEOUT_S, shield=True):
+                    await _tidy(world, open_face)
     return report_of(world, verified, restarted=restarted)
 
 
@@ -109,9 +113,9 @@ def _address(server: ServerProcess, plan: Plan) -> str:
     return f"{host}:{port}"
 
 
-async def _verified(world: World, open: Open, where: Where, tell: Tell) -> Verified | None:
+async def _verified(world: World, open_face: Open, where: Where, tell: Tell) -> Verified | None:
     try:
-        async with open() as face:
+        async with open_face() as face:
             return await verify(
                 world, face, lambda what: tell(Told(f"verifying: {what}")), check=where.check
             )
@@ -121,14 +125,13 @@ async def _verified(world: World, open: Open, where: Where, tell: Tell) -> Verif
         return None
 
 
-async def _tidy(world: World, open: Open) -> None:
+async def _tidy(world: World, open_face: Open) -> None:
     """Remove what the run made on somebody's server, as far as that can be done."""
-    with trio.move_on_after(30, shield=True):
-        try:
-            async with open() as face:
-                await drop(world, face)
-        except TreeStoreError:
-            pass
+    try:
+        async with open_face() as face:
+            await drop(world, face)
+    except TreeStoreError:
+        pass
 
 
 @asynccontextmanager
