@@ -292,3 +292,20 @@ async def test_a_run_leaves_nothing_on_somebodys_server(tmp_path: Path) -> None:
             assert not report["restarted"]
         async with treestore.connect(server.tcp) as db:
             assert (await db.collections.list()).items == []
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_key_for_its_collections_is_enough(tmp_path: Path, protocol: Protocol) -> None:
+    async with treestore.open(tmp_path / "data") as db:
+        scopes = [f"{verb}:collections/loadtest-*" for verb in ("read", "write")]
+        key = (await db.admin.create_key(scopes)).secret
+    async with served(tmp_path) as server:
+        common = ("--users", 3, "--duration", 0.5, "--protocol", protocol)
+        where = ("--address", server.tcp if protocol == "tcp" else server.http)
+        asked = partial(run_command, *common, *where, "--api-key", key, "--json", "-")
+        done = await trio.to_thread.run_sync(asked)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert json.loads(done.stdout)["verified"]["check"] == "not allowed"
+        refused = await trio.to_thread.run_sync(partial(run_command, *common, *where))
+        assert refused.returncode == 1
+        assert "API key" in refused.stderr

@@ -66,7 +66,7 @@ def http_target(
     try:
         parts = urlsplit(f"//{rest}")
         host, port = parts.hostname, parts.port or PORTS[scheme]
-        good = host and rest.rstrip("/") == parts.netloc and "@" not in rest
+        good = scheme in PORTS and rest.rstrip("/") == parts.netloc and "@" not in rest
     except (KeyError, ValueError):
         good, host, port = False, None, 0
     if not good or host is None:
