@@ -221,11 +221,12 @@ def _facts(report: Report) -> Table:
         facts.append(
             (
                 "verified",
-                f"{verified.documents:,} documents, {verified.queries:,} queries by index, "
+                f"{verified.documents:,} documents, {verified.queries:,} queries, "
                 f"{verified.accounts:,} accounts, {verified.postings:,} postings"
                 + (", after a SIGKILL" if report.restarted else ""),
             )
         )
+        facts.append(("indexes used", ", ".join(map(clean, verified.indexes)) or "none"))
         facts.append(("check of the server", verified.check or "left out"))
     for name, fact in facts:
         table.add_row(name, fact)

@@ -62,12 +62,14 @@ class Face:
         aggregate: collection, aggregates, filter → their values over all documents it satisfies.
         transact: runs a function in a transaction, again after conflicts; None where there are no
             transactions of several calls (HTTP).
+        indexes: collection, filter, sort → names of the indexes that answer such a query.
         check: `admin.check`: its errors; None where the API key does not allow it.
     """
 
     collections: Collections
     aggregate: Groups
     transact: Transact[Any] | None
+    indexes: Callable[[str, Json, str | None], Awaitable[tuple[str, ...]]]
     check: Callable[[], Awaitable[list[str] | None]]
 
 
@@ -108,13 +110,18 @@ def _over_http(collections: HttpCollections, patient: HttpCollections) -> Face:
         groups = await collections.group(name, None, aggregates, filter)
         return cast("Json", groups[0]["values"]) if groups else {}
 
+    async def indexes(name: str, filter: Json, sort: str | None) -> tuple[str, ...]:
+        arguments = {"name": name, "filter": filter, "sort": sort}
+        found = await collections.operation("collections.explain", arguments)
+        return tuple(found["plan"]["indexes"])
+
     async def check() -> list[str] | None:
         try:
             return list((await patient.operation("admin.check", {}))["errors"])
         except PermissionDenied:
             return None
 
-    return Face(collections, aggregate, None, check)
+    return Face(collections, aggregate, None, indexes, check)
 
 
 @asynccontextmanager
@@ -141,6 +148,9 @@ def _over_tcp(
             attempts=TRANSACTION_ATTEMPTS,
         )
 
+    async def indexes(name: str, filter: Json, sort: str | None) -> tuple[str, ...]:
+        return (await db.collections.explain(name, filter, sort=sort)).plan.indexes
+
     async def check() -> list[str] | None:
         try:
             async with patient() as checking:
@@ -148,7 +158,7 @@ def _over_tcp(
         except PermissionDenied:
             return None
 
-    return Face(collections, aggregate, transact, check)
+    return Face(collections, aggregate, transact, indexes, check)
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:

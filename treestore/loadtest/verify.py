@@ -26,7 +26,9 @@ class Verified:
 
     Attributes:
         documents: that were found, each compared with its ledger.
-        queries: by index, each compared with all documents.
+        queries: on indexed fields, each compared with all documents.
+        indexes: those that the server used for queries of these forms; where going over all of a
+            small collection is cheaper it uses none.
         accounts: whose balance was compared.
         postings: that were found.
         check: what `admin.check` said: "ok", "errors", or "not allowed" for this API key.
@@ -34,6 +36,7 @@ class Verified:
 
     documents: int = 0
     queries: int = 0
+    indexes: tuple[str, ...] = ()
     accounts: int = 0
     postings: int = 0
     check: str = ""
@@ -114,7 +117,10 @@ async def _indexes(world: World, face: Face, documents: list[Json], done: Verifi
         users[document.get("user")].append(document)
         for tag in document.get("tags", ()):
             tags[tag].append(document)
-    name = world.names.documents
+    name, used = world.names.documents, set[str]()
+
+    async def look_up(filter: Json, sort: str | None = None) -> None:
+        used.update(await patiently(partial(face.indexes, name, filter, sort)))
 
     async def compare(filter: Json, wanted: list[Json], sort: str | None = None) -> None:
         done.queries += 1
@@ -137,6 +143,11 @@ async def _indexes(world: World, face: Face, documents: list[Json], done: Verifi
     step = max(1, len(documents) // KEYS_LOOKED_UP)
     for document in documents[::step]:
         await compare({"key": document.get("key")}, [document])
+    await look_up({"group": 0})
+    await look_up({"tags": TAGS[0]})
+    await look_up({"user": 0}, "score")
+    await look_up({"key": ""})
+    done.indexes = tuple(sorted(used))
 
 
 async def _accounts(world: World, face: Face, done: Verified) -> None:
