@@ -1,7 +1,7 @@
 # One word each; `make` alone lists them. The first one that needs it makes .venv.
 #
 #   PYTHON=/path/to/python   the interpreter to build .venv with (3.11 to 3.13)
-#   ARGS="..."               handed on to the command of test, demo, bench and chaos
+#   ARGS="..."               handed on to the command of test, demo, bench, chaos and load
 #   FILE=document.json       the document that `make demo` takes instead of its own
 #   QUICK=1                  `make bench` in about a minute
 
@@ -30,7 +30,7 @@ FIND_PYTHON := found=; for python in $(if $(PYTHON),"$(PYTHON)",python3.13 pytho
 # uv fetches what pip would: from the index that pip's settings name, if they name one.
 PIP_INDEX = $${PIP_INDEX_URL:-$$($(BIN)/python -m pip config list 2>/dev/null | sed -n "s/^[^ ]*\.index-url='\(.*\)'$$/\1/p" | tail -n 1)}
 
-.PHONY: help demo test lint format check bench chaos schema lock clean python
+.PHONY: help demo test lint format check bench chaos load schema lock clean python
 .DEFAULT_GOAL := help
 .SILENT:
 
@@ -42,6 +42,7 @@ help:
 	echo 'make check    lint, then test'
 	echo 'make bench    the side-by-side benchmark (QUICK=1 for a short one)'
 	echo 'make chaos    ten minutes of crashes, kills, damage and attacks; nothing may be lost'
+	echo 'make load     a hundred users for ten minutes; then everything is verified'
 	echo 'make schema   an hour of requests made from the OpenAPI document; no fault may be found'
 	echo 'make lock     choose dependency versions anew and write requirements.lock'
 	echo 'make clean    remove .venv, caches and reports'
@@ -77,6 +78,9 @@ bench: $(READY)
 
 chaos: $(READY)
 	$(BIN)/python scripts/chaos.py $(if $(ARGS),$(ARGS),mix)
+
+load: $(READY)
+	$(BIN)/treestore loadtest --users 100 --duration 600 $(ARGS)
 
 schema: $(READY)
 	TREESTORE_HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/http/test_schema.py $(ARGS)
