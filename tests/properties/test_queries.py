@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.http.conftest import edge_over
 from tests.properties.scenes import BOUND_S, Document, examples, reached_every_way
 from tests.query import query_reference, reference
-from tests.query.test_properties import PATHS
+from tests.query.test_properties import NAMES, PATHS
 from tests.stores.engine_store import EngineStore
 from tests.stores.test_queries_plans import (
     INDEXES,
@@ -65,13 +65,26 @@ def values_at(document: Document, path: str) -> list[Any]:
     return reference.spread(list(reference.lead(document, path.split("."))))
 
 
+Asked = tuple[list[Document], list[tuple[list[str], bool]], str, Any]
+
+
+@st.composite
+def asked(draw: st.DrawFn, values: st.SearchStrategy[Any]) -> Asked:
+    """Documents, indexes, a path, and a value that is often there."""
+    documents = draw(SETS | st.lists(st.dictionaries(NAMES, SCALARS), min_size=4, max_size=12))
+    path = draw(NAMES | PATHS)
+    there = [v for d in documents for v in values_at(d, path) if v is not reference.NOTHING]
+    value = draw(st.sampled_from(there) | values if there else values)
+    indexes = draw(INDEXES) + draw(st.lists(st.tuples(st.just([path]), st.booleans()), max_size=1))
+    return documents, indexes, path, value
+
+
 @examples(50)
-@given(SETS, INDEXES, PATHS, VALUES)
-def test_property_10_equality(
-    documents: list[Document], indexes: list[tuple[list[str], bool]], path: str, value: Any
-) -> None:
+@given(asked(VALUES))
+def test_property_10_equality(question: Asked) -> None:
     """An equality gives exactly the documents that have an equal value there (missing is null, an
     element counts, 1 equals 1.0 and neither "1" nor true), with indexes and without."""
+    documents, indexes, path, value = question
     with Filled(documents, indexes) as c:
         wanted = {
             id_of(d)
@@ -86,12 +99,11 @@ def test_property_10_equality(
 
 
 @examples(50)
-@given(SETS, INDEXES, PATHS, SCALARS)
-def test_property_11_comparison(
-    documents: list[Document], indexes: list[tuple[list[str], bool]], path: str, value: Any
-) -> None:
+@given(asked(SCALARS))
+def test_property_11_comparison(question: Asked) -> None:
     """Each comparison gives exactly the documents with a value of the operand's kind on the asked
     side of it, exactly compared; and what is at most and at least equal makes up "up to"."""
+    documents, indexes, path, value = question
     with Filled(documents, indexes) as c:
         found = {}
         for operator in ("$gt", "$gte", "$lt", "$lte"):
@@ -106,13 +118,26 @@ def test_property_11_comparison(
         assert found["$lte"] == found["$lt"] | equal
 
 
-@examples(50)
-@given(SETS, INDEXES, SIMPLE, SIMPLE)
+COMPARISONS = st.sampled_from(["$gt", "$gte", "$lt", "$lte", "$eq", "$ne"])
+
+
+@st.composite
+def asked_twice(draw: st.DrawFn) -> tuple[list[Document], list[Any], Document, Document]:
+    """Documents, indexes, and two filters, often on the same path."""
+    documents, indexes, path, value = draw(asked(SCALARS))
+    one = draw(COMPARISONS.map(lambda operator: {path: {operator: value}}) | SIMPLE)
+    again = st.tuples(COMPARISONS, SCALARS).map(lambda pair: {path: dict([pair])})
+    return documents, indexes, one, draw(again | SIMPLE)
+
+
+@examples(60)
+@given(asked_twice())
 def test_property_12_and_composition(
-    documents: list[Document], indexes: list[tuple[list[str], bool]], one: Document, other: Document
+    question: tuple[list[Document], list[Any], Document, Document],
 ) -> None:
     """Two filters together give what each of them gives, and nothing else; in whichever order they
     are written, and in one object or two."""
+    documents, indexes, one, other = question
     with Filled(documents, indexes) as c:
         both = c.ids(one) & c.ids(other)
         assert c.ids({"$and": [one, other]}) == both
