@@ -34,6 +34,7 @@ from actors.index_builder import IndexBuilder, IndexPart
 from actors.indexer import Indexer
 from actors.lease_keeper import LeaseKeeper
 from actors.mail import WriterLimits
+from actors.namespace_keeper import NamespaceKeeper, NamespacePart
 from actors.overlay import Overlay
 from actors.reader import Reader
 from actors.scrubber import Scrubber, ScrubOptions
@@ -71,6 +72,7 @@ class Database(
     SecurityPart,
     FeedPart,
     IndexPart,
+    NamespacePart,
     TransactionPart,
 ):
     """An open store in this process. Made by `open_database`.
@@ -116,6 +118,7 @@ class Database(
             store.engine, self.log_thread, self.writer, self.sessions, threads
         )
         self.index_builder = IndexBuilder(store.engine, self.writer)
+        self.namespace_keeper = NamespaceKeeper(store.engine, self.writer)
         self.lease_keeper = LeaseKeeper(store.engine, threads)
         self.dismantler = Dismantler(store.engine)
         self.read_limiter = trio.CapacityLimiter(READ_THREADS)
@@ -210,6 +213,7 @@ class Database(
                     self.supervisor.start("lease keeper", self.lease_keeper.run)
                     self.supervisor.start("dismantler", self.dismantler.run)
                     self.supervisor.start("index builder", self.index_builder.run)
+                    self.supervisor.start("namespace keeper", self.namespace_keeper.run)
                     self.supervisor.start("compactor", self.compactor.run)
                     self.supervisor.start("transactions", self.transactions.run)
                     self.supervisor.start("authority", self.authority.run)

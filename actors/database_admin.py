@@ -221,6 +221,7 @@ class AdminPart:
         from treestore.stores.collections.check import check_collections
         from treestore.stores.documents.check import check_documents
         from treestore.stores.metadata.check import check_metadata
+        from treestore.stores.namespaces.check import check_namespaces
         from treestore.stores.prompts.check import check_prompts
         from treestore.stores.security.apikeys import check_keys
         from treestore.stores.security.audit import check_audit
@@ -241,6 +242,7 @@ class AdminPart:
                     errors += check_metadata(txn)
                     errors += check_prompts(txn)
                     errors += check_collections(txn)
+                    errors += check_namespaces(txn)
                     errors += check_keys(txn)
                     errors += check_audit(txn)
                 fields = {
