@@ -6,6 +6,7 @@ event loop makes them on a thread. An asynchronous iterable is the exception (`S
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import zlib
@@ -71,7 +72,10 @@ class Source:
         """Let go of what is open."""
         close = getattr(self._batches, "close", None)
         if close is not None:
-            close()
+            # Where the caller was cancelled, a thread may still be reading: the file is closed with
+            # the last reference then.
+            with contextlib.suppress(ValueError):
+                close()
 
 
 def open_source(source: Any, format: str | None) -> Source:

@@ -12,7 +12,6 @@ nothing yet, it takes that number; otherwise they are written into it, as far as
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final, cast
 
 import msgspec
@@ -21,16 +20,19 @@ from treestore.errors import AlreadyExists, InvalidArgument, NotFound, TreeStore
 from treestore.model.bulk import BulkMode, BulkProgress, RejectedLine
 from treestore.model.namespaces import DocumentId
 from treestore.stores.access import Read, Write
-from treestore.stores.documents.layout import encode, packed_name, shown
-from treestore.stores.keys import Keyspace, pack_str, unpack
+from treestore.stores.documents.layout import encode, shown
 from treestore.stores.namespaces import catalog
-from treestore.stores.namespaces.catalog import DroppedRecord, NamespaceRecord, Opened
+from treestore.stores.namespaces.catalog import NamespaceRecord, Opened
+from treestore.stores.namespaces.imports import (
+    ImportRecord,
+    decode_import,
+    import_key,
+    imports_into,
+)
 from treestore.stores.namespaces.layout import (
     AFTER,
     Space,
     attributes_of,
-    check_name,
-    dropped_key,
     namespace_key,
     packed_row,
     row_of,
@@ -46,32 +48,6 @@ LINES_MAX: Final = 10_000
 MODES: Final = ("best_effort", "all_or_nothing")
 
 _decode_line = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-class ImportRecord(msgspec.Struct):
-    """An import under way.
-
-    Attributes:
-        staging: the number that its documents are stored under; None: the namespace's own.
-    """
-
-    mode: BulkMode
-    started_at: datetime
-    staging: int | None = None
-    lines: int = 0
-    stored: int = 0
-    rejected: int = 0
-
-
-_decode_record = msgspec.msgpack.Decoder(ImportRecord).decode
-
-
-def _key(name: str, import_id: Any) -> bytes:
-    return (
-        Keyspace.NAMESPACE_IMPORTS
-        + pack_str(check_name(name))
-        + packed_name("The id of an import", import_id)
-    )
 
 
 def _progress(
@@ -93,13 +69,13 @@ def _progress(
 
 
 def _require(txn: Read, name: str, import_id: Any) -> ImportRecord:
-    record = txn.get(_key(name, import_id))
+    record = txn.get(import_key(name, import_id))
     if record is None:
         raise NotFound(
             f"There is no import {shown(import_id)} into namespace {shown(name)}: it was ended, "
             "given up, or not begun (bulk_begin)."
         )
-    return _decode_record(record)
+    return decode_import(record)
 
 
 # --- operations ------------------------------------------------------------------------------
@@ -122,10 +98,10 @@ def bulk_begin(
     if mode not in MODES:
         raise InvalidArgument(f"mode is one of {', '.join(MODES)}, not {shown(mode)}.")
     catalog.require(txn, name)
-    key = _key(name, import_id)
+    key = import_key(name, import_id)
     known = txn.get(key)
     if known is not None:
-        record = _decode_record(known)
+        record = decode_import(known)
         if record.mode != mode:
             raise AlreadyExists(
                 f"Import {shown(import_id)} into namespace {shown(name)} was begun in mode "
@@ -241,7 +217,7 @@ def _write(
     record.lines = last
     record.stored += stored
     record.rejected += len(rejections)
-    txn.put(_key(name, import_id), encode(record))
+    txn.put(import_key(name, import_id), encode(record))
     return _progress(name, import_id, record, rejections[:REJECTIONS_MAX])
 
 
@@ -266,9 +242,7 @@ def _store(
             # Other errors are of the store, not of a line.
             if not isinstance(error, InvalidArgument):
                 raise
-            rejections.append(
-                RejectedLine(line=number, error=error.message, id=_id_of(document))
-            )
+            rejections.append(RejectedLine(line=number, error=error.message, id=_id_of(document)))
             continue
         change = rows.take(packed)
         change.attributes, change.vector = attributes, vector
@@ -302,7 +276,7 @@ def bulk_end(txn: Write, name: str, import_id: str) -> BulkProgress:
                 rejected=record.rejected,
             )
         _publish(txn, name, there, record.staging)
-    txn.delete(_key(name, import_id))
+    txn.delete(import_key(name, import_id))
     return _progress(name, import_id, record)
 
 
@@ -317,7 +291,7 @@ def _publish(txn: Write, name: str, there: Opened, staging: int) -> None:
         gone = its.number
     else:
         _merge(txn, there, Space(staging))
-    txn.put(dropped_key(gone), encode(DroppedRecord(name, txn.now)))
+    catalog.let_go(txn, gone, name)
 
 
 def _merge(txn: Write, there: Opened, staged: Space) -> None:
@@ -335,13 +309,13 @@ def bulk_abort(txn: Write, name: str, import_id: str) -> bool:
 
     What it stored in mode ``best_effort`` stays; in mode ``all_or_nothing`` nothing of it does.
     """
-    key = _key(name, import_id)
+    key = import_key(name, import_id)
     known = txn.get(key)
     if known is None:
         return False
-    staging = _decode_record(known).staging
+    staging = decode_import(known).staging
     if staging is not None:
-        txn.put(dropped_key(staging), encode(DroppedRecord(name, txn.now)))
+        catalog.let_go(txn, staging, name)
     txn.delete(key)
     return True
 
@@ -354,15 +328,4 @@ def bulk_imports(txn: Read, name: str) -> list[BulkProgress]:
         NotFound: there is no such namespace.
     """
     catalog.require(txn, name)
-    prefix = Keyspace.NAMESPACE_IMPORTS + pack_str(check_name(name))
-    found: list[BulkProgress] = []
-    for key, value in txn.scan(prefix, prefix + AFTER):
-        (import_id,) = unpack(key[len(prefix) :])
-        found.append(_progress(name, str(import_id), _decode_record(value)))
-    return found
-
-
-def drop_imports(txn: Write, name: str) -> None:
-    """A namespace goes, and its imports with it."""
-    for progress in bulk_imports(txn, name):
-        bulk_abort(txn, name, str(progress.import_id))
+    return [_progress(name, its, record) for its, record in imports_into(txn, name)]
