@@ -1,4 +1,4 @@
-"""Elacsym's JSON: its translation, and the paths before there is a store of namespaces."""
+"""Elacsym's JSON: its translation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from actors.http import elacsym
-from tests.http.conftest import Edge
 from treestore.errors import InvalidArgument
 
 
@@ -123,20 +122,3 @@ def test_results() -> None:
         "results": [{"id": 1, "score": 0.5, "attributes": {"a": 1}}],
         "took_ms": 1.235,
     }
-
-
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("PUT", "/v1/namespaces/n"),
-        ("POST", "/v1/namespaces/n/upsert"),
-        ("POST", "/v1/namespaces/n/query"),
-        ("POST", "/v1/namespaces/n/bulk"),
-        ("GET", "/v1/namespaces"),
-    ],
-)
-async def test_before_there_are_namespaces(edge: Edge, method: str, path: str) -> None:
-    if "namespaces.create" in edge.operations:
-        pytest.skip("there are namespaces")
-    error = await edge.ask(method, path, 501, json={})
-    assert "namespaces" in error["message"]

@@ -21,11 +21,12 @@ known)."""
 
 
 class Import:
-    """One import, from its source into a namespace."""
+    """One import, from its source into a namespace.
 
-    def __init__(
-        self, steps: Steps, name: str, source: Source, on_progress: Progress | None
-    ) -> None:
+    ``steps`` is a `Steps` of the service, or anything with the operations that it names.
+    """
+
+    def __init__(self, steps: Any, name: str, source: Source, on_progress: Progress | None) -> None:
         self._steps = steps
         self._name = name
         self._source = source

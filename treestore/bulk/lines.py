@@ -61,6 +61,11 @@ class LineCutter:
         self._read = 0
         self._begun = False
 
+    @property
+    def pending_bytes(self) -> int:
+        """What was fed and not given yet."""
+        return len(self._pending)
+
     def feed(self, piece: bytes | bytearray | memoryview) -> Iterator[Batch]:
         """The batches that ``piece`` completes.
 

@@ -12,7 +12,7 @@ import os
 import zlib
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from treestore.bulk.lines import BATCH_LINES, Batch, LineCutter
 from treestore.bulk.tables import SUFFIXES, table_batches
@@ -67,6 +67,11 @@ class Source:
     def end(self) -> Iterator[Batch]:
         """The last batch of an asynchronous source."""
         return self._mixer.end()
+
+    @property
+    def pending_bytes(self) -> int:
+        """Text of an asynchronous source that was fed and is in no batch yet."""
+        return self._mixer.pending_bytes
 
     def close(self) -> None:
         """Let go of what is open."""
@@ -125,8 +130,8 @@ def _file(path: Path, format: str | None) -> Source:
 def _file_batches(path: Path, *, compressed: bool) -> Iterator[Batch]:
     cutter = LineCutter()
     with path.open("rb") as raw:
-        file: IO[bytes] = gzip.open(raw) if compressed else raw  # type: ignore[assignment]
-        while piece := file.read(PIECE_BYTES):
+        read = gzip.GzipFile(fileobj=raw).read if compressed else raw.read
+        while piece := read(PIECE_BYTES):
             for batch in cutter.feed(piece):
                 # Of a compressed file, what was read of the file itself.
                 yield batch if not compressed else _at(batch, raw.tell())
@@ -161,6 +166,10 @@ class _Mixer:
         self._cutter: LineCutter | None = None
         self._documents: list[object] = []
         self._next = 1
+
+    @property
+    def pending_bytes(self) -> int:
+        return 0 if self._cutter is None else self._cutter.pending_bytes
 
     def feed(self, piece: Any) -> Iterator[Batch]:
         if isinstance(piece, str):

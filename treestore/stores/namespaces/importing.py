@@ -4,8 +4,8 @@ An import with a name (``import_id``) has a record that says how many lines are 
 same transaction as what they stored. So an import that was cut off, whoever died, goes on behind
 the last line that is there, and a batch that is sent twice counts once.
 
-In mode ``all_or_nothing`` the documents are stored apart, under a number of a namespace of their own
-that no name leads to. In the end, one transaction makes them visible: where the namespace holds
+In mode ``all_or_nothing`` the documents are stored apart, under a number of a namespace of their
+own that no name leads to. In the end, one transaction makes them visible: where the namespace holds
 nothing yet, it takes that number; otherwise they are written into it, as far as a transaction goes.
 """
 
