@@ -187,10 +187,11 @@ async def test_bad_arguments(db: Any) -> None:
         ):
             with pytest.raises(error):
                 await db.namespaces.bulk(**arguments)
-        for arguments in (
+        batches: tuple[dict[str, Any], ...] = (
             *({}, {"lines": b"", "documents": []}, {"lines": b"\n" * 20_000}),
             *({"lines": b"{}", "first": 0}, {"documents": [{}] * 10_001}),
-        ):
+        )
+        for batch in batches:
             with pytest.raises(InvalidArgument):
-                await db.namespaces.bulk_write("n", **arguments)
+                await db.namespaces.bulk_write("n", **batch)
         assert await db.namespaces.count("n") == 0
