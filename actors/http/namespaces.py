@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 from urllib.parse import quote
 
 import attrs
@@ -21,6 +21,11 @@ from treestore.bulk.importing import Import
 from treestore.bulk.sources import Source
 from treestore.errors import AlreadyExists, InvalidArgument, NotFound
 from treestore.model.bulk import BulkMode, BulkProgress, BulkReport
+
+MODES: Mapping[str, BulkMode] = {
+    "best_effort": "best_effort",
+    "all_or_nothing": "all_or_nothing",
+}
 
 unpack = msgspec.msgpack.decode
 _progress = msgspec.msgpack.Decoder(BulkProgress).decode
@@ -120,13 +125,14 @@ class Namespaces:
         """``POST /v1/namespaces/{ns}/bulk``: lines of documents, stored as they come."""
         query = query_of(request, ("mode", "import_id"))
         context, name = context_of(request), path_part(request, "ns")
-        mode, import_id = query.get("mode", "best_effort"), query.get("import_id")
-        if mode not in ("best_effort", "all_or_nothing"):
-            raise InvalidArgument(f"mode is best_effort or all_or_nothing, not {mode!r:.60}.")
+        mode = MODES.get(query.get("mode", "best_effort"))
+        if mode is None:
+            given = query["mode"]
+            raise InvalidArgument(f"mode is one of {', '.join(MODES)}, not {given!r:.60}.")
         source = Source(None)
         source.pieces = self.bodies.parts(request, lambda: source.pending_bytes)
         work = Import(_Steps(self.runner, context), name, source, None)
-        return reply(_reported(await work.run(cast("BulkMode", mode), import_id)))
+        return reply(_reported(await work.run(mode, query.get("import_id"))))
 
 
 def _reported(report: BulkReport) -> dict[str, Any]:
