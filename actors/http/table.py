@@ -270,6 +270,7 @@ def of_namespaces(handlers: Namespaces) -> list[Route]:
 
     given = json_body(OBJECT)
     return [
+        route(*("POST", at + "/bulk", handlers.bulk, "Store lines of documents"), **_BULK),
         route(
             *("GET", "/v1/namespaces", handlers.list_all, "List namespaces"),
             answers={200: json_body(ANY)},
@@ -305,22 +306,23 @@ def of_namespaces(handlers: Namespaces) -> list[Route]:
             query=(LIMIT, CURSOR),
             answers={200: json_body(PAGE)},
         ),
-        route(
-            *("POST", at + "/bulk", handlers.bulk, "Store lines of documents"),
-            text="Lines that cannot be stored are rejected and told; the others are stored. 400 "
-            "where nothing was. An import with an `import_id` can be sent again from its "
-            "beginning after it was cut off: what is stored already is passed over.",
-            query=(
-                Parameter(
-                    name="mode",
-                    text="`all_or_nothing` shows nothing before its end, or where a line is wrong.",
-                    schema={"enum": ["best_effort", "all_or_nothing"]},
-                ),
-                Parameter(name="import_id", text="Makes it resumable.", schema={"type": "string"}),
-            ),
-            body=Body(content={"application/x-ndjson": LINES}),
-        ),
     ]
+
+
+_BULK: dict[str, Any] = {
+    "text": "Lines that cannot be stored are rejected and told; the others are stored. 400 where "
+    "nothing was. An import with an `import_id` can be sent again from its beginning after it was "
+    "cut off: what is stored already is passed over.",
+    "query": (
+        Parameter(
+            name="mode",
+            text="`all_or_nothing` shows nothing before its end, or where a line is wrong.",
+            schema={"enum": ["best_effort", "all_or_nothing"]},
+        ),
+        Parameter(name="import_id", text="Makes it resumable.", schema={"type": "string"}),
+    ),
+    "body": Body(content={"application/x-ndjson": LINES}),
+}
 
 
 def _documents() -> dict[str, Any]:

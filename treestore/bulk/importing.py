@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 from treestore.bulk.lines import Batch
 from treestore.bulk.sources import Source, open_source
+from treestore.bulk.threads import in_thread
 from treestore.errors import InvalidArgument, TreeStoreError
 from treestore.model.bulk import BulkMode, BulkReport, RejectedLine
 from treestore.stores.composite import Steps
@@ -73,13 +74,19 @@ class Import:
             for batch in source.end():
                 await self._take(batch)
         else:
-            while (next_one := await self._steps.in_thread(source.read)) is not None:
+            while (next_one := await self._read()) is not None:
                 await self._take(next_one)
         if self._seen < self._before:
             raise InvalidArgument(
                 f"Import {self._import_id!r:.100} has done {self._before} lines, and the source "
                 f"has {self._seen}: it is not the one that the import began with."
             )
+
+    async def _read(self) -> Batch | None:
+        """The next batch, read beside the event loop where there is one."""
+        if self._steps.blocks:
+            return self._source.read()
+        return await in_thread(self._source.read)
 
     async def _take(self, batch: Batch) -> None:
         """Send a batch, where it is not done yet."""

@@ -7,8 +7,6 @@ at once, for nothing that it awaits there has to wait.
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from collections.abc import Callable, Coroutine
 from functools import update_wrapper
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
@@ -26,26 +24,20 @@ COMPOSITES: dict[str, Callable[..., Any]] = {}
 class Steps:
     """What a composite is made of: a service, all of whose calls are awaited.
 
-    Its attributes are the service's operations.
+    Its other attributes are the service's operations.
+
+    Attributes:
+        blocks: whether the calls are done when they return; the composite must not wait for
+            anything else then.
     """
 
     def __init__(self, service: Service[Any, Any]) -> None:
         self._service = service
-        self._blocks = bool(getattr(service._caller, "blocks", False))
+        self.blocks = bool(getattr(service._caller, "blocks", False))
 
     def __getattr__(self, name: str) -> Any:
         call = getattr(self._service, name)
-        return _awaited(call) if self._blocks else call
-
-    async def in_thread(self, work: Callable[[], R]) -> R:
-        """Do what may wait for a disk, beside the event loop where there is one."""
-        if self._blocks:
-            return work()
-        trio = sys.modules.get("trio")
-        if trio is not None and trio.lowlevel.in_trio_run():
-            found: R = await trio.to_thread.run_sync(work)
-            return found
-        return await asyncio.to_thread(work)
+        return _awaited(call) if self.blocks else call
 
 
 def _awaited(call: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
@@ -88,7 +80,7 @@ class Composite(Generic[P, R]):
         if service is None:
             return self
         function, steps = self._function, Steps(service)
-        if steps._blocks:
+        if steps.blocks:
 
             def blocking(*args: Any, **kwargs: Any) -> Any:
                 return _run(function(steps, *args, **kwargs))
