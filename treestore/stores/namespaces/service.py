@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from treestore.stores.namespaces import catalog, copying, reading, search, writing
-from treestore.stores.operation import A, Action, Awaited, Command, M, Query, Service
+from treestore.bulk.importing import bulk
+from treestore.stores.composite import Composite
+from treestore.stores.namespaces import catalog, copying, importing, reading, search, writing
+from treestore.stores.operation import (
+    A,
+    Action,
+    Awaited,
+    Command,
+    M,
+    Prepared,
+    Query,
+    Service,
+)
 
 
 class Namespaces(Service[M, A]):
@@ -26,3 +37,9 @@ class Namespaces(Service[M, A]):
     count = Query(reading.count)
     aggregate = Query(reading.aggregate)
     query = Awaited(search.query)
+    bulk = Composite(bulk)
+    bulk_begin = Command(importing.bulk_begin)
+    bulk_write = Prepared(importing.bulk_write)
+    bulk_end = Command(importing.bulk_end, long=True)
+    bulk_abort = Command(importing.bulk_abort)
+    bulk_imports = Query(importing.bulk_imports)
