@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from actors.embedded import pin
 from treestore.engine.snapshot import LeasedRead, Snapshot
-from treestore.errors import InvalidArgument
+from treestore.errors import InvalidArgument, Unavailable
 from treestore.model.namespaces import NamespaceHit
 from treestore.stores.namespaces.search import Asked, Request
 
@@ -28,20 +28,34 @@ async def search(
     *,
     strong: bool,
     raw: bool,
+    deadline: float,
 ) -> list[NamespaceHit]:
     """The best hits; see `treestore.stores.namespaces.search.query`.
+
+    Where words are asked for, and the full-text index is missing or far behind, it is waited for
+    until ``deadline``.
 
     Cancellation: noticed within about a millisecond of the query's work.
     """
     if overlay is not None and not strong:
         raise InvalidArgument("In a transaction a query is strong.")
     lease = pin(database, snapshot, "namespaces.query")
-    lease.begin_read()
     try:
-        work = partial(_search, database, lease, overlay, request, strong, raw)
-        return await database.threads.run(work, limiter=database.read_limiter)
+        while True:
+            lease.begin_read()
+            try:
+                work = partial(_search, database, lease, overlay, request, strong, raw)
+                return await database.threads.run(work, limiter=database.read_limiter)
+            except Unavailable as error:
+                # For want of a full-text index, which is being made, or behind.
+                keeper = database.text_keeper
+                if not strong or keeper is None or not keeper.is_waited_for(error):
+                    raise
+                if not await keeper.turned(deadline):
+                    raise
+            finally:
+                lease.end_read()
     finally:
-        lease.end_read()
         lease.close()
 
 

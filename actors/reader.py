@@ -139,7 +139,13 @@ class Reader:
     ) -> list[NamespaceHit]:
         """See ``namespaces.query``."""
         return await namespace_reader.search(
-            self._database, self._snapshot, self._overlay, request, strong=strong, raw=self._raw
+            self._database,
+            self._snapshot,
+            self._overlay,
+            request,
+            strong=strong,
+            raw=self._raw,
+            deadline=_deadline(),
         )
 
     @contextmanager

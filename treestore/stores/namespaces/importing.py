@@ -37,6 +37,7 @@ from treestore.stores.namespaces.layout import (
     packed_row,
     row_of,
 )
+from treestore.stores.namespaces.upkeep import staged
 from treestore.stores.namespaces.writing import Change, Rows, checked_document
 
 REJECTIONS_MAX: Final = 1000
@@ -212,19 +213,13 @@ def _write(
     if last <= record.lines:
         return _progress(name, import_id, record)
     if record.staging is not None:
-        there = _staged(there, record.staging)
+        there = staged(there, record.staging)
     stored, rejections = _store(txn, there, [its for its in items if its[0] > record.lines])
     record.lines = last
     record.stored += stored
     record.rejected += len(rejections)
     txn.put(import_key(name, import_id), encode(record))
     return _progress(name, import_id, record, rejections[:REJECTIONS_MAX])
-
-
-def _staged(there: Opened, number: int) -> Opened:
-    """The namespace, its documents elsewhere."""
-    its = there.record
-    return Opened(NamespaceRecord(number, its.schema, its.created_at, its.updated_at))
 
 
 def _store(

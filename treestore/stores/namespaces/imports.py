@@ -11,7 +11,7 @@ import msgspec
 from treestore.model.bulk import BulkMode
 from treestore.stores.access import Read
 from treestore.stores.documents.layout import packed_name
-from treestore.stores.keys import Keyspace, pack_str, successor, unpack
+from treestore.stores.keys import Keyspace, pack_str, successor, unpack, unpack_one
 from treestore.stores.namespaces.layout import AFTER, check_name
 
 
@@ -57,8 +57,13 @@ def imports_into(txn: Read, name: str) -> Iterator[tuple[str, ImportRecord]]:
         yield str(import_id), decode_import(value)
 
 
+def all_imports(txn: Read) -> Iterator[tuple[str, ImportRecord]]:
+    """Every import under way, and the name of its namespace."""
+    space = Keyspace.NAMESPACE_IMPORTS
+    for key, value in txn.scan(space, successor(space)):
+        yield str(unpack_one(key, 1)[0]), decode_import(value)
+
+
 def stagings(txn: Read) -> set[int]:
     """The numbers under which imports store documents that nobody sees yet."""
-    space = Keyspace.NAMESPACE_IMPORTS
-    records = (decode_import(value) for _, value in txn.scan(space, successor(space)))
-    return {record.staging for record in records if record.staging is not None}
+    return {its.staging for _, its in all_imports(txn) if its.staging is not None}

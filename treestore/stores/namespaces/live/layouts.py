@@ -145,6 +145,4 @@ def frozen(layout: Layout) -> Layout:
     """The layout with what grew as a part of its own, if anything did."""
     if not len(layout.growing.content):
         return layout
-    return Layout(
-        layout.from_lsn, (*layout.fixed, layout.growing.frozen()), layout.growing.fresh()
-    )
+    return Layout(layout.from_lsn, (*layout.fixed, layout.growing.frozen()), layout.growing.fresh())

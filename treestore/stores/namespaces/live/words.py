@@ -31,6 +31,10 @@ UNINDEXED_MAX: Final = 20_000
 """Rows that a search looks at one by one. With more, it waits for the index."""
 
 
+class IndexBehind(Unavailable):
+    """The full-text index lacks more rows than are looked at one by one."""
+
+
 @attrs.define(eq=False)
 class WordsReport:
     """What the words of a query took: for `explain`.
@@ -142,9 +146,7 @@ class Words:
             return [rows[row] for row in some]
 
         def find(limit: int) -> list[Any]:
-            return self._search.best(
-                limit, only=only, unindexed=self._unindexed, tie_key=ids_of
-            )
+            return self._search.best(limit, only=only, unindexed=self._unindexed, tie_key=ids_of)
 
         return self._behind(find, ids_of, rows, wanted, after, len(rows))
 
@@ -197,9 +199,7 @@ def _allowed(pieces: Sequence[Piece], rows: Rows) -> Flags:
     return found
 
 
-def _ids(
-    pieces: Sequence[Piece], others: Mapping[int, bytes], rows: Sequence[int]
-) -> list[bytes]:
+def _ids(pieces: Sequence[Piece], others: Mapping[int, bytes], rows: Sequence[int]) -> list[bytes]:
     ids: list[bytes | None] = [others.get(row) for row in rows]
     missing = [at for at, packed in enumerate(ids) if packed is None]
     if missing:
@@ -231,7 +231,7 @@ def unindexed_in(
     rows = np.fromiter((one.row for one in new), np.int64, len(new))
     here = np.flatnonzero(_allowed(pieces, rows)).tolist()
     if len(here) > UNINDEXED_MAX:
-        raise Unavailable(
+        raise IndexBehind(
             f"{len(here)} documents are not in the full-text index yet; try again later.",
             documents=len(here),
         )
