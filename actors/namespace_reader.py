@@ -13,6 +13,7 @@ from actors.embedded import pin
 from treestore.engine.snapshot import LeasedRead, Snapshot
 from treestore.errors import InvalidArgument, Unavailable
 from treestore.model.namespaces import NamespaceHit
+from treestore.stores.namespaces.catalog import require
 from treestore.stores.namespaces.search import Asked, Request
 
 if TYPE_CHECKING:
@@ -57,6 +58,35 @@ async def search(
                 lease.end_read()
     finally:
         lease.close()
+
+
+async def warm(database: Database, snapshot: Snapshot | None, name: str) -> bool:
+    """Load a namespace's view; whether it was not there. See ``namespaces.warm``."""
+    lease = pin(database, snapshot, "namespaces.warm")
+    lease.begin_read()
+    try:
+        work = partial(_warm, database, lease, name)
+        return await database.threads.run(work, limiter=database.read_limiter)
+    finally:
+        lease.end_read()
+        lease.close()
+
+
+def _warm(database: Database, lease: Snapshot, name: str) -> bool:
+    """Load a view, on a thread."""
+    txn = lease.read()
+    there = require(txn, name)
+    if database.namespace_views is None:
+        return False
+    from treestore.stores.namespaces.live.pieces import UseTree
+
+    views = database.namespace_views.views()
+    loaded = views.follower.view(there.number) is not None
+    try:
+        views.view(txn, lease.state.position, there, database.threads.check_cancelled)
+    except UseTree:
+        return False  # A file is damaged; the keeper sees to it.
+    return not loaded
 
 
 def _search(

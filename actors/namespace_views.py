@@ -36,6 +36,7 @@ class ViewStatistics:
     Attributes:
         loaded: views.
         size_bytes: that they take, mapped files included.
+        budget_bytes: the most that they are to take.
         queries: answered from views.
         hits: of these, those that found the view loaded.
         queries_from_tree: answered by looking at every document.
@@ -47,6 +48,7 @@ class ViewStatistics:
 
     loaded: int = 0
     size_bytes: int = 0
+    budget_bytes: int = 0
     queries: int = 0
     hits: int = 0
     queries_from_tree: int = 0
@@ -124,11 +126,12 @@ class NamespaceViews:
     def statistics(self) -> ViewStatistics:
         """The numbers now."""
         if self._made is None:
-            return ViewStatistics()
+            return ViewStatistics(budget_bytes=self._size_bytes_max)
         its, views = self._made.counters, self._made.follower.views()
         return ViewStatistics(
             loaded=len(views),
             size_bytes=sum(view.size_bytes() for view in views),
+            budget_bytes=self._size_bytes_max,
             queries=its.queries,
             hits=its.hits,
             queries_from_tree=its.queries_from_tree,

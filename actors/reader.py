@@ -148,6 +148,10 @@ class Reader:
             deadline=_deadline(),
         )
 
+    async def warm_namespace(self, name: str) -> bool:
+        """See ``namespaces.warm``."""
+        return await namespace_reader.warm(self._database, self._snapshot, name)
+
     @contextmanager
     def pinned(self) -> Generator[PinnedReader]:
         """See `treestore.stores.queries.finding.RelatedReader`."""

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from treestore.bulk.importing import bulk
 from treestore.stores.composite import Composite
-from treestore.stores.namespaces import catalog, copying, importing, reading, search, writing
+from treestore.stores.namespaces import (
+    catalog,
+    copying,
+    importing,
+    reading,
+    search,
+    warming,
+    writing,
+)
 from treestore.stores.operation import (
     A,
     Action,
@@ -37,6 +45,7 @@ class Namespaces(Service[M, A]):
     count = Query(reading.count)
     aggregate = Query(reading.aggregate)
     query = Awaited(search.query)
+    warm = Awaited(warming.warm)
     bulk = Composite(bulk)
     bulk_begin = Command(importing.bulk_begin)
     bulk_write = Prepared(importing.bulk_write)
