@@ -122,7 +122,7 @@ class SegmentKeeper:
                 self.problem, self._retry_s = None, RETRY_S_MIN
                 await self._tidy()
                 wait_s = min(max(LOOK_S, self._look_took_s / LOOK_SHARE), LOOK_S_MAX)
-            except (TreeStoreError, OSError, *_file_faults()) as error:
+            except (TreeStoreError, OSError) as error:
                 self.problem = f"{error}"
                 log.warning("the segments of a namespace could not be kept up", error=str(error))
                 wait_s, self._retry_s = self._retry_s, min(2 * self._retry_s, RETRY_S_MAX)
@@ -193,6 +193,8 @@ class SegmentKeeper:
 
     def _make(self, lease: Snapshot, there: Opened, old: list[int]) -> Made | None:
         """Write the file. On a thread."""
+        from treestore.search.columns.blobs import ColumnsDamaged
+        from treestore.search.vectors.segment_file import SegmentDamaged
         from treestore.stores.namespaces.live.pieces import UseTree
 
         txn, position, pause = lease.read(), lease.state.position, self._engine.environment.pause
@@ -205,6 +207,9 @@ class SegmentKeeper:
             if self._views.damaged:
                 return None  # That comes first.
             raise OSError(f"there is no view: {error}") from error
+        except (ColumnsDamaged, SegmentDamaged) as error:
+            # What was written just now reads otherwise.
+            raise OSError(f"a segment that was written is damaged: {error}") from error
 
     async def _enter(self, made: Made) -> None:
         """Have the manifest entered; the file goes where it is not."""
@@ -289,10 +294,3 @@ def _lost_rows(lease: Snapshot, number: int, segment: int) -> Any:
 
     txn = lease.read()
     return segments.rows_with_ids(txn, number, segments.segment_rows(txn, number, segment))
-
-
-def _file_faults() -> tuple[type[Exception], ...]:
-    from treestore.search.columns.blobs import ColumnsDamaged
-    from treestore.search.vectors.segment_file import SegmentDamaged
-
-    return SegmentDamaged, ColumnsDamaged

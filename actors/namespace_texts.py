@@ -24,6 +24,7 @@ from treestore.engine.engine import Engine
 from treestore.engine.snapshot import Snapshot
 
 if TYPE_CHECKING:
+    from treestore.model.namespaces import FullTextSchema
     from treestore.search.fulltext.generations import NamespaceTexts
     from treestore.search.fulltext.writers import Writers
     from treestore.stores.access import Read
@@ -178,18 +179,11 @@ class TextKeeper:
 
     def _step(self, lease: Snapshot, views: Views, there: Opened, view: View) -> bool:
         """Some work for one namespace; whether there is more to do at once."""
-        from treestore.stores.namespaces.live.view import text_names
-
         texts, txn = views.texts(there.number), lease.read()
         its = self._kept.get(there.number)
         if its is None:
             its = self._kept[there.number] = self._open(views, there, view)
-        attributes = {
-            name: one
-            for name in text_names(there.schema)
-            if (one := there.schema.attributes[name].full_text) is not None
-        }
-        if its.index.change(attributes):
+        if its.index.change(_analyzers(there)):
             self._remake(its, view)
         if its.view is not view or texts.basis() is None:
             self._join(its, views, view)
@@ -201,15 +195,13 @@ class TextKeeper:
         from treestore.search.fulltext.generations import NamespaceTexts
         from treestore.search.fulltext.index import Identity
         from treestore.search.fulltext.writers import Writers
-        from treestore.stores.namespaces.live.view import text_names
 
         if self._writers is None:
             self._writers = Writers()
         identity = self._engine.identity
         whose = Identity(identity.database_uuid, identity.timeline, there.number)
         index = NamespaceTexts(self._views.texts_path / str(there.number), whose, self._writers)
-        schema = there.schema
-        index.open({name: schema.attributes[name].full_text for name in text_names(schema)})
+        index.open(_analyzers(there))
         its = Kept(index, view)
         if index.making is not None:
             self._remake(its, view)
@@ -330,6 +322,12 @@ def _with_texts(lease: Snapshot, views: Views) -> list[tuple[Opened, View]]:
         if view is not None and text_names(there.schema):
             found.append((there, view))
     return found
+
+
+def _analyzers(there: Opened) -> dict[str, FullTextSchema]:
+    """How the texts of a namespace become words, by attribute."""
+    attributes = there.schema.attributes.items()
+    return {name: its.full_text for name, its in attributes if its.full_text is not None}
 
 
 def _is_there(lease: Snapshot, number: int) -> bool:
