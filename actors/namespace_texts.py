@@ -10,8 +10,9 @@ One task, and one thread at a time: writers are shared (`treestore.search.fullte
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -40,7 +41,7 @@ COMMIT_S = 1.0
 COMMIT_ROWS = 250
 """An index is committed when it lacks so many rows, or for so long."""
 
-ROWS_AT_ONCE = 2000
+ROWS_AT_ONCE = 5000
 """Rows that are added before others have their turn."""
 
 BREATH_ROWS = 32
@@ -253,28 +254,25 @@ class TextKeeper:
         if gone:
             its.index.remove(gone)
         # Others have the view follow further than the state that is read here.
-        new = tuple(one for one in texts.new() if one.lsn <= lsn)
+        new = tuple(takewhile(lambda one: one.lsn <= lsn, texts.new()))
         self.counters.lag_rows = len(new)
         now = time.monotonic()
         if not new:
             its.lacking_since = None
             if gone:
-                self._commit(its, texts, -1)
+                self._commit(its, texts, ())
             return False
         if its.lacking_since is None:
             its.lacking_since = now
         if len(new) < COMMIT_ROWS and now - its.lacking_since < COMMIT_S:
             return False
         some = new[:ROWS_AT_ONCE]
-        # All rows of one LSN, or none: a commit says up to which LSN it has them.
-        last = some[-1].lsn
-        some = tuple(one for one in new if one.lsn <= last)
         for done, one in enumerate(some, 1):
             self._add(its.index, one, txn, there)
             if done % BREATH_ROWS == 0:
                 self._engine.environment.pause()
         self.counters.rows += len(some)
-        self._commit(its, texts, last)
+        self._commit(its, texts, some)
         its.lacking_since = None
         return len(new) > len(some)
 
@@ -285,8 +283,8 @@ class TextKeeper:
         if texts is not None:  # Else it died meanwhile.
             index.add(one.row, texts)
 
-    def _commit(self, its: Kept, texts: Texts, up_to_lsn: int) -> None:
-        texts.show(its.index.commit(), up_to_lsn)
+    def _commit(self, its: Kept, texts: Texts, added: Sequence[NewText]) -> None:
+        texts.show(its.index.commit(), added)
         self.counters.commits += 1
 
     def _oldest_lsn(self) -> int:

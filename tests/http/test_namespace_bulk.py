@@ -80,7 +80,7 @@ async def test_an_import_that_was_cut_off_goes_on(n: Edge) -> None:
         await stream.send_all(b"%x\r\n%s\r\n" % (len(half), half))
         services = n.database.namespaces
         lines = 0
-        while lines < 1000:  # noqa: ASYNC110 - nobody tells when a batch is stored
+        while lines < 1000:
             await trio.sleep(0.01)
             lines = max((one.lines for one in await services.bulk_imports("n")), default=0)
     found = await n.ask("POST", AT + "/bulk?import_id=mine", 200, content=whole, headers=LINES)

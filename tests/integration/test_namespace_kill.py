@@ -20,10 +20,10 @@ import treestore
 from tests.integration.servers import Server
 from treestore.errors import TreeStoreError
 
-KILLS = int(os.environ.get("TREESTORE_KILLS", "5"))
+KILLS = int(os.environ.get("TREESTORE_KILLS", "4"))
 CLIENTS = 3
 DIM = 8
-SEAL_ROWS = 60
+SEAL_ROWS = 25
 
 SCHEMA = {
     "vector": {"dim": DIM, "metric": "l2"},
@@ -58,7 +58,7 @@ class Ledger:
         while True:
             changes: dict[int, int | None] = {}
             for _ in range(rng.randrange(1, 8)):
-                id = self.number + CLIENTS * rng.randrange(120)
+                id = self.number + CLIENTS * rng.randrange(40)
                 self.next_version += 1
                 changes[id] = None if rng.random() < 0.2 else self.next_version
             for id, version in changes.items():

@@ -191,9 +191,7 @@ class LivingStore(EngineStore):
         oldest = min([view.position.lsn, *(lease.state.position.lsn for lease in leases)])
         self.texts.remove(texts.take_gone(oldest))
         if new:
-            rest = texts.new()[len(new) :]
-            up_to = view.position.lsn if not rest else new[-1].lsn - (rest[0].lsn == new[-1].lsn)
-            texts.show(self.texts.commit(), up_to)
+            texts.show(self.texts.commit(), new)
 
 
 def schema_of(there: catalog.Opened, name: str) -> Any:
