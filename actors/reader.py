@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
+from actors import namespace_reader
 from actors.embedded import SLICE_BUDGET, in_thread, pin
 from treestore.engine.snapshot import Snapshot, State
 from treestore.engine.transaction import OverBudget, ReadTransaction
 from treestore.errors import InvalidArgument, Unavailable
+from treestore.model.namespaces import NamespaceHit
 from treestore.model.search import Hit
 from treestore.search.folder import IndexFailed
 from treestore.stores.access import Read
@@ -27,6 +29,7 @@ from treestore.stores.documents.searching import (
 )
 from treestore.stores.documents.text_index import View, day_of
 from treestore.stores.documents.touched import Changes
+from treestore.stores.namespaces.search import Request as NamespaceRequest
 
 if TYPE_CHECKING:
     from actors.database import Database
@@ -130,6 +133,24 @@ class Reader:
         if self._overlay is not None:
             self._overlay.note(txn, request)
         return search(txn, request, basis)
+
+    async def search_namespace(
+        self, request: NamespaceRequest, *, strong: bool
+    ) -> list[NamespaceHit]:
+        """See ``namespaces.query``."""
+        return await namespace_reader.search(
+            self._database,
+            self._snapshot,
+            self._overlay,
+            request,
+            strong=strong,
+            raw=self._raw,
+            deadline=_deadline(),
+        )
+
+    async def warm_namespace(self, name: str) -> bool:
+        """See ``namespaces.warm``."""
+        return await namespace_reader.warm(self._database, self._snapshot, name)
 
     @contextmanager
     def pinned(self) -> Generator[PinnedReader]:

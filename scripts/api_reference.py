@@ -38,6 +38,18 @@ from treestore.model.metadata import (
     TrajectoryStats,
     TrajectoryStep,
 )
+from treestore.model.namespaces import (
+    AttributeSchema,
+    FullTextSchema,
+    Namespace,
+    NamespaceDocument,
+    NamespaceHit,
+    NamespaceSchema,
+    NamespaceStatistics,
+    PatchResult,
+    UpsertResult,
+    VectorSchema,
+)
 from treestore.model.page import Page
 from treestore.model.prompts import Prompt, PromptEffectiveness, PromptUsage, PromptVersion
 from treestore.model.queries import EnrichedDocument, RelatedNode
@@ -82,6 +94,8 @@ RESULTS = (
     *(CrossReference, Contradiction, Evidence, Resolution, EntityMetadata),
     *(Prompt, PromptVersion, PromptUsage, PromptEffectiveness),
     *(EnrichedDocument, RelatedNode, RecordedCall, RecordedConflict),
+    *(Namespace, NamespaceStatistics, NamespaceSchema, VectorSchema, AttributeSchema),
+    *(FullTextSchema, NamespaceDocument, NamespaceHit, UpsertResult, PatchResult),
 )
 
 

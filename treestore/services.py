@@ -10,6 +10,7 @@ from treestore.stores.collections.service import Collections
 from treestore.stores.documents.service import Documents
 from treestore.stores.kv import KV
 from treestore.stores.metadata.service import Metadata
+from treestore.stores.namespaces.service import Namespaces
 from treestore.stores.operation import A, Caller, M
 from treestore.stores.prompts.service import Prompts
 from treestore.stores.queries.service import Queries
@@ -26,6 +27,7 @@ class Stores(Generic[M, A]):
         metadata: what is known beside the documents.
         prompts: prompts in their versions, and their use.
         collections: JSON documents with secondary indexes.
+        namespaces: documents found by vectors, words and filters.
         queries: reads across the stores.
         agents: recording what agents do.
     """
@@ -37,6 +39,7 @@ class Stores(Generic[M, A]):
         self.metadata: Metadata[M, A] = Metadata(caller)
         self.prompts: Prompts[M, A] = Prompts(caller)
         self.collections: Collections[M, A] = Collections(caller)
+        self.namespaces: Namespaces[M, A] = Namespaces(caller)
         self.queries: Queries[M, A] = Queries(caller)
         self.agents: Agents[M, A] = Agents(caller)
 

@@ -1,4 +1,4 @@
-"""Elacsym's JSON: its translation, and the paths before there is a store of namespaces."""
+"""Elacsym's JSON: its translation, and the paths over a real store."""
 
 from __future__ import annotations
 
@@ -125,18 +125,66 @@ def test_results() -> None:
     }
 
 
+SCHEMA = {
+    "vector_dim": 2,
+    "vector_metric": "cosine",
+    "attributes": {"year": "integer", "tags": "array<string>", "at": "datetime"},
+}
+DOCUMENTS = [
+    {"id": 1, "vector": [1, 0], "attributes": {"year": 2020, "tags": ["a"]}},
+    {"id": "two", "vector": [1, 1], "attributes": {"year": 2021, "at": "2024-01-01"}},
+    {"id": 3, "vector": [0, 1], "attributes": {"year": 2022, "tags": ["a", "b"]}},
+]
+
+
+async def test_namespaces_over_http(edge: Edge) -> None:
+    assert await edge.ask("PUT", "/v1/namespaces/n", 201, json=SCHEMA) == {
+        "namespace": "n",
+        "created": True,
+    }
+    again = await edge.ask("PUT", "/v1/namespaces/n", 200, json={"schema": SCHEMA})
+    assert again["created"] is False
+    await edge.ask("PUT", "/v1/namespaces/n", 409, json={"attributes": {}})
+    body: Any = {"documents": DOCUMENTS}
+    assert await edge.ask("POST", "/v1/namespaces/n/upsert", 200, json=body) == {"count": 3}
+    path = "/v1/namespaces/n/query"
+    found = await edge.ask("POST", path, 200, json={"vector": [1, 0.1], "top_k": 2})
+    assert [hit["id"] for hit in found["results"]] == [1, "two"]
+    assert found["results"][0]["attributes"] == {"year": 2020, "tags": ["a"]}
+    assert found["results"][1]["attributes"]["at"] == "2024-01-01T00:00:00.000000Z"
+    condition = {"field": "tags", "op": "Contains", "value": "a"}
+    filter = {"type": "and", "conditions": [condition, {"field": "year", "op": "gt", "value": 1}]}
+    body = {"vector": [1, 0], "filter": filter, "include_vector": True}
+    found = await edge.ask("POST", path, 200, json=body)
+    assert [(hit["id"], hit["vector"]) for hit in found["results"]] == [(1, [1, 0]), (3, [0, 1])]
+    listed = await edge.ask("GET", "/v1/namespaces", 200)
+    assert [each["name"] for each in listed["items"]] == ["n"]
+    described = await edge.ask("GET", "/v1/namespaces/n", 200)
+    assert described["statistics"]["documents"] == 3
+    await edge.ask("DELETE", "/v1/namespaces/n", 204)
+    await edge.ask("DELETE", "/v1/namespaces/n", 404)
+    await edge.ask("POST", path, 404, json={"vector": [1, 0]})
+
+
 @pytest.mark.parametrize(
-    ("method", "path"),
+    ("path", "body"),
     [
-        ("PUT", "/v1/namespaces/n"),
-        ("POST", "/v1/namespaces/n/upsert"),
-        ("POST", "/v1/namespaces/n/query"),
-        ("POST", "/v1/namespaces/n/bulk"),
-        ("GET", "/v1/namespaces"),
+        ("/v1/namespaces/bad%20name", SCHEMA),
+        ("/v1/namespaces/m", {"attributes": {"a": "nix"}}),
+        ("/v1/namespaces/m", {"vector_dim": 0}),
+        ("/v1/namespaces/n/upsert", {"documents": [{"id": 1, "vector": [1]}]}),
+        ("/v1/namespaces/n/upsert", {"documents": [{"id": 1, "attributes": {"x": 1}}]}),
+        ("/v1/namespaces/n/upsert", {"documents": [{"id": 1.5}]}),
+        ("/v1/namespaces/n/query", {"vector": [0, 0]}),
+        ("/v1/namespaces/n/query", {"vector": [1, 0], "top_k": 0}),
+        ("/v1/namespaces/n/query", {"vector": [1, 0], "filter": {"x": 1}}),
+        ("/v1/namespaces/n/query", {"vector": "no"}),
     ],
 )
-async def test_before_there_are_namespaces(edge: Edge, method: str, path: str) -> None:
-    if "namespaces.create" in edge.operations:
-        pytest.skip("there are namespaces")
-    error = await edge.ask(method, path, 501, json={})
-    assert "namespaces" in error["message"]
+async def test_bad_input_over_http(edge: Edge, path: str, body: Any) -> None:
+    await edge.ask("PUT", "/v1/namespaces/n", 201, json=SCHEMA)
+    method = "POST" if path.count("/") > 3 else "PUT"
+    error = await edge.ask(method, path, 400, json=body)
+    assert error["code"] == "invalid_argument"
+    found = await edge.ask("GET", "/v1/namespaces/n", 200)
+    assert found["statistics"]["documents"] == 0

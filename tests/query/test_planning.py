@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -134,6 +135,27 @@ def test_sums_are_exact_in_any_order(numbers: list[Any], random: Any) -> None:
     assert total() == first
     exact = sum(map(Fraction, numbers), Fraction(0))
     assert first == (float(exact) if any(isinstance(n, float) for n in numbers) else exact)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "total"),
+    [
+        ([1e308, 1e308], math.inf),
+        ([-1e308, -1e308], -math.inf),
+        ([1e308, 1e308, -1e308], 1e308),
+        ([9e299] * 3, 2.7e300),
+        ([9e299, 9e299, 9e299, -2.7e300], float(3 * Fraction(9e299) - Fraction(2.7e300))),
+        ([10**400, 0.5], math.inf),
+        ([10**400, 0.5, -(10**400)], 0.5),
+        ([math.inf, 1.0, 1e308], math.inf),
+        ([math.inf, -math.inf], math.nan),
+    ],
+)
+def test_sums_beyond_the_floats(numbers: list[Any], total: float) -> None:
+    kept = Sum()
+    for number in numbers:
+        kept.add(number)
+    assert kept.result == total or (math.isnan(kept.result) and math.isnan(total))
 
 
 def test_groups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

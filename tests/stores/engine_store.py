@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +12,7 @@ import attrs
 from tests.crash.simdisk import SimDisk
 from tests.engine.stores import SMALL, close_checked, open_small
 from treestore.engine.directory import OpenStore
+from treestore.engine.snapshot import Snapshot
 from treestore.engine.transaction import ReadTransaction
 
 CHECKPOINT_EVERY = 7
@@ -24,6 +27,7 @@ class EngineStore:
         self._opened = self._open()
         self._engine = self._opened.engine
         self._commands = 0
+        self._held: list[Snapshot] = []
         self._time = self._engine.now()
 
     def _open(self) -> OpenStore:
@@ -32,6 +36,7 @@ class EngineStore:
 
     def crash(self) -> None:
         """The process dies, and another one recovers the store."""
+        self._held = []
         self._disk.restart()
         self._opened = self._open()
         self._engine = self._opened.engine
@@ -40,6 +45,29 @@ class EngineStore:
     def txn(self) -> ReadTransaction:
         """The durable state."""
         return self._engine.read()
+
+    def hold(self) -> ReadTransaction:
+        """The durable state, also when there are others; until the next crash."""
+        snapshot = self._engine.snapshot("test")
+        self._held.append(snapshot)
+        return snapshot.read()
+
+    @contextmanager
+    def transaction(self) -> Generator[Callable[..., Any]]:
+        """An interactive transaction: call operations with what it gives; committed at the end."""
+        core = self._engine.optimistic("test")
+
+        def run(function: Any, *args: Any, **kwargs: Any) -> Any:
+            command = core.command(raw=False)
+            result = function(command, *args, **kwargs)
+            core.keep(command)
+            return result
+
+        try:
+            yield run
+            self.run(core.apply)
+        finally:
+            core.close()
 
     def time(self) -> datetime:
         """The time of the last command."""
@@ -51,6 +79,8 @@ class EngineStore:
 
     def close(self) -> None:
         """Check the engine, then close it."""
+        for snapshot in self._held:
+            snapshot.close()
         close_checked(self._opened)
 
     def run(self, function: Any, *args: Any, **kwargs: Any) -> Any:

@@ -112,6 +112,8 @@ class NamespaceHit:
         vector: where it was asked for (``include_vector``), as it was given.
         legs: where it was asked for, what each part of a hybrid query made of it: of ``vector``
             and ``text``, the ``rank`` (from 1) and the ``score``.
+        cursor: of the last hit of a full page, what to hand back as ``cursor`` for those that
+            follow; None of the others.
     """
 
     id: DocumentId
@@ -120,6 +122,28 @@ class NamespaceHit:
     attributes: Mapping[str, Any] = attrs.field(factory=dict)
     vector: tuple[float, ...] | None = None
     legs: Mapping[str, Mapping[str, float]] | None = None
+    cursor: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class NamespaceStatistics:
+    """What a namespace holds.
+
+    Attributes:
+        documents: in it.
+        tail: of these, those that no segment holds yet.
+        segments: files of sealed rows.
+        segment_rows: rows in all segments together.
+        dead: of these, those that no document has any more.
+        segment_size_bytes: of the segments' files together.
+    """
+
+    documents: int
+    tail: int = 0
+    segments: int = 0
+    segment_rows: int = 0
+    dead: int = 0
+    segment_size_bytes: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -131,9 +155,57 @@ class Namespace:
         schema: as it is now.
         created_at: when it was created (UTC).
         updated_at: when its schema was changed last.
+        statistics: what it holds; only `describe` counts it.
     """
 
     name: str
     schema: NamespaceSchema
     created_at: datetime
     updated_at: datetime
+    statistics: NamespaceStatistics | None = None
+
+
+@attrs.frozen(kw_only=True)
+class NamespaceDocument:
+    """One document of a namespace.
+
+    Attributes:
+        id: an int or a string, unique in its namespace.
+        attributes: as they are stored: moments as ISO 8601 in UTC, UUIDs in lower case.
+        vector: where it was asked for and there is one: the float32 numbers that are stored.
+    """
+
+    id: DocumentId
+    attributes: Mapping[str, Any] = attrs.field(factory=dict)
+    vector: tuple[float, ...] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class UpsertResult:
+    """What an upsert did.
+
+    Attributes:
+        stored: documents that were stored.
+        created: of these, those whose id was new.
+        skipped: ids of those that were left as they were, for the stored document did not satisfy
+            the condition.
+    """
+
+    stored: int
+    created: int
+    skipped: tuple[DocumentId, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class PatchResult:
+    """What a patch did.
+
+    Attributes:
+        patched: documents that were changed.
+        missing: ids without a document: nothing was made of them.
+        skipped: ids of documents that did not satisfy the condition.
+    """
+
+    patched: int
+    missing: tuple[DocumentId, ...] = ()
+    skipped: tuple[DocumentId, ...] = ()

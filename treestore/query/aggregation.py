@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any, Final
 
 import attrs
@@ -31,6 +32,9 @@ BY_MAX: Final = 16
 AGGREGATES_MAX: Final = 100
 """Aggregates of one query."""
 
+_LARGE: Final = 1e300
+"""Sums of floats below do not overflow before they are above."""
+
 
 class Count:
     """How many documents there are, or have a value."""
@@ -45,12 +49,18 @@ class Count:
 
 
 class Sum:
-    """The sum of numbers; 0 of none. Floats are added up without an error (Shewchuk's partials)."""
+    """The sum of numbers; 0 of none. Exact: what comes in between may be beyond every float.
+
+    Floats are added up without an error (Shewchuk's partials), very large ones as fractions. What
+    is not finite is added up as the processor does.
+    """
 
     def __init__(self) -> None:
         self.count = 0
         self._whole = 0
         self._partials: list[float] | None = None
+        self._large = Fraction(0)
+        self._not_finite: float | None = None
 
     def add(self, value: Any) -> None:
         """Another document."""
@@ -63,7 +73,12 @@ class Sum:
             self.count += 1
             if self._partials is None:
                 self._partials = []
-            self._add_float(value)
+            if -_LARGE < value < _LARGE:
+                self._add_float(value)
+            elif math.isfinite(value):
+                self._large += Fraction(value)
+            else:
+                self._not_finite = (self._not_finite or 0.0) + value
 
     def _add_float(self, value: float) -> None:
         partials = self._partials
@@ -78,29 +93,31 @@ class Sum:
                 kept += 1
             value = total
         partials[kept:] = [value]
+        if not -_LARGE < value < _LARGE:
+            self._large += Fraction(partials.pop())
 
     @property
     def result(self) -> Any:
         """An int where all numbers were."""
         if self._partials is None:
             return self._whole
-        try:
+        if self._not_finite is not None:
+            return self._not_finite
+        if not self._large and -_LARGE < self._whole < _LARGE:
             return math.fsum([*self._partials, *_as_floats(self._whole)])
+        exact = self._large + self._whole + sum(map(Fraction, self._partials))
+        try:
+            return float(exact)
         except OverflowError:
-            return math.inf if self._partials[-1] > 0 else -math.inf
+            return math.inf if exact > 0 else -math.inf
 
 
 def _as_floats(whole: int) -> list[float]:
     """Floats whose sum is an int, or as near as they get."""
     parts: list[float] = []
     while whole and len(parts) < 4:
-        try:
-            part = float(whole)
-        except OverflowError:
-            part = math.copysign(math.inf, whole)
+        part = float(whole)
         parts.append(part)
-        if math.isinf(part):
-            break
         whole -= int(part)
     return parts
 

@@ -1,6 +1,7 @@
 """Queries for tantivy from clauses.
 
-Rows have four indexed fields for their stems (``content`` holds all three others, see
+`AskedCompiler` knows fields and words only. `Fields` and `Compiler` are for the rows of documents:
+these have four indexed fields for their stems (``content`` holds all three others, see
 ``docs/search.md`` for why) and one for each text's words as written.
 """
 
@@ -12,7 +13,7 @@ from typing import Final
 import attrs
 from tantivy import Occur, Query, Schema, Searcher
 
-from treestore.search.query import Wanted
+from treestore.search.query import Asked, StemLook, SurfaceLook, Wanted
 
 CONTENT: Final = "content"
 """The field with the stems of all texts of a row."""
@@ -38,6 +39,24 @@ class Fields:
         """The fields that a clause is limited to; None where it is not."""
         return self.only if wanted.clause.field is None else (wanted.clause.field,)
 
+    def asked(self, wanted: Wanted) -> Asked:
+        """Where a clause is looked for. What is in a text is in `CONTENT` as well."""
+        targets = self.targets(wanted)
+        words, strict, clause = wanted.words, wanted.strict, wanted.clause
+        stems = [
+            StemLook(name, 1.0, words, strict)
+            for name in ((CONTENT,) if targets is None else targets)
+        ]
+        if targets is None:
+            stems += [StemLook(name, bonus, words, strict) for name, bonus in self.bonus.items()]
+        surfaces = [
+            SurfaceLook(
+                name, surface_field(name), 1.0, wanted.surfaces, clause.prefix, clause.fuzzy
+            )
+            for name in (targets or self.names if wanted.surfaces else ())
+        ]
+        return Asked(clause.occur, tuple(stems) if words else (), tuple(surfaces))
+
 
 def surface_field(name: str) -> str:
     """The field with the words of a text as written."""
@@ -50,71 +69,63 @@ KnownWords = dict[tuple[str, str], tuple[int, Query | None]]
 KNOWN_WORDS_MAX: Final = 20_000
 
 
-class Compiler:
+class AskedCompiler:
     """Makes queries for one commit of an index.
 
     Words that it does not hold are left out: most words are in no title, and a query that looks for
     less is quicker.
     """
 
-    def __init__(
-        self, schema: Schema, searcher: Searcher, fields: Fields, known: KnownWords | None = None
-    ) -> None:
+    def __init__(self, schema: Schema, searcher: Searcher, known: KnownWords | None = None) -> None:
         """``known`` keeps what was found out about the words of this commit; any thread."""
         self._schema = schema
         self._searcher = searcher
-        self._fields = fields
         self._known: KnownWords = {} if known is None else known
         self.postings = 0
         """Rows that hold one of the words looked for, counted for each word."""
         self.is_costly = False
         """Whether there is more to do than to go through those."""
 
-    def text_query(self, wanted: Sequence[Wanted]) -> Query | None:
+    def query(self, asked: Iterable[Asked]) -> Query | None:
         """What the rows must match; None where nothing can."""
-        if all(one.clause.occur == "not" for one in wanted):
-            return None
         parts: list[Part] = []
         wants = False
-        for one in wanted:
+        for one in asked:
             found = self._alternatives(one)
-            if one.clause.occur == "should":
+            if one.occur == "should":
                 parts += [(Occur.Should, query) for query in found]
                 wants = wants or bool(found)
             elif found:
-                must = one.clause.occur == "must"
+                must = one.occur == "must"
                 parts.append((Occur.Must if must else Occur.MustNot, _any_of(found)))
                 wants = wants or must
-            elif one.clause.occur == "must":
+            elif one.occur == "must":
                 return None
         return Query.boolean_query(parts) if wants else None
 
-    def _alternatives(self, one: Wanted) -> list[Query]:
+    def _alternatives(self, one: Asked) -> list[Query]:
         """Queries any of which is enough."""
-        targets = self._fields.targets(one)
         found: list[Query] = []
-        if one.surfaces:
+        for surface in one.surfaces:
             self.is_costly = True
-            found.append(_surfaces(self._schema, one, targets or self._fields.names))
-        for name in (CONTENT,) if targets is None else targets:
-            found += self._stems(name, one)
-        if targets is None and found:
-            for name, weight in self._fields.bonus.items():
-                found += [Query.boost_query(query, weight) for query in self._stems(name, one)]
+            found.append(_weighted(_surfaces(self._schema, surface), surface.weight))
+        for look in one.stems:
+            found += self._stems(look)
         return found
 
-    def _stems(self, name: str, one: Wanted) -> list[Query]:
-        words = [self._word(name, stem) for _, stem in one.words]
+    def _stems(self, look: StemLook) -> list[Query]:
+        words = [self.word(look.field, stem) for _, stem in look.words]
         self.postings += sum(count for count, _ in words)
-        if one.strict:
+        if look.strict:
             if not all(count for count, _ in words):
                 return []
             self.is_costly = True
-            return [Query.phrase_query(self._schema, name, list(one.words))]
+            phrase = Query.phrase_query(self._schema, look.field, list(look.words))
+            return [_weighted(phrase, look.weight)]
         # Of "self-employed" any of the parts will do, where not all of the query is wanted.
-        return [query for _, query in words if query is not None]
+        return [_weighted(query, look.weight) for _, query in words if query is not None]
 
-    def _word(self, name: str, stem: str) -> tuple[int, Query | None]:
+    def word(self, name: str, stem: str) -> tuple[int, Query | None]:
         """How many rows hold a stem in a field, and what finds them."""
         found = self._known.get((name, stem))
         if found is None:
@@ -124,6 +135,22 @@ class Compiler:
                 self._known.clear()
             found = self._known[name, stem] = count, query
         return found
+
+
+class Compiler(AskedCompiler):
+    """Makes queries for rows that have `CONTENT`."""
+
+    def __init__(
+        self, schema: Schema, searcher: Searcher, fields: Fields, known: KnownWords | None = None
+    ) -> None:
+        super().__init__(schema, searcher, known)
+        self._fields = fields
+
+    def text_query(self, wanted: Sequence[Wanted]) -> Query | None:
+        """What the rows must match; None where nothing can."""
+        if all(one.clause.occur == "not" for one in wanted):
+            return None
+        return self.query(map(self._fields.asked, wanted))
 
 
 def _any_of(queries: list[Query]) -> Query:
@@ -137,21 +164,21 @@ def filter_query(parts: Iterable[Part]) -> Query:
     return Query.const_score_query(Query.boolean_query(list(parts)), 0.0)
 
 
-def _surfaces(schema: Schema, one: Wanted, names: Sequence[str]) -> Query:
-    """All the words as written in one field, but for the last one's end or for some letters."""
-    last = len(one.surfaces) - 1
-    per_field: list[Part] = []
-    for name in names:
-        field = surface_field(name)
-        parts: list[Part] = []
-        for number, surface in enumerate(one.surfaces):
-            if one.clause.prefix and number == last:
-                # Letters and digits only: nothing in it has a meaning in a regular expression.
-                query = Query.regex_query(schema, field, f"{surface}.*")
-            elif one.clause.fuzzy:
-                query = Query.fuzzy_term_query(schema, field, surface, one.clause.fuzzy)
-            else:
-                query = Query.const_score_query(Query.term_query(schema, field, surface), 1.0)
-            parts.append((Occur.Must, query))
-        per_field.append((Occur.Should, Query.boolean_query(parts)))
-    return Query.boolean_query(per_field)
+def _weighted(query: Query, weight: float) -> Query:
+    return query if weight == 1.0 else Query.boost_query(query, weight)
+
+
+def _surfaces(schema: Schema, look: SurfaceLook) -> Query:
+    """All the words as written, but for the last one's end or for some letters."""
+    last = len(look.words) - 1
+    parts: list[Part] = []
+    for number, word in enumerate(look.words):
+        if look.prefix and number == last:
+            # Letters and digits only: nothing in it has a meaning in a regular expression.
+            query = Query.regex_query(schema, look.field, f"{word}.*")
+        elif look.fuzzy:
+            query = Query.fuzzy_term_query(schema, look.field, word, look.fuzzy)
+        else:
+            query = Query.const_score_query(Query.term_query(schema, look.field, word), 1.0)
+        parts.append((Occur.Must, query))
+    return Query.boolean_query(parts)

@@ -59,10 +59,10 @@ def faults(what: str) -> Generator[None]:
         raise
 
 
-def add_marker_fields(builder: SchemaBuilder) -> None:
-    """The fields that every schema needs here."""
+def add_marker_fields(builder: SchemaBuilder) -> SchemaBuilder:
+    """The fields that every schema begins with here."""
     builder.add_integer_field(MARKER, indexed=True)
-    builder.add_bytes_field(MARKER_VALUE, stored=True)
+    return builder.add_bytes_field(MARKER_VALUE, stored=True)
 
 
 @attrs.define(eq=False)
@@ -106,9 +106,18 @@ class IndexFolder:
         self.close()
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def _take(self, index: tantivy.Index) -> None:
+    def use(self, schema: Schema, tokenizers: Mapping[str, TextAnalyzer]) -> None:
+        """Say what the index that is open was made with, where only its marker tells."""
+        assert self._index is not None
+        self.schema, self.tokenizers = schema, tokenizers
+        self._register(self._index)
+
+    def _register(self, index: tantivy.Index) -> None:
         for name, chain in self.tokenizers.items():
             index.register_tokenizer(name, chain)
+
+    def _take(self, index: tantivy.Index) -> None:
+        self._register(index)
         index.config_reader("manual")
         index.reload()
         self._index = index
@@ -142,6 +151,10 @@ class IndexFolder:
     def delete(self, field: str, value: int) -> None:
         """Remove every row with this number in a signed field, those just added included."""
         self._writing().delete_documents_by_term(field, value)
+
+    def delete_by(self, query: Query) -> None:
+        """Remove every row that a query finds, those just added included."""
+        self._writing().delete_documents_by_query(query)
 
     def commit(self, marker: bytes) -> Searcher:
         """Make what was added and deleted visible, together with what says how far that goes."""
@@ -188,6 +201,21 @@ class IndexFolder:
                 with contextlib.suppress(OSError):
                     total += entry.stat().st_size
         return total
+
+
+# -- folders of folders -----------------------------------------------------------------------
+
+
+def numbered_folders(path: Path) -> list[int]:
+    """The folders in a folder whose names are numbers, ascending; none where there is no folder."""
+    with contextlib.suppress(OSError):
+        return sorted(int(its.name) for its in path.iterdir() if its.name.isdecimal())
+    return []
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder with all that is in it, as far as possible."""
+    shutil.rmtree(path, ignore_errors=True)
 
 
 # -- checksums --------------------------------------------------------------------------------

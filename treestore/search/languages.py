@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import groupby
 from typing import Final, NamedTuple
@@ -59,14 +59,18 @@ class Word(NamedTuple):
     end: int
 
 
+def stop_filter(language: str) -> Filter:
+    """What drops a language's stop words, in lower case."""
+    own = STOP_WORDS.get(language)
+    return Filter.stopword(language) if own is None else Filter.custom_stopword(own.split())
+
+
 def _simple(language: str | None) -> TextAnalyzer:
     builder = TextAnalyzerBuilder(Tokenizer.simple())
     # In bytes of UTF-8, so the limit is generous.
     builder = builder.filter(Filter.remove_long(4 * WORD_CHARACTERS_MAX)).filter(Filter.lowercase())
     if language is not None:
-        own = STOP_WORDS.get(language)
-        stop = Filter.stopword(language) if own is None else Filter.custom_stopword(own.split())
-        builder = builder.filter(stop).filter(Filter.stemmer(language))
+        builder = builder.filter(stop_filter(language)).filter(Filter.stemmer(language))
     return builder.build()
 
 
@@ -77,11 +81,20 @@ def surface_analyzer() -> TextAnalyzer:
 
 
 class Analyzer:
-    """Cuts the texts of one language into words. Made by `analyzer`; free of threads."""
+    """Cuts texts into words, by default as their language has it. Made by `analyzer`; free of
+    threads."""
 
-    def __init__(self, language: str) -> None:
+    def __init__(
+        self,
+        language: str,
+        chain: TextAnalyzer | None = None,
+        surface_chain: TextAnalyzer | None = None,
+    ) -> None:
         self.language = language
-        self.chain = _simple(language) if language in STEMMED else surface_analyzer()
+        self.surface_chain = surface_analyzer() if surface_chain is None else surface_chain
+        if chain is None:
+            chain = _simple(language) if language in STEMMED else self.surface_chain
+        self.chain: TextAnalyzer = chain
         self.keeps_beginnings = language == "english"
         """Whether a word nearly always begins as its stem does, but for the stem's last letter."""
         self._stems: dict[str, str] = {}
@@ -124,11 +137,45 @@ class Analyzer:
 
     def surfaces(self, text: str) -> list[str]:
         """The words of a query's text as they are written, in lower case."""
-        return surface_analyzer().analyze(text)
+        return self.surface_chain.analyze(text)
+
+    def surface(self, word: str) -> str:
+        """A single word as it is written, in lower case."""
+        return word.lower()
 
     def surface_text(self, text: str) -> str:
         """The text for a field of words as they are written."""
         return text
+
+
+def pre_tokenized(text: str, words: Sequence[Word]) -> PreTokenizedString:
+    """Words in the form an index takes."""
+    tokens = [tantivy.Token(word.text, word.position, word.start, word.end) for word in words]
+    return PreTokenizedString(text, tokens)
+
+
+def chinese_words(text: str, characters_max: int) -> Iterator[Word]:
+    """The words, as written, that a text is cut into; before each the shorter ones in it."""
+    from rjieba import tokenize
+
+    inner = iter(tokenize(text, "search"))
+    position = -1
+    for whole, start, end in tokenize(text, "default"):
+        counts = any(map(str.isalnum, whole)) and len(whole) <= characters_max
+        position += counts
+        for part, begins, ends in inner:
+            if counts:
+                yield Word(part, position, begins, ends)
+            if (begins, ends) == (start, end):
+                break
+
+
+def whole_words(words: Sequence[Word]) -> list[Word]:
+    """The longest word at each position."""
+    return [
+        max(same, key=lambda word: word.end - word.start)
+        for _, same in groupby(words, key=lambda word: word.position)
+    ]
 
 
 class ChineseAnalyzer(Analyzer):
@@ -136,41 +183,26 @@ class ChineseAnalyzer(Analyzer):
 
     def words(self, text: str) -> list[Word]:
         """Each word that the text is cut into, and the shorter ones in it at the same position."""
-        from rjieba import tokenize
-
-        found: list[Word] = []
-        inner = iter(tokenize(text, "search"))
-        position = -1
-        for whole, start, end in tokenize(text, "default"):
-            counts = any(map(str.isalnum, whole)) and len(whole) <= WORD_CHARACTERS_MAX
-            position += counts
-            for part, begins, ends in inner:
-                if counts:
-                    found.append(Word(part.lower(), position, begins, ends))
-                if (begins, ends) == (start, end):
-                    break
-        return found
+        return [
+            Word(part.lower(), position, start, end)
+            for part, position, start, end in chinese_words(text, WORD_CHARACTERS_MAX)
+        ]
 
     def query_words(self, text: str) -> list[Word]:
         """The words that the text is cut into, without those in them."""
-        return [
-            max(same, key=lambda word: word.end - word.start)
-            for same in (
-                list(group) for _, group in groupby(self.words(text), key=lambda w: w.position)
-            )
-        ]
+        return whole_words(self.words(text))
 
     def pre_tokenized(self, text: str) -> PreTokenizedString:
         """See `Analyzer.pre_tokenized`."""
-        tokens = [
-            tantivy.Token(word.text, word.position, word.start, word.end)
-            for word in self.words(text)
-        ]
-        return PreTokenizedString(text, tokens)
+        return pre_tokenized(text, self.words(text))
 
     def surfaces(self, text: str) -> list[str]:
-        """See `Analyzer.surfaces`."""
-        return [word.text for word in self.query_words(text)]
+        """See `Analyzer.surfaces`. Cut as the index cuts them: "c++" is a word here, "c" there."""
+        return [
+            part
+            for word in self.query_words(text)
+            for part in self.surface_chain.analyze(word.text)
+        ]
 
     def surface_text(self, text: str) -> str:
         """See `Analyzer.surface_text`."""

@@ -7,6 +7,7 @@ scores compare with those of its hits.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final, Protocol
@@ -15,7 +16,7 @@ import attrs
 
 from treestore.search.compiling import CONTENT, Fields
 from treestore.search.languages import Analyzer, analyzer, normalized, surface_analyzer
-from treestore.search.query import Wanted
+from treestore.search.query import Asked, StemLook, SurfaceLook, Wanted
 
 K1: Final = 1.2
 B: Final = 0.75
@@ -86,57 +87,57 @@ def score(
     row: Row, wanted: Sequence[Wanted], fields: Fields, statistics: Statistics
 ) -> float | None:
     """How well a row fits; None where it does not."""
+    return score_asked(row, [fields.asked(one) for one in wanted], statistics)
+
+
+def score_asked(row: Row, asked: Sequence[Asked], statistics: Statistics) -> float | None:
+    """How well a row fits; None where it does not."""
     total = 0.0
     musts = found = 0
-    for one in wanted:
-        its = _score_of(row, one, fields, statistics)
-        if one.clause.occur == "not":
+    for one in asked:
+        its = _score_of(row, one, statistics)
+        if one.occur == "not":
             if its is not None:
                 return None
             continue
-        musts += one.clause.occur == "must"
+        musts += one.occur == "must"
         if its is not None:
             found += 1
             total += its
-        elif one.clause.occur == "must":
+        elif one.occur == "must":
             return None
     return total if found or musts else None
 
 
-def _score_of(row: Row, one: Wanted, fields: Fields, statistics: Statistics) -> float | None:
-    targets = fields.targets(one)
+def _score_of(row: Row, one: Asked, statistics: Statistics) -> float | None:
     scores: list[float] = []
-    if one.surfaces:
-        fitting = [
-            name for name in targets or fields.names if _has_surfaces(row.surfaces[name], one)
-        ]
-        scores += [float(len(one.surfaces))] * len(fitting)
-    for name in (CONTENT,) if targets is None else targets:
-        scores += _stem_scores(row.stems[name], name, one, statistics)
-    if not scores:
-        return None
-    if targets is None:
-        for name, weight in fields.bonus.items():
-            its = _stem_scores(row.stems[name], name, one, statistics)
-            scores += [weight * value for value in its]
-    return math.fsum(scores)
+    for surface in one.surfaces:
+        words = row.surfaces.get(surface.name)
+        if words and _has_surfaces(words, surface):
+            scores.append(surface.weight * len(surface.words))
+    for look in one.stems:
+        text = row.stems.get(look.field)
+        if text is not None:
+            scores += _stem_scores(text, look, statistics)
+    return math.fsum(scores) if scores else None
 
 
-def _stem_scores(text: Counted, field: str, one: Wanted, statistics: Statistics) -> list[float]:
+def _stem_scores(text: Counted, look: StemLook, statistics: Statistics) -> list[float]:
     scores: list[float] = []
-    if not one.words:
-        return scores
-    if one.strict:
-        count = _phrases(text, one.words)
+    field, weight, words, strict = look
+    if strict:
+        count = _phrases(text, words)
         if count:
-            rarity = sum(statistics.rarity(field, stem) for _, stem in one.words)
-            scores.append(_bm25(rarity, count, text.length, statistics.mean_length(field)))
-        return scores
-    for _, stem in one.words:
-        count = len(text.positions.get(stem, ()))
-        if count:
+            rarity = sum(statistics.rarity(field, stem) for _, stem in words)
             mean = statistics.mean_length(field)
-            scores.append(_bm25(statistics.rarity(field, stem), count, text.length, mean))
+            scores.append(weight * _bm25(rarity, count, text.length, mean))
+        return scores
+    for _, stem in words:
+        places = text.positions.get(stem)
+        if places:
+            mean = statistics.mean_length(field)
+            rarity = statistics.rarity(field, stem)
+            scores.append(weight * _bm25(rarity, len(places), text.length, mean))
     return scores
 
 
@@ -152,19 +153,37 @@ def _bm25(rarity: float, count: int, length: int, mean: float) -> float:
     return rarity * count * (K1 + 1) / (count + norm)
 
 
-def rarity(rows: int, holding: int) -> float:
+def _indexed_lengths() -> tuple[int, ...]:
+    """The 256 lengths that an index tells apart: all up to 40, then eight for each doubling."""
+    lengths = [*range(40)]
+    base, step = 16, 2
+    while len(lengths) < 256:
+        lengths += [24 + base + step * n for n in range(8)]
+        base, step = 2 * base, 2 * step
+    return tuple(lengths)
+
+
+INDEXED_LENGTHS: Final = _indexed_lengths()
+
+
+def indexed_length(length: int) -> int:
+    """What an index remembers of a text's length: one byte."""
+    return INDEXED_LENGTHS[bisect_right(INDEXED_LENGTHS, length) - 1]
+
+
+def rarity(rows: float, holding: float) -> float:
     """Inverse document frequency: of ``rows``, ``holding`` hold the word."""
     return math.log(1 + (rows - holding + 0.5) / (holding + 0.5))
 
 
-def _has_surfaces(surfaces: frozenset[str], one: Wanted) -> bool:
-    last = len(one.surfaces) - 1
-    for number, surface in enumerate(one.surfaces):
-        if one.clause.prefix and number == last:
+def _has_surfaces(surfaces: frozenset[str], look: SurfaceLook) -> bool:
+    last = len(look.words) - 1
+    for number, surface in enumerate(look.words):
+        if look.prefix and number == last:
             if not any(word.startswith(surface) for word in surfaces):
                 return False
-        elif one.clause.fuzzy:
-            if not any(is_near(surface, word, one.clause.fuzzy) for word in surfaces):
+        elif look.fuzzy:
+            if not any(is_near(surface, word, look.fuzzy) for word in surfaces):
                 return False
         elif surface not in surfaces:
             return False

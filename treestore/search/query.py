@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Final, Literal, get_args
+from functools import lru_cache
+from typing import Final, Literal, NamedTuple, get_args
 
 import attrs
 
@@ -32,8 +33,15 @@ CLAUSES_MAX: Final = 500
 """Words and phrases of one query."""
 FUZZY_MAX: Final = 2
 
-_ITEM = re.compile(r'\s*(?P<sign>[-+]*)(?:(?P<field>\w+):)?(?:"(?P<phrase>[^"]*)"?|(?P<word>\S+))')
+_ITEM: Final = r'\s*(?P<sign>[-+]*)(?:(?P<field>%s):)?(?:"(?P<phrase>[^"]*)"?|(?P<word>\S+))'
 _TAIL = re.compile(r"(?P<word>.*?)(?:(?P<prefix>\*+)|~(?P<fuzzy>[0-9]?))?", re.DOTALL)
+
+
+@lru_cache(maxsize=64)
+def _item(fields: tuple[str, ...]) -> re.Pattern[str]:
+    """What finds the next word or phrase, where these names may stand before a colon."""
+    plain = all(re.fullmatch(r"\w+", name) for name in fields)
+    return re.compile(_ITEM % (r"\w+" if plain else r'[^\s:"]+'))
 
 
 @attrs.frozen
@@ -117,14 +125,14 @@ def parse(query: str, mode: Mode, fields: Sequence[str], fuzzy: int = 0) -> list
 
 
 def _clauses(query: str, occur: Occur, fields: Sequence[str], fuzzy: int) -> Iterator[Clause]:
-    for match in _ITEM.finditer(query):
+    for match in _item(tuple(fields)).finditer(query):
         sign, field, phrase, word = match.group("sign", "field", "phrase", "word")
         its: Occur = "not" if sign[-1:] == "-" else "must" if sign else occur
-        if field is not None and field.lower() not in fields:
+        name = None if field is None else _known(field, fields)
+        if field is not None and name is None:
             # No field, but a word with a colon.
             word = f"{field}:{phrase if phrase is not None else word}"
-            field = phrase = None
-        name = None if field is None else field.lower()
+            phrase = None
         if phrase is not None:
             yield Clause(phrase, its, name, phrase=True)
             continue
@@ -133,6 +141,14 @@ def _clauses(query: str, occur: Occur, fields: Sequence[str], fuzzy: int) -> Ite
         own = tail["fuzzy"]
         letters = fuzzy if own is None else min(int(own or 1), FUZZY_MAX)
         yield Clause(tail["word"], its, name, prefix=tail["prefix"] is not None, fuzzy=letters)
+
+
+def _known(written: str, fields: Sequence[str]) -> str | None:
+    """The field that is meant: the one of that name, else the first that differs in case only."""
+    if written in fields:
+        return written
+    lower = written.lower()
+    return next((name for name in fields if name.lower() == lower), None)
 
 
 @attrs.frozen
@@ -167,3 +183,47 @@ def analysed(clauses: Sequence[Clause], analyzer: Analyzer) -> list[Wanted]:
             strict = len(stems) > 1 and (clause.phrase or loose or clause.occur != "should")
             found.append(Wanted(clause, stems, strict, surfaces))
     return found
+
+
+class StemLook(NamedTuple):
+    """A field in which a clause's stems are looked for.
+
+    Attributes:
+        field: of the index.
+        weight: what BM25 is multiplied with there.
+        words, strict: see `Wanted`.
+    """
+
+    field: str
+    weight: float
+    words: tuple[tuple[int, str], ...]
+    strict: bool
+
+
+class SurfaceLook(NamedTuple):
+    """A text in which a clause's words as written are looked for.
+
+    Attributes:
+        name: of the text.
+        field: of the index, with its words as written.
+        weight: what each word counts there.
+        words: all of which must be there.
+        prefix: whether the last one only begins so.
+        fuzzy: how many letters a word may differ in.
+    """
+
+    name: str
+    field: str
+    weight: float
+    words: tuple[str, ...]
+    prefix: bool
+    fuzzy: int
+
+
+class Asked(NamedTuple):
+    """A clause, ready to be compared: it fits where any of its looks does, and counts what those
+    that do count together."""
+
+    occur: Occur
+    stems: tuple[StemLook, ...]
+    surfaces: tuple[SurfaceLook, ...] = ()

@@ -95,7 +95,7 @@ class Highlighter:
             return True
         if not self._prefixes and not self._fuzzy:
             return False
-        surface = text[word.start : word.end].lower()
+        surface = self._analyzer.surface(text[word.start : word.end])
         return surface.startswith(self._prefixes or ("\0",)) or any(
             is_near(other, surface, letters) for other, letters in self._fuzzy
         )

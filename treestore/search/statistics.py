@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
+import attrs
 from tantivy import Query, Schema, Searcher
 
 from treestore.search.folder import faults
 from treestore.search.matching import Row, rarity
+
+WORDS_LOOKED_AT: Final = 16
+"""Words of a field that are asked for its average, until one has a row that is not deleted."""
 
 
 class IndexStatistics:
@@ -68,11 +72,87 @@ class IndexStatistics:
         return self._means.get(field)
 
 
+@attrs.define
+class IndexFacts:
+    """What one commit of an index says of itself, as far as somebody asked.
+
+    Attributes:
+        rows: how many it counts; deleted ones count until they are merged away.
+        means: words in a field of a row, on average.
+    """
+
+    rows: float | None = None
+    means: dict[str, float] = attrs.field(factory=dict)
+
+
+class IndexedStatistics:
+    """Implements `matching.Statistics` with the very numbers by which an index ranks its own rows;
+    of words and fields that it has not, with those of the other rows."""
+
+    def __init__(
+        self, searcher: Searcher, schema: Schema, facts: IndexFacts, rows: Sequence[Row]
+    ) -> None:
+        self._searcher = searcher
+        self._schema = schema
+        self._facts = facts
+        self._rows = rows
+        self._rarities: dict[tuple[str, str], float] = {}
+        self._lengths: dict[str, float] = {}
+
+    def rarity(self, field: str, word: str) -> float:
+        """See `Statistics.rarity`."""
+        key = field, word
+        if key not in self._rarities:
+            with faults("reading the index"):
+                holding = self._searcher.doc_freq(field, word)
+            if holding:
+                self._look(field)
+                rows = self._facts.rows or self._searcher.num_docs
+                self._rarities[key] = rarity(max(rows, holding), holding)
+            else:
+                own = sum(
+                    field in row.stems and word in row.stems[field].positions for row in self._rows
+                )
+                self._rarities[key] = rarity(self._searcher.num_docs + len(self._rows), own)
+        return self._rarities[key]
+
+    def mean_length(self, field: str) -> float:
+        """See `Statistics.mean_length`."""
+        if field not in self._lengths:
+            self._look(field)
+            mean = self._facts.means.get(field)
+            if mean is None:
+                own = [row.stems[field].length for row in self._rows if field in row.stems]
+                mean = sum(own) / max(1, len(self._rows))
+            self._lengths[field] = mean
+        return self._lengths[field]
+
+    def _look(self, field: str) -> None:
+        if field in self._facts.means:
+            return
+        with faults("reading the index"):
+            for word, _ in self._searcher.terms_with_prefix(field, "", limit=WORDS_LOOKED_AT):
+                told = _explained(self._searcher, self._schema, field, word)
+                if told is None:
+                    continue  # All rows with it are deleted.
+                mean = _named(told, "avgdl")
+                if mean is not None:
+                    self._facts.means[field] = mean
+                    self._facts.rows = _named(told, "N,")
+                    return
+
+
 def _mean_length(searcher: Searcher, schema: Schema, field: str, word: str) -> float | None:
+    told = _explained(searcher, schema, field, word)
+    return None if told is None else _named(told, "avgdl")
+
+
+def _explained(searcher: Searcher, schema: Schema, field: str, word: str) -> dict[str, Any] | None:
     """What the index says of itself: it tells it with the explanation of a score."""
     query = Query.term_query(schema, field, word)
     for _, address in searcher.search(query, 1, count=False).hits:
-        return _named(json.loads(query.explain(searcher, address).to_json()), "avgdl")
+        found: dict[str, Any] = json.loads(query.explain(searcher, address).to_json())
+        return found
     return None
 
 

@@ -7,6 +7,7 @@ one too many cannot be found.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 STOP_WORDS: Final[dict[str, str]] = {
@@ -44,3 +45,44 @@ STOP_WORDS: Final[dict[str, str]] = {
         "şey"
     ),
 }
+
+FOLDED_STOP_WORDS: Final[dict[str, str]] = {
+    "danish": "pa nar vaere vaeret ogsa sadan saledes",
+    "finnish": (
+        "eivat mina sina han hanen hanet hanta hanessa hanesta haneen hanella meidat meita meissa "
+        "teidat teita teissa heidat heita heissa tama taman tata tassa tasta nama naita sita siina "
+        "siita niita niissa mika mita missa mista etta seka"
+    ),
+    "french": (
+        "a etre etes etais etait etions etiez etaient etant meme memes tres apres deja ou la "
+        "ca voila fumes futes fut eumes eutes eut des lors"
+    ),
+    "german": "fur uber konnen konnte wahrend wurde wurden daruber dafur wahrenddessen",
+    "hungarian": (
+        "altal altalaban amig at arrol azert aztan azutan bar belul egesz egyeb eleg elo eloszor "
+        "elott elso en eppen ezert es fole igy ismet jo jol keresztul kivul kozott kozul magat mar "
+        "mas masik meg mig miert neha nehany nelkul ossze o ok oket ra sajat szamara talan tehat "
+        "tovabb tovabba tobb ugy uj ujra utan utana utolso valo"
+    ),
+    "italian": "perche piu avro avra e saro sara faro fara cosi gia puo cio",
+    "norwegian": "pa sa na nar vaere var bade for ogsa vaert da sann",
+    "portuguese": (
+        "nao a ja tambem so ate voce voces as nos esta estao ha hao sao sera serao eramos tera "
+        "terao teriamos estavamos"
+    ),
+    "romanian": "",
+    "spanish": (
+        "mas si tambien mi que el tu mia mio mias mios esta estas estan este esten estare estara "
+        "estaran estaria estabamos habeis habre habra habran habria habia habian sere sera seran "
+        "seria serian eramos tendre tendra tendran tendria tenia tenian"
+    ),
+    "swedish": "pa for sa ar da dar nagot fran nar over an har nagon sjalv at nagra var vart vara",
+    "turkish": "",
+}  # fmt: skip
+"""Stop words that have accents, without them: for texts whose accents are taken off."""
+
+
+def folded_stop_words(language: str, fold: Callable[[str], str]) -> list[str]:
+    """What stop words with accents become when the accents are taken off."""
+    own = (fold(word) for word in STOP_WORDS.get(language, "").split())
+    return sorted({*FOLDED_STOP_WORDS.get(language, "").split(), *own} - {""})

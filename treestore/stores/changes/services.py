@@ -14,6 +14,7 @@ from treestore.stores.collections.changes import CollectionChanges, collection_n
 from treestore.stores.documents.changes import DocumentChanges
 from treestore.stores.documents.layout import packed_name
 from treestore.stores.keys import Keyspace
+from treestore.stores.namespaces.changes import NamespaceChanges, namespace_names
 
 
 @attrs.frozen(kw_only=True)
@@ -111,6 +112,9 @@ DECODERS: Final[dict[str, DecoderMaker]] = {
     "prompts": _entities(_PROMPTS),
     "collections": lambda selection, txn: CollectionChanges(
         collection_names(txn), collection=selection.collection
+    ),
+    "namespaces": lambda selection, txn: NamespaceChanges(
+        namespace_names(txn), collection=selection.collection
     ),
 }
 """Service → what makes its decoder. Services without one have no changes to watch."""

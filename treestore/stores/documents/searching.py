@@ -16,12 +16,21 @@ from tantivy import Occur, Query, Schema, Searcher
 from treestore.errors import InvalidArgument
 from treestore.model.documents import Node
 from treestore.model.search import Hit
-from treestore.search.compiling import Compiler, Fields, Part, filter_query
+from treestore.search.compiling import AskedCompiler, Fields, Part, filter_query
 from treestore.search.folder import IndexFailed, faults
 from treestore.search.languages import analyzer
-from treestore.search.matching import Row, cut, score
+from treestore.search.matching import Row, cut, score_asked
 from treestore.search.names import check_language
-from treestore.search.query import Clause, Mode, Wanted, analysed, check_fuzzy, check_text, parse
+from treestore.search.query import (
+    Asked,
+    Clause,
+    Mode,
+    Wanted,
+    analysed,
+    check_fuzzy,
+    check_text,
+    parse,
+)
 from treestore.search.snippets import Highlighter
 from treestore.search.statistics import IndexStatistics
 from treestore.stores.access import Read
@@ -203,6 +212,7 @@ class _Search:
         self._languages: dict[bytes, str | None] = {}
         self._effective: dict[bytes, bytes | None] = {}
         self._wanted: dict[str, list[Wanted]] = {}
+        self._asked: dict[str, list[Asked]] = {}
         self._changed_ids: dict[bytes, set[bytes]] = {}
 
     def run(self) -> list[Hit]:
@@ -231,6 +241,12 @@ class _Search:
             self._wanted[language] = analysed(self._request.clauses, analyzer(language))
         return self._wanted[language]
 
+    def _asked_in(self, language: str) -> list[Asked]:
+        if language not in self._asked:
+            asked = self._request.fields.asked
+            self._asked[language] = [asked(one) for one in self._wanted_in(language)]
+        return self._asked[language]
+
     def _in_scope(self, place: bytes) -> bool:
         """Whether a document is one that is asked for, at the snapshot."""
         language = self._request.language
@@ -247,7 +263,7 @@ class _Search:
 
     def _query(self, searcher: Searcher) -> Query | None:
         schema, view = self._basis.schema, self._basis.view
-        compiler = Compiler(schema, searcher, self._request.fields, view.words)
+        compiler = AskedCompiler(schema, searcher, view.words)
         if self._place is not None:
             languages = [self._language_of(self._place) or ""]
         elif self._request.language is not None:
@@ -256,7 +272,7 @@ class _Search:
             languages = sorted(view.languages)
         alternatives: list[Part] = []
         for language in languages:
-            query = compiler.text_query(self._wanted_in(language))
+            query = compiler.query(self._asked_in(language))
             if query is None:
                 continue
             if self._place is None and len(view.languages) > 1:
@@ -398,8 +414,7 @@ class _Search:
             view.searcher, self._basis.schema, [row for _, row in rows], view.means
         )
         for node, row in rows:
-            wanted = self._wanted_in(node.language)
-            value = score(row, wanted, self._request.fields, statistics)
+            value = score_asked(row, self._asked_in(node.language), statistics)
             if value is not None:
                 record = record_at(self._txn, node.place, node.path)
                 assert record is not None

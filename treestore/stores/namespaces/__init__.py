@@ -1,0 +1,1 @@
+"""Namespaces: documents found by vectors, words and filters. See docs/namespaces.md."""

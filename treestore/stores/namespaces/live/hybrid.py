@@ -1,0 +1,67 @@
+"""Queries with a vector and words: both legs are asked, and fused into one order.
+
+Each leg names its best rows, `Fusion.depth` of them (`treestore.search.fusion`): by default 100, or
+five for each hit that is wanted. What no leg names is not found, so an answer has at most twice the
+depth; where pages go on behind that, the legs are asked for more. Ranks move then, so whoever wants
+many pages of the same order says how deep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from treestore.search.fusion import Fusion, Leg, fuse, parse_fusion
+from treestore.stores.namespaces.answer import Ranked
+from treestore.stores.namespaces.live.legs import Found
+from treestore.stores.namespaces.search import Asked, position_of_score
+
+AskLeg = Callable[[int], list[Found]]
+"""The best rows of a leg, at most so many."""
+
+
+def fused(asked: Asked, nearest: AskLeg, words: AskLeg) -> list[Found]:
+    """The best ones of both legs behind `Asked.after`, as many as are wanted.
+
+    Raises:
+        InvalidArgument: the fusion that is asked for makes no sense.
+    """
+    fusion = parse_fusion(asked.request.fusion)
+    depth = fusion.depth_for(asked.wanted)
+    while True:
+        near, fitting = nearest(depth), words(depth)
+        found = _fused(asked, fusion, near, fitting)
+        if len(found) >= asked.wanted or max(len(near), len(fitting)) < depth:
+            return found[: asked.wanted]
+        depth *= 2
+
+
+def _fused(
+    asked: Asked, fusion: Fusion, near: Sequence[Found], fitting: Sequence[Found]
+) -> list[Found]:
+    by_id: dict[bytes, Found] = {}
+    for one in (*fitting, *near):  # Of those in both, the one with the distance.
+        by_id[one.ranked.packed_id] = one
+    legs = {
+        "vector": [(one.ranked.packed_id, one.ranked.score) for one in near],
+        "text": [(one.ranked.packed_id, one.ranked.score) for one in fitting],
+    }
+    found: list[Found] = []
+    for one in fuse(legs, fusion, len(by_id), key=lambda packed: packed):
+        known = by_id[one.row]
+        position = position_of_score(one.score, one.row)
+        if position > asked.after:
+            ranked = Ranked(
+                packed_id=one.row,
+                position=position,
+                score=one.score,
+                distance=known.ranked.distance,
+                legs={name: _shown(leg) for name, leg in one.legs.items()},
+            )
+            found.append(attrs.evolve(known, ranked=ranked))
+    return found
+
+
+def _shown(leg: Leg) -> dict[str, float]:
+    return {"rank": leg.rank, "score": leg.score}

@@ -1,0 +1,277 @@
+"""The executor: answers queries from a view, as the reference (`exact.py`) would from the tree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+
+import attrs
+
+from treestore.errors import Unavailable
+from treestore.model.namespaces import NamespaceHit
+from treestore.stores.access import Read
+from treestore.stores.namespaces import exact
+from treestore.stores.namespaces.answer import answer
+from treestore.stores.namespaces.layout import row_of, unpacked_id
+from treestore.stores.namespaces.live import hybrid, legs
+from treestore.stores.namespaces.live.layouts import Layout
+from treestore.stores.namespaces.live.legs import Found, VectorReport
+from treestore.stores.namespaces.live.pieces import Hidden, Piece, UseTree, hidden_rows, pieces
+from treestore.stores.namespaces.live.view import View
+from treestore.stores.namespaces.live.words import (
+    Words,
+    WordsReport,
+    cut_records,
+    unindexed_in,
+)
+from treestore.stores.namespaces.scanning import attributes_decoder
+from treestore.stores.namespaces.search import Asked
+
+OWN_MAX = 2000
+"""Documents that a transaction wrote; with more, its queries look at all documents."""
+
+
+class NoIndex(Unavailable):
+    """There is no full-text index at the moment."""
+
+
+class ViewWrong(Exception):
+    """A hit is not what the tree says: the view is to be loaded again."""
+
+
+@attrs.frozen(eq=False)
+class Own:
+    """What the transaction that asks wrote itself.
+
+    Attributes:
+        ids: packed, of documents that it stored or removed.
+        rows: that these documents had in the state that it began on.
+    """
+
+    ids: frozenset[bytes]
+    rows: tuple[int, ...]
+
+
+def own_of(base: Read, asked: Asked, ids: Iterable[bytes]) -> Own:
+    """What documents a transaction changed, of one namespace.
+
+    Args:
+        base: the state that it began on.
+        ids: packed, of documents that it stored or removed.
+
+    Raises:
+        UseTree: they are too many.
+    """
+    written = frozenset(ids)
+    if len(written) > OWN_MAX:
+        raise UseTree("the transaction wrote much itself")
+    prefix = asked.there.space.documents
+    records = [base.get(prefix + packed) for packed in written]
+    return Own(written, tuple(row_of(record) for record in records if record is not None))
+
+
+@attrs.define(eq=False)
+class Trace:
+    """What a query did, for `explain`: see `treestore.model.namespaces.NamespaceExplanation`."""
+
+    vector: VectorReport = attrs.field(factory=VectorReport)
+    words: WordsReport = attrs.field(factory=WordsReport)
+    pieces: Sequence[Piece] = ()
+
+
+class Execution:
+    """One query on one view.
+
+    Args:
+        txn: the state that is read, with what the transaction that asks wrote.
+        asked: the query.
+        view: which has followed to the state.
+        lsn: of the state (where a transaction asks: of the one that it began on).
+        own: what the transaction wrote.
+        pause: called between steps; what it raises ends the query.
+    """
+
+    def __init__(
+        self,
+        txn: Read,
+        asked: Asked,
+        view: View,
+        lsn: int,
+        *,
+        own: Own | None = None,
+        trace: Trace | None = None,
+        pause: Callable[[], None] | None = None,
+    ) -> None:
+        layout = view.at(lsn)
+        if layout is None:
+            raise UseTree("the state is older than the view")
+        self._txn = txn
+        self._asked = asked
+        self._view = view
+        self._lsn = lsn
+        self._layout: Layout = layout
+        self._own = own if own is not None and own.ids else None
+        self._trace = trace
+        self._pause = pause
+
+    def hits(self) -> list[NamespaceHit]:
+        """The answer.
+
+        Raises:
+            UseTree: the view cannot give it.
+            ViewWrong: it contradicts the tree.
+        """
+        found = self.found()
+        self._check(found)
+        return answer(self._txn, self._asked, [one.ranked for one in found])
+
+    def hits_that_stay(self) -> list[NamespaceHit] | None:
+        """The answer as far as the state that is read, a newer one than the view's, still has the
+        same rows; None where so many are gone that it is too short."""
+        found = self.found()
+        kept = [one for one in found if self._has_row(one)]
+        wanted = self._asked.wanted
+        if len(kept) < len(found) and len(kept) < wanted:
+            return None
+        return answer(self._txn, self._asked, [one.ranked for one in kept])
+
+    def found(self) -> list[Found]:
+        """The best ones behind `Asked.after`, as many as are wanted, in order."""
+        asked = self._asked
+        if asked.request.text is None:
+            if asked.vector is None:
+                return self._in_order()
+            return self._nearest(asked.wanted, asked.after)
+        words = self._words()
+        if asked.vector is None:
+            return self._fitting(words, asked.wanted, asked.after)
+        found = hybrid.fused(
+            asked,
+            lambda depth: self._nearest(depth, b""),
+            lambda depth: self._fitting(words, depth, b""),
+        )
+        return with_distances(self._txn, asked, found)
+
+    # -- the legs -------------------------------------------------------------------------------
+
+    def _in_order(self) -> list[Found]:
+        asked = self._asked
+        found = legs.in_order(self.pieces, asked, asked.wanted)
+        own = [
+            Found(ranked=one, row=None) for one in exact.ordered(asked, self._own_records.items())
+        ]
+        return _merged(found, own, asked.wanted)
+
+    def _nearest(self, wanted: int, after: bytes) -> list[Found]:
+        asked, trace = self._asked, self._trace
+        found = legs.nearest(
+            self.pieces,
+            asked,
+            wanted,
+            after=after,
+            exact=asked.request.exact,
+            report=None if trace is None else trace.vector,
+            pause=self._pause,
+        )
+        rows = {row_of(record): packed for packed, record in self._own_records.items()}
+        if not rows:
+            return found
+        near = exact.nearest(self._txn, asked, rows, wanted, after=after)
+        return _merged(found, [Found(ranked=one, row=None) for one in near], wanted)
+
+    def _words(self) -> Words:
+        texts = self._view.texts
+        basis = None if texts is None else texts.basis()
+        if basis is None:
+            raise NoIndex("The full-text index of this namespace is being built; try again later.")
+        if self._lsn < basis.from_lsn:
+            raise UseTree("the full-text index knows of later states only")
+        cut, ids = unindexed_in(self.pieces, basis, self._lsn, self._txn, self._asked)
+        if self._own_records:
+            cut |= cut_records(basis.index, self._own_records)
+            ids |= {row_of(record): packed for packed, record in self._own_records.items()}
+        report = None if self._trace is None else self._trace.words
+        return Words(basis.index, self._asked, cut, ids, report)
+
+    def _fitting(self, words: Words, wanted: int, after: bytes) -> list[Found]:
+        own = {row_of(record): packed for packed, record in self._own_records.items()}
+        return words.among(self.pieces, own, wanted, after=after)
+
+    # -- what may be found ------------------------------------------------------------------------
+
+    @cached_property
+    def pieces(self) -> list[Piece]:
+        """The rows of the view that may be found."""
+        asked = self._asked
+        hidden: Hidden | None = None
+        if self._own is not None:
+            hidden = hidden_rows(self._layout, self._own.rows)
+        expression = None if asked.filter.everything else asked.filter.expression
+        found = pieces(self._layout, self._lsn, expression, hidden)
+        if self._trace is not None:
+            self._trace.pieces = found
+        return found
+
+    # -- what the transaction wrote -------------------------------------------------------------
+
+    @cached_property
+    def _own_records(self) -> dict[bytes, bytes]:
+        """Packed id → record, of documents that it stored and that satisfy the filter."""
+        if self._own is None:
+            return {}
+        asked = self._asked
+        prefix, filter = asked.there.space.documents, asked.filter
+        decode = attributes_decoder(filter.names)
+        found: dict[bytes, bytes] = {}
+        for packed in self._own.ids:
+            record = self._txn.get(prefix + packed)
+            if record is None:
+                continue
+            if filter.everything or filter.matches(unpacked_id(packed), decode(record)):
+                found[packed] = record
+        return found
+
+    # -- checking ---------------------------------------------------------------------------------
+
+    def _check(self, found: Sequence[Found]) -> None:
+        """Whether the documents that are handed out have the rows that were found."""
+        request = self._asked.request
+        for one in found[request.offset : request.offset + request.top_k]:
+            if not self._has_row(one):
+                raise ViewWrong(
+                    f"row {one.row} of namespace {self._view.number} is not what the tree has at "
+                    f"{self._lsn}"
+                )
+
+    def _has_row(self, one: Found) -> bool:
+        if one.row is None:
+            return True
+        record = self._txn.get(self._asked.there.space.documents + one.ranked.packed_id)
+        return record is not None and row_of(record) == one.row
+
+
+def _merged(found: list[Found], own: list[Found], wanted: int) -> list[Found]:
+    if not own:
+        return found
+    return sorted([*found, *own], key=lambda one: one.ranked.position)[:wanted]
+
+
+def with_distances(txn: Read, asked: Asked, found: list[Found]) -> list[Found]:
+    """Hits of a page with the distances of those that only their words found."""
+    request = asked.request
+    page = found[request.offset : request.offset + request.top_k]
+    rows: dict[int, bytes] = {}
+    for one in page:
+        if one.ranked.distance is None:
+            record = txn.get(asked.there.space.documents + one.ranked.packed_id)
+            if record is not None:
+                rows[row_of(record)] = one.ranked.packed_id
+    if not rows:
+        return found
+    near = {one.packed_id: one.distance for one in exact.nearest(txn, asked, rows, len(rows))}
+    return [
+        attrs.evolve(one, ranked=attrs.evolve(one.ranked, distance=near[one.ranked.packed_id]))
+        if one.ranked.distance is None and one.ranked.packed_id in near
+        else one
+        for one in found
+    ]

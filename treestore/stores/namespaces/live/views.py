@@ -1,0 +1,301 @@
+"""All views of a store: loaded when they are first asked for, and the queries on them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+import attrs
+
+from treestore.engine.log import LogPosition
+from treestore.errors import CorruptionError
+from treestore.model.namespaces import NamespaceHit
+from treestore.search.columns.blobs import ColumnsDamaged
+from treestore.search.fulltext.index import View as IndexView
+from treestore.search.vectors.segment_file import SegmentDamaged
+from treestore.stores.access import Read
+from treestore.stores.namespaces.catalog import Opened, require
+from treestore.stores.namespaces.live import from_tree
+from treestore.stores.namespaces.live.changes import ReadLog
+from treestore.stores.namespaces.live.following import Follower
+from treestore.stores.namespaces.live.loading import (
+    DamagedSegment,
+    OpenSegment,
+    SegmentsDamaged,
+    load,
+)
+from treestore.stores.namespaces.live.pieces import UseTree
+from treestore.stores.namespaces.live.querying import Execution, Own, ViewWrong, own_of
+from treestore.stores.namespaces.live.texts import Difference, Texts
+from treestore.stores.namespaces.live.view import View, ViewLost
+from treestore.stores.namespaces.live.words import rows_of
+from treestore.stores.namespaces.search import Asked, Request
+
+Pause = Callable[[], None]
+
+
+def _no_pause() -> None:
+    pass
+
+
+@attrs.define
+class Counters:
+    """What was done, for metrics.
+
+    Attributes:
+        queries: answered from views.
+        queries_from_tree: answered by looking at every document, and
+        reasons: why, the latest last; some.
+        hits: queries that found the view loaded.
+        loads: of views.
+        evicted: views that were let go of, to keep the budget.
+        lost: views that were given up.
+        wrong: of these, those that contradicted the tree.
+    """
+
+    queries: int = 0
+    queries_from_tree: int = 0
+    hits: int = 0
+    loads: int = 0
+    evicted: int = 0
+    lost: int = 0
+    wrong: int = 0
+
+
+class Views:
+    """The views of one engine. Any thread may call it.
+
+    Args:
+        read: reads the log.
+        open_segment: opens a segment's file.
+        damaged: told of segments without a good file.
+        lost: told of views that were given up.
+    """
+
+    def __init__(
+        self,
+        read: ReadLog,
+        open_segment: OpenSegment,
+        *,
+        damaged: Callable[[int, list[DamagedSegment]], None] | None = None,
+        lost: Callable[[View], None] | None = None,
+    ) -> None:
+        self._open_segment = open_segment
+        self._damaged = damaged
+        self._told_lost = lost
+        self.follower = Follower(read, self._lost)
+        self.counters = Counters()
+        self._loading: dict[int, threading.Lock] = {}
+        self._lock = threading.Lock()
+        self._unloadable: dict[int, int] = {}
+        self._texts: dict[int, Texts] = {}
+        self._uses = 0
+        self._used: dict[int, int] = {}
+        """When each namespace was asked for last, in queries."""
+
+    def _lost(self, view: View) -> None:
+        self.counters.lost += 1
+        if self._told_lost is not None:
+            self._told_lost(view)
+
+    # -- loading --------------------------------------------------------------------------------
+
+    def view(
+        self, txn: Read, position: LogPosition, there: Opened, pause: Pause = _no_pause
+    ) -> View:
+        """A namespace's view, which has followed to a state; loaded where it is not yet.
+
+        Args:
+            txn: the state, pinned: without own writes of a transaction.
+            position: of the state.
+            there: the namespace in the state.
+
+        Raises:
+            UseTree: there can be none at the moment.
+        """
+        found = self.follower.view(there.number)
+        if found is None:
+            found = self._load(txn, position, there, pause)
+        try:
+            self.follower.advance_one(found, position)
+        except ViewLost as error:
+            raise UseTree(f"the view was lost: {error}") from None
+        return found
+
+    def _load(self, txn: Read, position: LogPosition, there: Opened, pause: Pause) -> View:
+        number = there.number
+        with self._lock:
+            loading = self._loading.setdefault(number, threading.Lock())
+        with loading:
+            # Whoever waited finds what the other one loaded.
+            found = self.follower.view(number)
+            if found is not None:
+                return found
+            if self._unloadable.get(number, -1) >= position.lsn:
+                raise UseTree("a segment's file is damaged")
+            try:
+                view = load(txn, position, there, self._open_segment, pause)
+                self.follower.add(view)
+                self._join_texts(view)
+            except SegmentsDamaged as error:
+                self._unloadable[number] = position.lsn
+                if self._damaged is not None:
+                    self._damaged(number, error.damaged)
+                raise UseTree(f"{error}") from None
+            except (CorruptionError, OSError, ViewLost) as error:
+                raise UseTree(f"the view could not be loaded: {error}") from error
+            self.counters.loads += 1
+            self._unloadable.pop(number, None)
+            return view
+
+    # -- full text ------------------------------------------------------------------------------
+
+    def texts(self, number: int) -> Texts:
+        """What is known of a namespace's full-text index."""
+        with self._lock:
+            return self._texts.setdefault(number, Texts())
+
+    def _join_texts(self, view: View) -> None:
+        """A view that takes the place of another one goes on telling of rows; what came and went
+        between the two is found by comparing."""
+        texts = self.texts(view.number)
+        with self.follower.halted():
+            basis = texts.basis()
+            if basis is not None:
+                self._begin_texts(view, texts, basis.index)
+            view.texts = texts
+
+    def begin_texts(self, view: View, index: IndexView) -> Difference:
+        """From now on a namespace's full text is kept up, from a commit of whatever state.
+
+        Returns:
+            What the index's owner has to add and to remove. Later it asks `Texts.new` and
+            `Texts.take_gone`.
+        """
+        texts = self.texts(view.number)
+        with self.follower.halted():
+            return self._begin_texts(view, texts, index)
+
+    def _begin_texts(self, view: View, texts: Texts, index: IndexView) -> Difference:
+        difference = texts.begin(
+            index, view.live_rows(), rows_of(index), view.position.lsn, view.id_of
+        )
+        view.texts = texts
+        return difference
+
+    def forget(self, number: int) -> None:
+        """Let go of a namespace's view."""
+        self.follower.forget(number)
+        with self._lock:
+            self._loading.pop(number, None)
+            self._unloadable.pop(number, None)
+            self._texts.pop(number, None)
+
+    def shrink(self, size_bytes_max: int) -> int:
+        """Let go of views, those first that were asked for longest ago, until the others take no
+        more than so much; the last one stays. Returns how many went.
+
+        What is known of their full text stays: a view that is loaded again joins it.
+        """
+        sizes = {view.number: view.size_bytes() for view in self.follower.views()}
+        total, gone = sum(sizes.values()), 0
+        for number in sorted(sizes, key=lambda number: self._used.get(number, 0))[:-1]:
+            if total <= size_bytes_max:
+                break
+            total -= sizes[number]
+            self.follower.forget(number)
+            gone += 1
+        self.counters.evicted += gone
+        return gone
+
+    # -- queries --------------------------------------------------------------------------------
+
+    def query(
+        self,
+        txn: Read,
+        request: Request,
+        position: LogPosition,
+        *,
+        strong: bool = True,
+        base: Read | None = None,
+        written: Iterable[bytes] | None = (),
+        pause: Pause = _no_pause,
+    ) -> list[NamespaceHit]:
+        """The best hits of a state; from the view, or where there is none, from the tree.
+
+        Args:
+            txn: what is read: the state, with what a transaction wrote itself.
+            position: of the state.
+            strong: whether everything that the state holds is to be found; otherwise the view is
+                not brought up to it, and what it finds is as the state has it.
+            base: the state alone; None: it is ``txn``.
+            written: packed ids of documents of this namespace that the transaction wrote; None:
+                nobody knows which.
+            pause: called between steps; what it raises ends the query.
+
+        Raises:
+            NotFound, InvalidArgument: see `treestore.stores.namespaces.search.query`.
+        """
+        asked = Asked.of(txn, request)
+        try:
+            if not strong:
+                hits = self._eventual(txn, asked, position, pause)
+                if hits is not None:
+                    return hits
+            return self.run(txn, asked, position, base=base, written=written, pause=pause).hits()
+        except (UseTree, ViewWrong, SegmentDamaged, ColumnsDamaged) as error:
+            if not isinstance(error, UseTree):
+                self._wrong(asked.there.number, error)
+            self.counters.queries_from_tree += 1
+            basis = self.texts(asked.there.number).basis()
+            return from_tree.search(txn, request, None if basis is None else basis.index)
+
+    def _eventual(
+        self, txn: Read, asked: Asked, position: LogPosition, pause: Pause
+    ) -> list[NamespaceHit] | None:
+        """The hits of the view as it is; None where that does not do."""
+        view = self.follower.view(asked.there.number)
+        if view is None or view.position.lsn >= position.lsn:
+            return None
+        self.counters.queries += 1
+        return Execution(txn, asked, view, view.position.lsn, pause=pause).hits_that_stay()
+
+    def run(
+        self,
+        txn: Read,
+        asked: Asked,
+        position: LogPosition,
+        *,
+        base: Read | None = None,
+        written: Iterable[bytes] | None = (),
+        pause: Pause = _no_pause,
+    ) -> Execution:
+        """A query on the view, ready to run.
+
+        Raises:
+            UseTree: the view cannot answer it.
+        """
+        before, there = (txn, asked.there) if base is None else (base, None)
+        own: Own | None = None
+        if there is None:
+            try:
+                there = require(before, asked.request.name)
+            except Exception as error:
+                raise UseTree("the transaction made the namespace itself") from error
+            if there.number != asked.there.number or there.schema != asked.there.schema:
+                raise UseTree("the transaction changed the namespace itself")
+            if written is None:
+                raise UseTree("nobody knows what the transaction wrote")
+            own = own_of(before, asked, written)
+        self.counters.hits += self.follower.view(there.number) is not None
+        view = self.view(before, position, there, pause)
+        self.counters.queries += 1
+        self._uses += 1
+        self._used[there.number] = self._uses
+        return Execution(txn, asked, view, position.lsn, own=own, pause=pause)
+
+    def _wrong(self, number: int, error: Exception) -> None:
+        view = self.follower.view(number)
+        if view is not None:
+            self.counters.wrong += 1
+            self.follower.lose(view, f"{error}")
