@@ -80,8 +80,9 @@ def systems(view: View, rows: sqlite3.Connection, count: int) -> dict[str, Ask]:
             request = make_request({"query": question, **options}, FIELDS)
             if share is None:
                 return Search(view, request).best(TOP_K)
-            chosen = allowed < share if share not in masks else masks[share]
-            masks[share] = chosen
+            if share not in masks:
+                masks[share] = allowed < share
+            chosen = masks[share]
             return Search(view, request).best(TOP_K, allowed=chosen.__getitem__, share=share)
 
         return ask
