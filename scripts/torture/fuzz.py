@@ -249,10 +249,19 @@ async def _serve_well(host: Host) -> None:
     assert {type(answer) for answer in answers[1:]} == {Response}, answers
 
 
+NUMBERS = {"n": "int"}
+
+
 async def _sessions(seed: int, numbers: range, result: Result) -> None:
     disk = SimDisk(seed)
     async with open_database("/db", options=OPTIONS, environment=environment(disk)) as database:
         host = Host.over(database)
+        # Something to ask for: most calls make nothing.
+        await database.documents.store("p", "v1", [{"title": "One", "node_id": "0000"}])
+        for name in ("c", "d"):
+            await database.collections.insert(name, {"_id": "a", "n": 1})
+            await database.namespaces.create(name, {"vector": {"dim": 2}, "attributes": NUMBERS})
+            await database.namespaces.upsert(name, [{"id": "a", "vector": [1, 1]}])
         for number in numbers:
             try:
                 await session_input(host, seed, number, result.outcomes)

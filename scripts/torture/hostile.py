@@ -71,7 +71,19 @@ PLAUSIBLE: dict[str, Any] = {
     "name": lambda random: random.choice(["c", "d"]),
     "id": lambda random: random.choice(["a", "b"]),
     "document": lambda random: {"_id": random.choice(["a", "b"]), "n": value(random)},
-    "documents": lambda random: [{"n": n} for n in range(random.randrange(4))],
+    # Good ones for collections, and for namespaces too.
+    "documents": lambda random: [
+        {"id": n, "attributes": {"n": n}} for n in range(random.randrange(4))
+    ],
+    "patches": lambda random: [{"id": n, "attributes": {"n": 1}} for n in range(2)],
+    "attributes": lambda random: {"n": random.choice([1, None, "x"])},
+    "condition": lambda random: random.choice([{}, {"n": {"$lt": 2}}]),
+    "schema": lambda random: {"vector": {"dim": 2}, "attributes": {"n": "int"}},
+    "vector": lambda random: random.choice([[1, 0.5], [0, 0], b"\0" * 8]),
+    "ids": lambda random: random.choice([[0, 1, "a"], ["a"]]),
+    "top_k": lambda random: random.choice([1, 10]),
+    "order_by": lambda random: random.choice(["n", "-id", None]),
+    "source": lambda random: random.choice(["c", "d"]),
     "patch": lambda random: random.choice([{"n": 1}, {"$inc": {"n": 1}}, {"$set": {"l.3": 1}}]),
     "filter": lambda random: random.choice([{}, {"n": {"$gte": 0}}, {"n": {"$regex": "(a+)+$"}}]),
     "fields": lambda random: random.choice([["n"], "n", None]),

@@ -114,12 +114,13 @@ class _Fitting:
         return _fitted_leaf(part, name, kind)
 
     def _name(self, path: Path) -> str:
-        check_filterable(path[0], self._schema, "The filter")
+        name = path[0]
+        check_filterable(name, self._schema, "The filter")
         if len(path) > 1:
             raise InvalidArgument(
                 f"The filter: attributes have no fields; {'.'.join(path)!a:.60} leads into one."
             )
-        return path[0]
+        return name
 
 
 def _fitted_leaf(part: Any, name: str, kind: str) -> Expression:

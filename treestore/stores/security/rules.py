@@ -173,7 +173,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "documents": Named("policies", ("policy_id",), prefix="prefix"),
     "kv": Keys(),
     "metadata": Named("metadata", ("case_id",)),
-    "namespaces": Named("namespaces", ("name", "namespace"), prefix="prefix"),
+    "namespaces": Named("namespaces", ("name", "namespace", "source"), prefix="prefix"),
     "prompts": Named("prompts", ("prompt_id",), prefix="prefix"),
     "queries": Across(),
     "session": Nothing(),
