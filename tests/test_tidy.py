@@ -88,6 +88,9 @@ DISK_MODULES = {
     # The search library owns its files and knows no disk but the real one. That is allowed because
     # an index is never the only copy of anything: damaged, missing or stale, it is made again.
     "treestore.search.folder",
+    # Segments are mapped into memory, which no disk but the real one can do; they too can be made
+    # again from the tree.
+    "treestore.search.vectors.segment_file",
 }
 NO_FILES = ("treestore.engine", "treestore.stores", "treestore.search", "treestore.model")
 
@@ -109,7 +112,17 @@ FILE_MODULES = frozenset(
 )
 HARMLESS = {
     "os": frozenset(
-        {"PathLike", "cpu_count", "fsdecode", "fsencode", "fspath", "getpid", "sep", "strerror"}
+        {
+            "PathLike",
+            "cpu_count",
+            "environ",
+            "fsdecode",
+            "fsencode",
+            "fspath",
+            "getpid",
+            "sep",
+            "strerror",
+        }
     ),
     "os.path": frozenset(
         {"basename", "commonpath", "dirname", "join", "normpath", "split", "splitext"}

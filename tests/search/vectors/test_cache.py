@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -253,7 +254,7 @@ def test_one_that_is_dropped_while_it_is_opened() -> None:
 def test_warming() -> None:
     cache: Cache = SegmentCache(mapped_bytes_max=100, memory_bytes_max=100)
     things = {key: Thing() for key in range(5)}
-    wanted = {key: (lambda key=key: things[key]) for key in things}
+    wanted = {key: partial(things.__getitem__, key) for key in things}
     assert warm(cache, wanted, bytes_max=25) == 30
     assert [thing.warmed for thing in things.values()] == [1, 1, 1, 0, 0]
     assert all(key in cache for key in range(3))

@@ -235,7 +235,7 @@ def test_an_index_that_lost_rows(segment: Segment, metric: Metric) -> None:
 
     @attrs.frozen(eq=False)
     class Forgetful(Ivf):
-        def search(self, *args: object, **options: object):  # type: ignore[override]
+        def search(self, *args: object, **options: object):
             found = super().search(*args, **options)  # type: ignore[arg-type]
             return attrs.evolve(found, ordinals=found.ordinals[:3])
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from crc32c import crc32c
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -83,6 +84,40 @@ def test_any_sections_in_pieces(tmp_path: Path, sections: dict[str, bytes], step
         checksum = file.commit()
     found = read(path, checksum)
     assert {name: bytes(found.view(name)) for name in found.sections} == sections
+
+
+def test_the_bytes_are_those_of_the_page(tmp_path: Path) -> None:
+    """docs/segment-format.md, read by a program of its own."""
+    path = tmp_path / "a"
+    checksum = write(path)
+    whole = path.read_bytes()
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(whole[at : at + size], "little")
+
+    assert whole[:8] == b"TSsegmnt"
+    assert number(8, 4) == 1
+    assert whole[12:28] == DATABASE.bytes
+    assert whole[28:44] == SEGMENT.bytes
+    assert number(44, 8) == len(whole)
+    table, table_size = number(52, 8), number(60, 8)
+    assert table + table_size == len(whole)
+    assert number(72, 4) == crc32c(whole[table:])
+    assert number(76, 4) == 0
+    assert not any(whole[80:4092])
+    assert number(4092, 4) == crc32c(whole[:4092]) == checksum
+    at, expected, found = table, 4096, {}
+    for _ in range(number(68, 4)):
+        offset, size, extent = number(at, 8), number(at + 8, 8), number(at + 16, 8)
+        assert offset == expected
+        expected = offset + extent
+        assert number(at + 24, 4) == crc32c(whole[offset:expected])
+        assert not any(whole[offset + size : expected])
+        name = whole[at + 32 : at + 32 + number(at + 28, 2)].decode()
+        found[name] = whole[offset : offset + size]
+        at += -(-(32 + number(at + 28, 2)) // 8) * 8
+    assert (at, expected) == (len(whole), table)
+    assert found == SECTIONS
 
 
 def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:

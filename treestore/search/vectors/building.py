@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from treestore.model.namespaces import Metric
 from treestore.search.vectors.ivf import Ivf, Space, probe
 from treestore.search.vectors.library import Doubles, Flags, Floats, Ordinals, faiss
-from treestore.search.vectors.planning import MEASURED_K, RECALL_MAX, SHARES, Calibration
+from treestore.search.vectors.planning import MEASURED_K, SHARES, Calibration
 
 INDEXED_ROWS_MIN: Final = 2000
 """With fewer rows, comparing all of them exactly is as fast."""
@@ -26,9 +26,14 @@ _SAMPLED_PER_LIST: Final = 40
 _LISTS_PER_ROOT: Final = 2.0
 _STEP_ROWS: Final = 8192
 
-_QUERIES: Final = 128
-_QUERIES_SMALL: Final = 64
+_QUERIES_MAX: Final = 128
+_QUERIES_MIN: Final = 64
+_QUERY_ROWS: Final = 16_000_000
+"""Queries times rows, roughly what measuring costs."""
 _SMALL_ROWS: Final = 30_000
+_QUERIES_PER_STEP: Final = 8
+_ESTIMATES: Final = 4096
+"""The best estimates that are looked at. With very few probes some behind them would count too."""
 _MEASURED_ROWS_MIN: Final = 2000
 """Shares that leave fewer rows than this are not measured: they are compared exactly."""
 _CANDIDATES: Final = (20, 40, 70, 100, 150, 200, 300, 400, 600, 800, 1200, 1600)
@@ -84,7 +89,12 @@ def _space_of(
 
 
 def _sample(rows: int, count: int, random: np.random.Generator) -> Ordinals:
-    return np.sort(random.choice(rows, min(count, rows), replace=False)).astype(np.int64)
+    """Ordinals, ascending: about as many as asked for, one from each stretch of the rows. (Drawing
+    without replacement from a million holds the interpreter for too long.)"""
+    if count >= rows:
+        return np.arange(rows, dtype=np.int64)
+    drawn = (np.arange(count) + random.random(count)) * (rows / count)
+    return np.unique(np.minimum(drawn.astype(np.int64), rows - 1))
 
 
 def _train(
@@ -170,28 +180,38 @@ def measure(
     random: np.random.Generator,
     pause: Pause,
 ) -> Calibration:
-    """Search for some of the index's own rows, with growing effort, and with fewer and fewer rows
-    allowed (chosen at random), and compare with exact answers."""
+    """Search for some of the index's own rows, with fewer and fewer rows allowed (chosen at
+    random), and compare with exact answers.
+
+    One search of all lists tells what any number of probes finds: the estimates do not depend on
+    it, so what fewer probes find is what of it lies in their lists.
+    """
     rows = len(vectors)
-    chosen = _sample(rows, _QUERIES if rows > _SMALL_ROWS else _QUERIES_SMALL, random)
+    queries_max = int(np.clip(_QUERY_ROWS // rows, _QUERIES_MIN, _QUERIES_MAX))
+    chosen = _sample(rows, queries_max if rows > _SMALL_ROWS else _QUERIES_MIN, random)
     shares = tuple(s for s in SHARES if s == 1.0 or s * rows >= _MEASURED_ROWS_MIN)
     luck = random.random(rows, np.float32)
     queries = _queries(index.space, vectors[chosen], row_squares[chosen])
     truth = _truth(index.space, vectors, row_squares, chosen, luck, shares, pause)
     probes = tuple(_growing_probes(index.lists))
     candidates = tuple(c for c in _CANDIDATES if c < rows) or (rows,)
+    list_of = np.empty(rows, np.int32)
+    list_of[index.order] = np.repeat(np.arange(index.lists, dtype=np.int32), np.diff(index.bounds))
     recall = np.zeros((len(shares), len(probes), len(candidates)), np.float32)
-    ranked = _ranked_lists(index, queries)
+    ranks = _list_ranks(index, queries)
     for level, share in enumerate(shares):
         allowed = None if share == 1.0 else luck < share
-        for step, count in enumerate(probes):
-            found = _probe_in_steps(index, queries, ranked[:, :count], candidates, allowed, pause)
-            recall[level, step] = _recall(found, truth[level], candidates)
-            if recall[level, step, -1] > RECALL_MAX:
-                # More probes find as much; they could find a little less, with the estimates of
-                # more rows between, and are never worth it.
-                recall[level, step:] = recall[level, step]
-                break
+        found = _probe_in_steps(index, queries, min(rows, _ESTIMATES), allowed, pause)
+        places = np.stack(
+            [
+                _places(found[q], truth[level][q], ranks[q], list_of, probes)
+                for q in range(len(queries))
+            ]
+        )
+        pause()
+        known = max(1, np.count_nonzero(truth[level] >= 0))
+        for column, count in enumerate(candidates):
+            recall[level, :, column] = (places < count).sum(axis=(0, 2)) / known
     return Calibration(shares, probes, candidates, recall, index.lists, rows)
 
 
@@ -257,42 +277,47 @@ def _keep_best(
     return every, names
 
 
-def _ranked_lists(index: Ivf, queries: Floats) -> Ordinals:
-    """All lists for each query, nearest first."""
+def _list_ranks(index: Ivf, queries: Floats) -> NDArray[np.int32]:
+    """For each query, which place each list has by the distance of its centroid."""
     far = faiss.pairwise_distances(queries, index.centroids())
-    ranked: Ordinals = np.argsort(far, axis=1).astype(np.int64)
-    return ranked
+    ranked = np.argsort(far, axis=1)
+    ranks = np.empty(ranked.shape, np.int32)
+    np.put_along_axis(ranks, ranked, np.arange(index.lists, dtype=np.int32)[None, :], axis=1)
+    return ranks
 
 
 def _probe_in_steps(
-    index: Ivf,
-    queries: Floats,
-    lists: Ordinals,
-    candidates: tuple[int, ...],
-    allowed: Flags | None,
-    pause: Pause,
+    index: Ivf, queries: Floats, count: int, allowed: Flags | None, pause: Pause
 ) -> Ordinals:
+    """The best estimates of all lists, for each query."""
+    lists = np.broadcast_to(np.arange(index.lists), (len(queries), index.lists))
     pieces = []
-    # One more than is wanted: the query finds itself.
-    count = candidates[-1] + 1
-    for start in range(0, len(queries), 16):
-        part = slice(start, start + 16)
+    for start in range(0, len(queries), _QUERIES_PER_STEP):
+        part = slice(start, start + _QUERIES_PER_STEP)
         pieces.append(probe(index.index, queries[part], lists[part], count, allowed))
         pause()
     return np.concatenate(pieces)
 
 
-def _recall(found: Ordinals, truth: Ordinals, candidates: tuple[int, ...]) -> Doubles:
-    """The share of the truth within the first candidates, for each number of them."""
-    # For each true neighbour, at which place it was found; behind the end where it was not.
-    places = np.full(truth.shape, found.shape[1])
-    for row in range(len(truth)):
-        where = np.argsort(found[row], kind="stable")
-        at = np.searchsorted(found[row], truth[row], sorter=where)
-        at = np.minimum(at, len(where) - 1)
-        hit = found[row][where[at]] == truth[row]
-        places[row, hit] = where[at][hit]
-    known = truth >= 0
-    total = max(1, int(np.count_nonzero(known)))
-    hits = [np.count_nonzero((places < count) & known) / total for count in candidates]
-    return np.array(hits)
+def _places(
+    found: Ordinals,
+    truth: Ordinals,
+    ranks: NDArray[np.int32],
+    list_of: NDArray[np.int32],
+    probes: tuple[int, ...],
+) -> Ordinals:
+    """At which place each of the truth would be found with so many probes; far behind where it
+    would not. Shape (probes, truth)."""
+    found = found[found >= 0]
+    rank = ranks[list_of[found]]
+    where = np.argsort(found, kind="stable")
+    at = np.minimum(np.searchsorted(found, truth, sorter=where), len(where) - 1)
+    spot = where[at]
+    hit = found[spot] == truth
+    places = np.full((len(probes), len(truth)), np.iinfo(np.int64).max)
+    for row, count in enumerate(probes):
+        inside = rank < count
+        before = np.cumsum(inside) - inside
+        reached = hit & inside[spot]
+        places[row, reached] = before[spot[reached]]
+    return places

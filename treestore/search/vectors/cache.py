@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Callable, Generator, Hashable, Mapping
 from typing import Final, Generic, Protocol, TypeVar
 
 import attrs
@@ -283,7 +283,7 @@ W = TypeVar("W", bound=Warmable)
 
 def warm(
     cache: SegmentCache[K, W],
-    wanted: dict[K, Callable[[], W]],
+    wanted: Mapping[K, Callable[[], W]],
     *,
     bytes_max: int | None = None,
     pause: Callable[[], None] | None = None,

@@ -74,7 +74,7 @@ class Costs:
 
     def choosing(self, share: float) -> float:
         """All centroids are read, and where few rows count, all flags."""
-        return 100 + self.lists * self.bits * 1e-4 + (0.002 * self.rows if share < FEW else 0.0)
+        return 250 + self.lists * self.bits * 1e-4 + (0.002 * self.rows if share < FEW else 0.0)
 
     def indexed(self, effort: Effort, share: float) -> float:
         """A search of the index."""

@@ -312,15 +312,22 @@ class Segment:
         positions = None
         if _POSITIONS in file:
             positions = file.array(_POSITIONS, np.uint32, (about.vectors,))
-        vectors = np.empty((0, about.dim), np.float32)
-        row_squares = np.empty(0)
+        vectors: Floats = np.empty((0, about.dim), np.float32)
+        row_squares: Doubles = np.empty(0)
         if about.dim:
             vectors = file.array(_VECTORS, np.float32, (about.vectors, about.dim))
             row_squares = file.array(_SQUARES, np.float64, (about.vectors,))
         index, damage = _open_index(file, about, pause)
         return cls(
-            *(file, file.array(_ROWS, np.int64, (about.rows,)), about.dim, about.metric),
-            *(vectors, row_squares, positions, index, damage),
+            file,
+            file.array(_ROWS, np.int64, (about.rows,)),
+            about.dim,
+            about.metric,
+            vectors,
+            row_squares,
+            positions,
+            index,
+            damage,
             file.array(_ID_BOUNDS, np.uint64, (about.rows + 1,)),
             file.view(_IDS),
         )

@@ -69,7 +69,7 @@ class TailView:
             raise IndexError(f"there is no row {ordinal} among {self._count}")
         for space in reversed(self._spaces):
             if ordinal >= space.start:
-                found = space.vectors[ordinal - space.start]
+                found: Floats = space.vectors[ordinal - space.start]
                 found.flags.writeable = False
                 return found
         raise AssertionError("blocks begin at 0")
