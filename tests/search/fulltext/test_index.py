@@ -211,16 +211,24 @@ def test_no_more_writers_than_there_may_be(tmp_path: Path) -> None:
             now[0] += 1
             index.add(10 * turn + number, {"t": "tax"})
             assert sum(its.has_writer for its in indexes) == len(writers) == 2
-    # The first ones gave their writers back, and committed what they had been given before.
-    for number, index in enumerate(indexes[:2]):
-        assert found(index.view, "tax") == [number, 10 + number, 20 + number]
-        assert not index.is_dirty
-    assert indexes[3].is_dirty
+    indexes[2].add(22, {"t": "house"})
+    indexes[0].add(40, {"t": "tax"})  # In the place of the one that was used longest ago.
+    assert [its.has_writer for its in indexes] == [True, False, True, False]
+    # The others gave their writers back, and committed what they had been given before.
+    for number in (1, 3):
+        assert found(indexes[number].view, "tax") == [number, 10 + number, 20 + number]
+        assert not indexes[number].is_dirty
+    assert found(indexes[0].view, "tax") == [0, 10, 20]
+    assert indexes[0].is_dirty
+    now[0] += 1
+    indexes[0].commit()
     writers.release_idle(0.5)
-    assert len(writers) == 1
+    assert [its.has_writer for its in indexes] == [True, False, False, False]
     writers.release_idle(0.0)
     assert len(writers) == 0
-    assert found(indexes[3].view, "tax") == [3, 13, 23]
+    assert found(indexes[0].view, "tax") == [0, 10, 20, 40]
+    indexes[0].remove([40])
+    indexes[0].commit()
     indexes[0].remove([0])
     indexes[0].close()
     assert len(writers) == 0

@@ -76,8 +76,6 @@ def make_request(text: object, attributes: Sequence[str]) -> TextRequest:
     weights = _weights(text.get("weights"), fields, attributes)
     mode: Any = "any" if text.get("mode") is None else text["mode"]
     fuzzy = check_fuzzy(0 if text.get("fuzzy") is None else text["fuzzy"])
-    if not isinstance(mode, str):
-        raise InvalidArgument(f"mode is one of any, all, phrase, not {mode!r:.60}.")
     clauses = parse(check_text(text["query"]), mode, tuple(attributes), fuzzy)
     inside = {name: weights.get(name, 1.0) for name in fields}
     return TextRequest(

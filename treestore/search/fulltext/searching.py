@@ -38,7 +38,7 @@ TIE: Final = 2e-6
 
 NEAR: Final = 1 - TIE
 
-SPARE: Final = 8
+SPARE: Final = 3
 """Rows that are fetched beyond those that are wanted: some may equal the last one."""
 
 FIRST: Final = 1.5
