@@ -117,6 +117,27 @@ FILTERS: st.SearchStrategy[dict[str, Any]] = st.recursive(
 )
 
 
+def about(rows: Sequence[Document]) -> list[Document]:
+    """Filters that ask every column for what is there: few random ones do."""
+    found: list[Document] = []
+    for name in [*SCALAR_NAMES, *LIST_NAMES]:
+        cells = [row[name] for row in rows if name in row][-3:]
+        cells += [cell[-1] for cell in cells if cell and isinstance(cell, list)]
+        for cell in cells:
+            found += [
+                {name: {operator: cell}} for operator in ("$eq", "$gt", "$gte", "$lt", "$lte")
+            ]
+            found += [{name: {"$contains": cell}}, {name: {"$in": [cell, "a", 1, None]}}]
+            if isinstance(cell, list):
+                found.append({name: {"$gt": cell[:-1]}})
+                found.append({name: {"$lt": [*cell, None]}})
+            if isinstance(cell, str) and len(cell) < 100:
+                found.append({name: {"$glob": f"{cell[:1]}*"}} if cell.isalnum() else {name: cell})
+        found += [{name: {"$size": 1}}, {name: {"$exists": False}}, {f"{name}.0": {"$gte": "a"}}]
+        found.append({name: {"$elemMatch": {"$lt": 2}}})
+    return found
+
+
 def growing(rows: Sequence[Document]) -> GrowingColumns:
     columns = GrowingColumns(TYPES)
     for row in rows:

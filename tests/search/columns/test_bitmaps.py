@@ -16,6 +16,7 @@ from tests.search.columns.columns_cases import (
     MAKERS,
     OPERATORS,
     SCALAR_NAMES,
+    about,
     documents,
     growing,
 )
@@ -42,7 +43,7 @@ def test_so_does_that_of_one_condition(
     form: str, rows: Any, name: str, operator: Any, value: Any
 ) -> None:
     columns = MAKERS[form](rows)
-    for source in ({name: operator}, {name: value}, {name: {"$elemMatch": operator}}):
+    for source in (*about(rows), {name: operator}, {name: value}, {name: {"$elemMatch": operator}}):
         filter = compile(source)
         assert bitmap(filter.expression, columns).tolist() == [filter.matches(row) for row in rows]
 
@@ -52,14 +53,15 @@ def test_a_prefix_stays_as_it_is(rows: Any, source: Any, data: Any) -> None:
     count = data.draw(st.integers(0, len(rows)))
     columns = growing(rows[:count])
     before = columns.prefix()
-    filter = compile(source)
-    first = bitmap(filter.expression, before).tolist()
+    filters = [compile(each) for each in (source, *about(rows))]
+    first = [bitmap(filter.expression, before).tolist() for filter in filters]
     for row in rows[count:]:
         columns.append(row)
-    wanted = [filter.matches(row) for row in rows]
-    assert first == wanted[:count] == bitmap(filter.expression, before).tolist()
-    assert bitmap(filter.expression, columns.prefix(count)).tolist() == wanted[:count]
-    assert bitmap(filter.expression, columns.prefix()).tolist() == wanted
+    for filter, found in zip(filters, first, strict=True):
+        wanted = [filter.matches(row) for row in rows]
+        assert found == wanted[:count] == bitmap(filter.expression, before).tolist()
+        assert bitmap(filter.expression, columns.prefix(count)).tolist() == wanted[:count]
+        assert bitmap(filter.expression, columns.prefix()).tolist() == wanted
 
 
 @pytest.mark.parametrize("form", MAKERS)

@@ -90,11 +90,13 @@ def test_readers_see_a_prefix_while_rows_are_appended() -> None:
     readers = [threading.Thread(target=looking, args=(number,)) for number in range(4)]
     for reader in readers:
         reader.start()
-    for number in range(ROWS):
-        assert columns.append(row(number)) == number
-    done.set()
-    for reader in readers:
-        reader.join(60)
+    try:
+        for number in range(ROWS):
+            assert columns.append(row(number)) == number
+    finally:
+        done.set()
+        for reader in readers:
+            reader.join(60)
     assert wrong == []
     assert len(set(seen)) > 10
     for which, source in enumerate(SOURCES):

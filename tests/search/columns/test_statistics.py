@@ -9,17 +9,23 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from tests.search.columns.columns_cases import FILTERS, MAKERS, documents
+from tests.search.columns.columns_cases import FILTERS, MAKERS, about, documents
 from treestore.query import compile
 from treestore.search.columns import statistics
 from treestore.search.columns.bitmaps import bitmap
 from treestore.search.columns.growing import GrowingColumns
+from treestore.search.columns.rows import Columns
 from treestore.search.columns.sealed import SealedColumns
 from treestore.search.columns.sealing import seal
 
 
 def check_bounds(rows: Any, source: Any, form: str = "sealed") -> None:
     columns = MAKERS[form](rows)
+    for each in (source, *about(rows)):
+        check_one(rows, each, columns, form)
+
+
+def check_one(rows: Any, source: Any, columns: Columns, form: str) -> None:
     expression = compile(source).expression
     estimate = columns.estimate(expression)
     count = int(np.count_nonzero(bitmap(expression, columns)))

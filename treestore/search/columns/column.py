@@ -205,9 +205,10 @@ class Lists(Column):
     def _decided(self, part: Expression) -> Codes:
         """What follows ``$elemMatch``, decided for each different element."""
         test = predicate(part)
-        truth = np.zeros(FIRST_CODE + len(self.dictionary), np.bool_)
+        values = self.dictionary.values()  # It may grow meanwhile.
+        truth = np.zeros(FIRST_CODE + len(values), np.bool_)
         truth[NULL_CODE] = test(None)
-        truth[FIRST_CODE:] = [test(value) for value in self.dictionary.values()]
+        truth[FIRST_CODE:] = [test(value) for value in values]
         return truth_codes(truth)
 
     def _or_equal(self, found: Bools, values: Sequence[Any]) -> Bools:
