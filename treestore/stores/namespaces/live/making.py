@@ -200,7 +200,8 @@ def _columns(txn: Read, there: Opened, source: Source) -> dict[str, bytes]:
             record = txn.get(prefix + packed)
             if record is None or row_of(record) != row:
                 raise CorruptionError(
-                    f"Row {row} of namespace {there.number} is in a segment, and no document has it."
+                    f"Row {row} of namespace {there.number} is in a segment, and no document "
+                    "has it."
                 ) from None
             columns.append(new_row(row, packed, record, b"").document)
         types, left_out = types_of(there.schema), left_out_of(there.schema)

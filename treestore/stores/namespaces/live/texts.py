@@ -83,7 +83,7 @@ class Difference:
 
 
 class Texts:
-    """Of one namespace. The follower tells it of rows, the index's owner of commits, searches ask."""
+    """Of one namespace. The follower tells of rows, the index's owner of commits; searches ask."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
