@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
@@ -14,7 +14,8 @@ from actors.embedded import SLICE_BUDGET, in_thread, pin
 from treestore.engine.snapshot import Snapshot, State
 from treestore.engine.transaction import OverBudget, ReadTransaction
 from treestore.errors import InvalidArgument, Unavailable
-from treestore.model.namespaces import NamespaceHit
+from treestore.model.namespaces import NamespaceExplanation, NamespaceHit, Recall
+from treestore.model.plans import Group
 from treestore.model.search import Hit
 from treestore.search.folder import IndexFailed
 from treestore.stores.access import Read
@@ -29,6 +30,7 @@ from treestore.stores.documents.searching import (
 )
 from treestore.stores.documents.text_index import View, day_of
 from treestore.stores.documents.touched import Changes
+from treestore.stores.namespaces.asking import RecallRequest
 from treestore.stores.namespaces.search import Request as NamespaceRequest
 
 if TYPE_CHECKING:
@@ -151,6 +153,37 @@ class Reader:
     async def warm_namespace(self, name: str) -> bool:
         """See ``namespaces.warm``."""
         return await namespace_reader.warm(self._database, self._snapshot, name)
+
+    async def explain_namespace(self, request: NamespaceRequest) -> NamespaceExplanation:
+        """See ``namespaces.explain``."""
+        return await namespace_reader.explain(
+            self._database, self._snapshot, self._overlay, request
+        )
+
+    async def count_namespace(self, name: str, filter: dict[str, Any] | None) -> int:
+        """See ``namespaces.count``."""
+        return await namespace_reader.count(
+            self._database, self._snapshot, self._overlay, name, filter
+        )
+
+    async def aggregate_namespace(
+        self,
+        name: str,
+        aggregates: dict[str, Any],
+        *,
+        by: str | list[str] | None,
+        filter: dict[str, Any] | None,
+    ) -> list[Group]:
+        """See ``namespaces.aggregate``."""
+        return await namespace_reader.aggregate(
+            *(self._database, self._snapshot, self._overlay), name, aggregates, by, filter
+        )
+
+    async def measure_namespace(self, request: RecallRequest) -> Recall:
+        """See ``namespaces.recall``."""
+        return await namespace_reader.measure(
+            self._database, self._snapshot, self._overlay, request
+        )
 
     @contextmanager
     def pinned(self) -> Generator[PinnedReader]:

@@ -209,3 +209,96 @@ class PatchResult:
     patched: int
     missing: tuple[DocumentId, ...] = ()
     skipped: tuple[DocumentId, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class PartExplanation:
+    """What a vector query did with one part of a namespace: a segment, or rows in memory.
+
+    Attributes:
+        segment: its number; None of rows in memory.
+        rows: vectors in it.
+        allowed: how many of them are visible and satisfy the filter.
+        way: ``index``: candidates of the index were compared; ``exact``: all that are allowed;
+            ``none``: nothing is.
+        costs: what each way that there was should take, in microseconds.
+        probes: lists of the index that were read, of
+        lists: so many.
+        estimated: vectors whose distance the index estimated.
+        compared: vectors whose distance was calculated.
+        recall: the share of the nearest that the index found with such effort when it was measured.
+    """
+
+    segment: int | None
+    rows: int
+    allowed: int
+    way: str
+    costs: Mapping[str, float] = attrs.field(factory=dict)
+    probes: int = 0
+    lists: int = 0
+    estimated: int = 0
+    compared: int = 0
+    recall: float = 1.0
+
+
+@attrs.frozen(kw_only=True)
+class WordsExplanation:
+    """What the words of a query took.
+
+    Attributes:
+        estimated: about how many documents have them.
+        fetched: documents that the index was asked for.
+        unindexed: documents that are not in the index yet, and were looked at one by one.
+    """
+
+    estimated: int
+    fetched: int
+    unindexed: int
+
+
+@attrs.frozen(kw_only=True)
+class NamespaceExplanation:
+    """How a query of a namespace was answered.
+
+    Attributes:
+        plan: a sentence.
+        source: ``view``: from memory and segments; ``tree``: by looking at every document.
+        documents: that are visible in the state.
+        estimated: about how many satisfy the filter, from statistics.
+        allowed: how many do.
+        hits: that the query gives.
+        parts: of a query with a vector, what was done with each part.
+        words: of a query with text.
+        times: what each step took, in milliseconds.
+    """
+
+    plan: str
+    source: Literal["view", "tree"]
+    documents: int = 0
+    estimated: int = 0
+    allowed: int = 0
+    hits: int = 0
+    parts: tuple[PartExplanation, ...] = ()
+    words: WordsExplanation | None = None
+    times: Mapping[str, float] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class Recall:
+    """How well an approximate search finds what an exact one does.
+
+    Attributes:
+        recall: the share of the exact hits that were found, 0 to 1, over all queries.
+        worst: of the worst query.
+        queries: that were asked.
+        top_k: hits that were wanted.
+        approximate_ms: the median of the approximate searches.
+        exact_ms: the median of the exact ones.
+    """
+
+    recall: float
+    worst: float
+    queries: int
+    top_k: int
+    approximate_ms: float
+    exact_ms: float

@@ -8,7 +8,7 @@ from treestore.errors import InvalidArgument
 from treestore.model.namespaces import NamespaceDocument
 from treestore.model.page import Page
 from treestore.model.plans import Group
-from treestore.query.aggregation import Groups, parse_grouping
+from treestore.query.aggregation import Grouping, Groups, parse_grouping
 from treestore.stores.access import Read
 from treestore.stores.namespaces import catalog
 from treestore.stores.namespaces.catalog import Opened
@@ -152,11 +152,7 @@ def aggregate(
     """
     there = catalog.require(txn, name)
     _check_filter(filter)
-    grouping = parse_grouping(by, aggregates)
-    for path in [path for _, path in grouping.by] + [
-        path for _, _, path in grouping.aggregates if path is not None
-    ]:
-        check_filterable(".".join(path), there.schema, "aggregate")
+    grouping = grouping_of(there, aggregates, by)
     names = grouping.names
     groups = Groups(grouping)
     decode = attributes_decoder(names)
@@ -168,3 +164,17 @@ def aggregate(
                 attributes[ID] = unpacked_id(packed)
             groups.add(attributes)
     return groups.results()
+
+
+def grouping_of(there: Opened, aggregates: Any, by: Any) -> Grouping:
+    """What to calculate, checked against the schema.
+
+    Raises:
+        InvalidArgument: it is nothing that can be.
+    """
+    grouping = parse_grouping(by, aggregates)
+    for path in [path for _, path in grouping.by] + [
+        path for _, _, path in grouping.aggregates if path is not None
+    ]:
+        check_filterable(".".join(path), there.schema, "aggregate")
+    return grouping

@@ -88,10 +88,7 @@ async def query(
             namespace's ``dim``.
         text: words, to be found in all full-text attributes, or ``{"query": "…", "fields":
             ["title"], "weights": {"title": 2.0}, "mode": "all", "fuzzy": 1}``; all but the first
-            may be left out. In the query, ``"several words"`` are found next to each other only,
-            ``word*`` finds what begins so, ``word~`` what differs in one letter (``word~2`` in
-            two), ``title:word`` looks into one attribute only, ``+word`` must and ``-word`` must
-            not be there.
+            may be left out. The query is written as in ``documents.search``.
         filter: docs/filters.md; only documents that satisfy it are found.
         top_k: at most so many hits, 1 to 10,000. Fewer come only where no more fit.
         fusion: how the ranks of ``vector`` and ``text`` become one: ``"rrf"`` (the default), or
@@ -214,7 +211,7 @@ def make_request(
         raise InvalidArgument(
             f"filter is an object of conditions (a dict), not {type(filter).__name__}."
         )
-    packed = None if vector is None else _float32(vector)
+    packed = None if vector is None else query_float32(vector)
     words = None if text is None else _text(text)
     if fusion is not None and not isinstance(fusion, str | dict):
         raise InvalidArgument(f'fusion is "rrf", "weighted" or an object, not {shown(fusion)}.')
@@ -245,7 +242,7 @@ def make_request(
     )
 
 
-def _float32(vector: Any) -> bytes:
+def query_float32(vector: Any) -> bytes:
     packed = vectors.float32(vector)
     if packed is None:
         raise InvalidArgument(

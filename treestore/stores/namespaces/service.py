@@ -5,6 +5,7 @@ from __future__ import annotations
 from treestore.bulk.importing import bulk
 from treestore.stores.composite import Composite
 from treestore.stores.namespaces import (
+    asking,
     catalog,
     copying,
     importing,
@@ -42,9 +43,11 @@ class Namespaces(Service[M, A]):
     delete = Command(writing.delete, long=True)
     get = Query(reading.get)
     export = Query(reading.export)
-    count = Query(reading.count)
-    aggregate = Query(reading.aggregate)
+    count = Awaited(asking.count)
+    aggregate = Awaited(asking.aggregate)
     query = Awaited(search.query)
+    explain = Awaited(asking.explain)
+    recall = Awaited(asking.recall)
     warm = Awaited(warming.warm)
     bulk = Composite(bulk)
     bulk_begin = Command(importing.bulk_begin)

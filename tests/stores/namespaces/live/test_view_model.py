@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from tests.stores.namespaces.live.living import NAME, LivingStore, request
 from treestore.engine.snapshot import Snapshot
 from treestore.model.namespaces import NamespaceHit
-from treestore.stores.namespaces import catalog, exact, writing
+from treestore.search.vectors.segment_file import SegmentDamaged
+from treestore.stores.namespaces import catalog, exact, reading, writing
 from treestore.stores.namespaces.layout import packed_id
+from treestore.stores.namespaces.live.pieces import UseTree
 from treestore.stores.namespaces.search import Request
 
 ATTRIBUTES: dict[str, Any] = {
@@ -193,8 +196,6 @@ class Views(RuleBasedStateMachine):
                 self.waiting.append(made)
 
     def unless_damaged(self, make: Any) -> Any:
-        from treestore.stores.namespaces.live.pieces import UseTree
-
         try:
             return make()
         except UseTree:
@@ -214,12 +215,8 @@ class Views(RuleBasedStateMachine):
     def take_in(self) -> None:
         view = self.store.known_view()
         if view is not None and not self.store.damaged:
-            try:
+            with suppress(SegmentDamaged):
                 self.store.maker.take_in_missing(view)
-            except Exception as error:
-                from treestore.search.vectors.segment_file import SegmentDamaged
-
-                assert isinstance(error, SegmentDamaged)
 
     @rule(data=st.data())
     def damage(self, data: st.DataObject) -> None:
@@ -245,8 +242,6 @@ class Views(RuleBasedStateMachine):
 
     @rule(limit=st.sampled_from([None, 1, 4]))
     def index_some(self, limit: int | None) -> None:
-        from treestore.stores.namespaces.live.pieces import UseTree
-
         try:
             self.store.index_some(limit, [lease for lease, _ in self.held])
         except UseTree:
@@ -280,6 +275,30 @@ class Views(RuleBasedStateMachine):
                 more = request(**asked, cursor=hits[-1].cursor)
                 if asked.get("fusion") is None or asked["top_k"] > 1:
                     self.same(self.store.query(more), self.store.reference(more))
+
+    @rule(filter=FILTERS, by=st.sampled_from([None, "ok", ["year", "tags"], "id"]))
+    def count_and_group(self, filter: Any, by: Any) -> None:
+        if self.fits({"filter": filter}):
+            aggregates = {"n": {"$count": {}}, "sum": {"$sum": "price"}, "last": {"$max": "year"}}
+            store = self.store
+            txn, position = store.txn, store.position
+            assert store.views.count(txn, NAME, filter, position) == reading.count(
+                txn, NAME, filter
+            )
+            found = store.views.aggregate(
+                txn, NAME, aggregates, by=by, filter=filter, position=position
+            )
+            assert found == reading.aggregate(txn, NAME, aggregates, by=by, filter=filter)
+
+    @rule(asked=requests())
+    def explain(self, asked: Any) -> None:
+        if self.fits(asked):
+            store = self.store
+            told = store.views.explain(store.txn, request(**asked), store.position)
+            assert told.hits == len(store.reference(request(**asked)))
+            if told.source == "view":
+                assert told.documents == reading.count(store.txn, NAME)
+                assert told.allowed == reading.count(store.txn, NAME, asked["filter"])
 
     @rule(asked=st.lists(requests(), min_size=1, max_size=3))
     def hold(self, asked: list[Any]) -> None:

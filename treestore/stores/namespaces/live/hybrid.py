@@ -48,16 +48,16 @@ def _fused(
         "text": [(one.ranked.packed_id, one.ranked.score) for one in fitting],
     }
     found: list[Found] = []
-    for one in fuse(legs, fusion, len(by_id), key=lambda packed: packed):
-        known = by_id[one.row]
-        position = position_of_score(one.score, one.row)
+    for both in fuse(legs, fusion, len(by_id), key=lambda packed: packed):
+        known = by_id[both.row]
+        position = position_of_score(both.score, both.row)
         if position > asked.after:
             ranked = Ranked(
-                packed_id=one.row,
+                packed_id=both.row,
                 position=position,
-                score=one.score,
+                score=both.score,
                 distance=known.ranked.distance,
-                legs={name: _shown(leg) for name, leg in one.legs.items()},
+                legs={name: _shown(leg) for name, leg in both.legs.items()},
             )
             found.append(attrs.evolve(known, ranked=ranked))
     return found

@@ -38,10 +38,12 @@ class VectorReport:
     """What a vector leg did: for `explain`.
 
     Attributes:
-        parts: what was done with each part, of the last attempt.
+        pieces: that have vectors.
+        parts: what was done with each of these, of the last attempt.
         attempts: how often it searched, each time for more.
     """
 
+    pieces: Sequence[Piece] = ()
     parts: Sequence[vectors.PartReport] = ()
     attempts: int = 0
 
@@ -83,7 +85,8 @@ def nearest(
     while parts:
         found = vectors.search(parts, query, count, ties=ties, exact=exact, pause=pause)
         if report is not None:
-            report.parts, report.attempts = found.parts, report.attempts + 1
+            report.pieces, report.parts = having, found.parts
+            report.attempts += 1
         hits = [_found(having, query.metric, hit) for hit in found.hits]
         if after:
             # Everything up to the page before is found again: a bound below which nothing counts

@@ -76,7 +76,6 @@ class Trace:
 
     vector: VectorReport = attrs.field(factory=VectorReport)
     words: WordsReport = attrs.field(factory=WordsReport)
-    pieces: Sequence[Piece] = ()
 
 
 class Execution:
@@ -152,6 +151,25 @@ class Execution:
         )
         return with_distances(self._txn, asked, found)
 
+    def estimate(self) -> int:
+        """About how many visible rows satisfy the filter, without looking."""
+        expression = self._asked.filter.expression
+        total = 0.0
+        for part in self._layout.parts:
+            visible = part.visible(self._lsn)
+            rows = len(visible.content)
+            if rows and not self._asked.filter.everything:
+                share = visible.content.columns.estimate(expression).rows / rows
+                total += share * visible.count
+            else:
+                total += visible.count
+        return round(total)
+
+    @property
+    def visible(self) -> int:
+        """Rows of the view that are there in the state."""
+        return sum(part.visible(self._lsn).count for part in self._layout.parts)
+
     # -- the legs -------------------------------------------------------------------------------
 
     def _in_order(self) -> list[Found]:
@@ -207,10 +225,7 @@ class Execution:
         if self._own is not None:
             hidden = hidden_rows(self._layout, self._own.rows)
         expression = None if asked.filter.everything else asked.filter.expression
-        found = pieces(self._layout, self._lsn, expression, hidden)
-        if self._trace is not None:
-            self._trace.pieces = found
-        return found
+        return pieces(self._layout, self._lsn, expression, hidden)
 
     # -- what the transaction wrote -------------------------------------------------------------
 

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
+from random import Random
+from typing import Any
 
 import attrs
 
 from treestore.engine.log import LogPosition
-from treestore.errors import CorruptionError
-from treestore.model.namespaces import NamespaceHit
+from treestore.errors import CorruptionError, Unavailable
+from treestore.model.namespaces import NamespaceExplanation, NamespaceHit, Recall
+from treestore.model.plans import Group
 from treestore.search.columns.blobs import ColumnsDamaged
+from treestore.search.columns.grouping import ColumnGroups
+from treestore.search.columns.sealed import AttributeLeftOut
 from treestore.search.fulltext.index import View as IndexView
 from treestore.search.vectors.segment_file import SegmentDamaged
 from treestore.stores.access import Read
+from treestore.stores.namespaces import reading
+from treestore.stores.namespaces.asking import RecallRequest
 from treestore.stores.namespaces.catalog import Opened, require
 from treestore.stores.namespaces.live import from_tree
 from treestore.stores.namespaces.live.changes import ReadLog
+from treestore.stores.namespaces.live.explaining import explained, measured
 from treestore.stores.namespaces.live.following import Follower
 from treestore.stores.namespaces.live.loading import (
     DamagedSegment,
@@ -25,11 +34,11 @@ from treestore.stores.namespaces.live.loading import (
     load,
 )
 from treestore.stores.namespaces.live.pieces import UseTree
-from treestore.stores.namespaces.live.querying import Execution, Own, ViewWrong, own_of
+from treestore.stores.namespaces.live.querying import Execution, Own, Trace, ViewWrong, own_of
 from treestore.stores.namespaces.live.texts import Difference, Texts
 from treestore.stores.namespaces.live.view import View, ViewLost
 from treestore.stores.namespaces.live.words import rows_of
-from treestore.stores.namespaces.search import Asked, Request
+from treestore.stores.namespaces.search import Asked, Request, make_request
 
 Pause = Callable[[], None]
 
@@ -121,6 +130,16 @@ class Views:
         except ViewLost as error:
             raise UseTree(f"the view was lost: {error}") from None
         return found
+
+    def warm(self, txn: Read, position: LogPosition, there: Opened, pause: Pause) -> bool:
+        """Load a namespace's view; whether that was to be done, and could be."""
+        if self.follower.view(there.number) is not None:
+            return False
+        try:
+            self.view(txn, position, there, pause)
+        except UseTree:
+            return False  # A file is damaged; the keeper sees to it.
+        return True
 
     def _load(self, txn: Read, position: LogPosition, there: Opened, pause: Pause) -> View:
         number = there.number
@@ -243,8 +262,8 @@ class Views:
                 if hits is not None:
                     return hits
             return self.run(txn, asked, position, base=base, written=written, pause=pause).hits()
-        except (UseTree, ViewWrong, SegmentDamaged, ColumnsDamaged) as error:
-            if not isinstance(error, UseTree):
+        except (UseTree, AttributeLeftOut, ViewWrong, SegmentDamaged, ColumnsDamaged) as error:
+            if not isinstance(error, UseTree | AttributeLeftOut):
                 self._wrong(asked.there.number, error)
             self.counters.queries_from_tree += 1
             basis = self.texts(asked.there.number).basis()
@@ -268,6 +287,7 @@ class Views:
         *,
         base: Read | None = None,
         written: Iterable[bytes] | None = (),
+        trace: Trace | None = None,
         pause: Pause = _no_pause,
     ) -> Execution:
         """A query on the view, ready to run.
@@ -292,7 +312,102 @@ class Views:
         self.counters.queries += 1
         self._uses += 1
         self._used[there.number] = self._uses
-        return Execution(txn, asked, view, position.lsn, own=own, pause=pause)
+        return Execution(txn, asked, view, position.lsn, own=own, trace=trace, pause=pause)
+
+    def explain(
+        self,
+        txn: Read,
+        request: Request,
+        position: LogPosition,
+        *,
+        base: Read | None = None,
+        written: Iterable[bytes] | None = (),
+        pause: Pause = _no_pause,
+    ) -> NamespaceExplanation:
+        """How a query is answered; the parameters are those of `query`."""
+        asked = Asked.of(txn, request)
+        trace = Trace()
+        began = time.perf_counter()
+        try:
+            execution = self.run(
+                *(txn, asked, position), base=base, written=written, trace=trace, pause=pause
+            )
+            took_ms = (time.perf_counter() - began) * 1000
+            return explained(execution, trace, asked, took_ms)
+        except (UseTree, AttributeLeftOut) as error:
+            began = time.perf_counter()
+            basis = self.texts(asked.there.number).basis()
+            hits = from_tree.search(txn, request, None if basis is None else basis.index)
+            took_ms = (time.perf_counter() - began) * 1000
+            return NamespaceExplanation(
+                plan=f"Every document is looked at, since {error}.",
+                source="tree",
+                hits=len(hits),
+                times={"search": took_ms},
+            )
+
+    def count(
+        self,
+        txn: Read,
+        name: str,
+        filter: dict[str, Any] | None,
+        position: LogPosition,
+        pause: Pause = _no_pause,
+    ) -> int:
+        """How many documents satisfy a filter. See `treestore.stores.namespaces.reading.count`."""
+        try:
+            asked = Asked.of(txn, make_request(name, filter=filter))
+            if not asked.filter.everything:
+                return sum(one.count for one in self.run(txn, asked, position, pause=pause).pieces)
+        except UseTree:
+            self.counters.queries_from_tree += 1
+        return reading.count(txn, name, filter)
+
+    def aggregate(
+        self,
+        txn: Read,
+        name: str,
+        aggregates: dict[str, Any],
+        *,
+        by: str | list[str] | None,
+        filter: dict[str, Any] | None,
+        position: LogPosition,
+        pause: Pause = _no_pause,
+    ) -> list[Group]:
+        """Groups of documents. See `treestore.stores.namespaces.reading.aggregate`."""
+        try:
+            asked = Asked.of(txn, make_request(name, filter=filter))
+            groups = ColumnGroups(reading.grouping_of(asked.there, aggregates, by))
+            for one in self.run(txn, asked, position, pause=pause).pieces:
+                pause()
+                groups.add_rows(one.content.columns, one.flags())
+            return groups.results()
+        except (UseTree, AttributeLeftOut):
+            self.counters.queries_from_tree += 1
+        return reading.aggregate(txn, name, aggregates, by=by, filter=filter)
+
+    def measure(
+        self,
+        txn: Read,
+        given: RecallRequest,
+        position: LogPosition,
+        random: Random,
+        pause: Pause = _no_pause,
+    ) -> Recall:
+        """How well approximate searches find.
+
+        Raises:
+            Unavailable: there is no view at the moment.
+        """
+
+        def execute(asked: Asked) -> Execution:
+            pause()
+            try:
+                return self.run(txn, asked, position, pause=pause)
+            except UseTree as error:
+                raise Unavailable(f"There is no index to be measured: {error}.") from error
+
+        return measured(txn, Asked.of(txn, given.request), given, random, execute)
 
     def _wrong(self, number: int, error: Exception) -> None:
         view = self.follower.view(number)
