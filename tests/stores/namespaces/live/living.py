@@ -27,6 +27,7 @@ from treestore.stores.namespaces.live.loading import DamagedSegment
 from treestore.stores.namespaces.live.making import Made, Maker
 from treestore.stores.namespaces.live.view import View, text_names
 from treestore.stores.namespaces.live.views import Views
+from treestore.stores.namespaces.manifests import manifests
 from treestore.stores.namespaces.search import Request, make_request
 
 NAME = "things"
@@ -145,7 +146,7 @@ class LivingStore(EngineStore):
         return segment
 
     def manifests(self) -> list[tuple[int, Any]]:
-        return segments.manifests(self.txn, self.there.number)
+        return manifests(self.txn, self.there.number)
 
     def repair(self) -> int:
         """What the keeper does about damaged segments; how many there were."""
