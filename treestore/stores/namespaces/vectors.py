@@ -26,12 +26,6 @@ MAGNITUDE_MIN: Final = 1e-18
 class Array(Protocol):
     """An array of numpy, or Python's own."""
 
-    def tolist(self) -> Any: ...
-
-
-class Array(Protocol):
-    """An array of numpy, or Python's own."""
-
     def tolist(self) -> Any:
         """Its numbers."""
         ...
