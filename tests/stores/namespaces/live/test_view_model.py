@@ -312,6 +312,31 @@ class Views(RuleBasedStateMachine):
                     answers.append((near, self.store.query(near, lease)))
             self.held.append((lease, answers))
 
+    @precondition(lambda self: not self.waiting and not self.store.damaged)
+    @rule(gone=st.lists(IDS, min_size=1, max_size=6), asked=requests())
+    def compact_behind_a_snapshot(self, gone: list[Any], asked: Any) -> None:
+        """What a snapshot still sees is in no segment any more."""
+        with suppress(UseTree):
+            self.store.view()
+            lease = self.store.engine.snapshot("test")
+            try:
+                self.store.run(writing.delete, NAME, gone)
+                for make in (
+                    self.store.seal,
+                    lambda: self.store.merge([number for number, _ in self.store.manifests()]),
+                ):
+                    made = make() if make == self.store.seal or self.store.manifests() else None
+                    if made is not None:
+                        self.store.enter(made)
+                self.store.forget_before([lease, *(one for one, _ in self.held)])
+                if self.fits(asked):
+                    wanted = self.store.reference(request(**asked), lease.read())
+                    self.same(self.store.query(request(**asked), lease), wanted)
+                    wanted = self.store.reference(request(**asked))
+                    self.same(self.store.query(request(**asked)), wanted)
+            finally:
+                lease.close()
+
     @precondition(lambda self: self.held)
     @rule(asked=requests(), data=st.data())
     def query_held(self, asked: Any, data: st.DataObject) -> None:
