@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from scripts.bench.vectors_data import clouds, texts
 from treestore.search.vectors.distances import Query
@@ -114,7 +115,7 @@ def make_scene(name: str, vectors: Floats, folder: Path) -> Scene:
 
 
 @contextlib.contextmanager
-def stalls() -> Iterator[list[float]]:
+def stalls() -> Generator[list[float]]:
     """How much later than asked for another thread wakes up, in seconds, measured each ms."""
     found = [0.0]
     done = threading.Event()
@@ -166,7 +167,8 @@ def numpy_exact(scene: Scene, allowed: Flags) -> Ask:
             near[~allowed] = -np.inf
         best = np.argpartition(-near, K)[:K]
         found = best[np.argsort(-near[best])]
-        return (some[found] if few else found).tolist()
+        rows: list[int] = (some[found] if few else found).tolist()
+        return rows
 
     return ask
 
@@ -179,7 +181,8 @@ def faiss_flat(scene: Scene, allowed: Flags) -> Ask:
     parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits)))
 
     def ask(query: Floats, _keep: Any = bits) -> Sequence[int]:
-        return index.search(query[None, :], K, params=parameters)[1][0].tolist()
+        rows: list[int] = index.search(query[None, :], K, params=parameters)[1][0].tolist()
+        return rows
 
     return ask
 
@@ -201,16 +204,17 @@ def hnsw(scene: Scene) -> tuple[Callable[[int], Ask], float] | None:
     def with_effort(ef: int) -> Ask:
         def ask(query: Floats) -> Sequence[int]:
             index.set_ef(ef)
-            return index.knn_query(query, k=K)[0][0].tolist()
+            rows: list[int] = index.knn_query(query, k=K)[0][0].tolist()
+            return rows
 
         return ask
 
     return with_effort, time.perf_counter() - begun
 
 
-def normalized(vectors: Floats) -> Floats:
+def normalized(vectors: NDArray[Any]) -> NDArray[Any]:
     """Rows of length 1."""
-    result: Floats = vectors / np.sqrt((vectors**2).sum(axis=1, keepdims=True))
+    result: NDArray[Any] = vectors / np.sqrt((vectors**2).sum(axis=1, keepdims=True))
     return result
 
 
@@ -219,17 +223,19 @@ def normalized(vectors: Floats) -> Floats:
 
 def truth(scene: Scene, allowed: Flags) -> Ordinals:
     """The nearest rows of each query, from distances in float64."""
-    found = []
-    some = np.flatnonzero(allowed)
     queries = normalized(scene.queries.astype(np.float64))
-    for query in queries:
-        near = np.empty(len(some))
-        for start in range(0, len(some), 1 << 16):
-            rows = scene.vectors[some[start : start + (1 << 16)]]
-            lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-            near[start : start + len(rows)] = (rows @ query) / lengths
-        found.append(some[np.argpartition(-near, K)[:K]])
-    return np.array(found)
+    some = np.flatnonzero(allowed)
+    best = np.full((len(queries), 0), -np.inf)
+    found = np.full((len(queries), 0), -1)
+    for start in range(0, len(some), 1 << 13):
+        chosen = some[start : start + (1 << 13)]
+        near = queries @ normalized(scene.vectors[chosen].astype(np.float64)).T
+        best = np.concatenate([best, near], axis=1)
+        found = np.concatenate([found, np.broadcast_to(chosen, near.shape)], axis=1)
+        top = np.argpartition(-best, K, axis=1)[:, :K]
+        best = np.take_along_axis(best, top, axis=1)
+        found = np.take_along_axis(found, top, axis=1)
+    return found
 
 
 def measure(scene: Scene, share: float, system: str, ask: Ask, wanted: Ordinals) -> Line:
@@ -264,7 +270,7 @@ def measure_scene(scene: Scene, hnsw_rows_max: int) -> Iterator[Line]:
             K,
             ties=lambda _, at: at.tolist(),
         ).parts[0]
-        note = report.way
+        note: str = report.way
         if report.way == "index":
             note = f"{report.probes} of {report.lists} lists, {report.compared} compared"
         yield attrs.evolve(line, note=note)

@@ -63,7 +63,8 @@ def texts(dim: int) -> Floats | None:
         for start in range(0, len(counts), _CHUNK)
     ]
     vectors = np.concatenate(found)
-    return vectors[np.abs(vectors).sum(axis=1) > 0]
+    result: Floats = vectors[np.abs(vectors).sum(axis=1) > 0]
+    return result
 
 
 def _weighted(counts: NDArray[np.uint16], rarity: Floats) -> Floats:

@@ -71,6 +71,17 @@ def test_what_overflows_is_compared_exactly() -> None:
     assert nearest(tail.view(), query, 2).ordinals.tolist() == [1, 0]
 
 
+def test_a_zero_has_no_direction() -> None:
+    vectors = np.array([[0, 0], [1, 0], [-1, 0], [0, 0], [0, 1]], np.float32)
+    tail = Tail(2)
+    tail.append(np.arange(5), vectors)
+    found = nearest(tail.view(), Query(np.array([1, 0], np.float32), "cosine"), 5)
+    assert found.ordinals.tolist() == [1, 0, 3, 4, 2]
+    assert found.distances.tolist() == [0, 1, 1, 1, 2]
+    found = nearest(tail.view(), Query(np.zeros(2, np.float32), "cosine"), 2)
+    assert found.distances.tolist() == [1] * 5
+
+
 def test_a_view_does_not_see_what_is_appended_later() -> None:
     vectors = clouds(100, 5, seed=1)
     tail = Tail(5)

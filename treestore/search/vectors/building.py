@@ -93,8 +93,9 @@ def _sample(rows: int, count: int, random: np.random.Generator) -> Ordinals:
     without replacement from a million holds the interpreter for too long.)"""
     if count >= rows:
         return np.arange(rows, dtype=np.int64)
-    drawn = (np.arange(count) + random.random(count)) * (rows / count)
-    return np.unique(np.minimum(drawn.astype(np.int64), rows - 1))
+    stretches = (np.arange(count) + random.random(count)) * (rows / count)
+    drawn = np.minimum(stretches.astype(np.int64), rows - 1)
+    return drawn[np.diff(drawn, prepend=-1) > 0]
 
 
 def _train(
@@ -317,7 +318,7 @@ def _places(
     places = np.full((len(probes), len(truth)), np.iinfo(np.int64).max)
     for row, count in enumerate(probes):
         inside = rank < count
-        before = np.cumsum(inside) - inside
+        before: Ordinals = np.cumsum(inside) - inside
         reached = hit & inside[spot]
         places[row, reached] = before[spot[reached]]
     return places

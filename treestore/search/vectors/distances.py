@@ -73,7 +73,7 @@ class Query:
     """One vector that others are compared with.
 
     Attributes:
-        vector: float32, shape (d,), finite; with ``cosine`` not all zeros.
+        vector: float32, shape (d,), finite. (With ``cosine``, zeros are 1 from everything.)
         metric: what distance means; see `treestore.model.namespaces.VectorSchema`.
     """
 
@@ -113,8 +113,10 @@ class Query:
         if self.metric == "dot":
             # Not `-found`: a product of zero is a distance of 0, not of -0.
             return np.subtract(0.0, found)
-        np.divide(found, np.sqrt(row_squares * self.square), out=found)
-        np.subtract(1.0, found, out=found)
+        lengths = np.sqrt(row_squares * self.square)
+        # A zero has no direction: 1 from everything, itself included.
+        cosines = np.divide(found, lengths, out=np.zeros_like(found), where=lengths > 0)
+        np.subtract(1.0, cosines, out=found)
         return np.clip(found, 0.0, 2.0, out=found)
 
     def rough(

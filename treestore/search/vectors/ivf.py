@@ -60,7 +60,9 @@ class Space:
     def prepare(self, vectors: Floats, row_squares: Doubles) -> Floats:
         """Copies of rows, shape (n, dim), as the index sees them before they are rotated."""
         if self.metric == "cosine":
-            return vectors * (1.0 / np.sqrt(row_squares)).astype(np.float32)[:, None]
+            lengths = np.sqrt(np.maximum(row_squares, np.finfo(np.float64).tiny))
+            # Divided in float64: the reciprocal of a tiny length is too large for float32.
+            return (vectors / lengths[:, None]).astype(np.float32)
         if self.metric == "l2":
             with np.errstate(over="ignore"):
                 moved = (vectors - self.centre) * np.float32(self.scale)

@@ -100,6 +100,9 @@ class Effort:
     recall: float
 
 
+_UNKNOWN: Final = Effort(0, 0, 0.0)
+
+
 @attrs.frozen(eq=False)
 class Calibration:
     """The share of the `MEASURED_K` nearest that was found.
@@ -133,12 +136,15 @@ class Calibration:
         # Shares are rounded down to steps of a tenth, so that answers can be kept.
         step = math.ceil(-math.log2(share) * _STEPS_PER_OCTAVE - 1e-9)
         asked = (k, step, wanted)
-        if asked not in self._known:
-            if len(self._known) > _KNOWN_MAX:
-                self._known.clear()
-            rounded = 2.0 ** (-step / _STEPS_PER_OCTAVE)
-            self._known[asked] = self._look_up(k, rounded, wanted, costs)
-        return self._known[asked]
+        # Other threads may add to it or empty it at any moment.
+        known = self._known.get(asked, _UNKNOWN)
+        if known is not _UNKNOWN:
+            return known
+        if len(self._known) > _KNOWN_MAX:
+            self._known.clear()
+        found = self._look_up(k, 2.0 ** (-step / _STEPS_PER_OCTAVE), wanted, costs)
+        self._known[asked] = found
+        return found
 
     def widest(self, k: int, wanted: float) -> Effort | None:
         """All lists, with as many candidates as the smallest share that was measured needs; None:

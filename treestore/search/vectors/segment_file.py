@@ -166,8 +166,11 @@ class SegmentWriter:
         # Before the first section there is nothing: the header's size is a page.
 
     def _write(self, content: Buffer) -> None:
-        view = memoryview(content).cast("B")  # type: ignore[arg-type]
         assert self._fd is not None
+        whole = memoryview(content)  # type: ignore[arg-type]
+        if not whole.nbytes:
+            return
+        view = whole.cast("B")
         for start in range(0, len(view), _STEP_BYTES):
             piece = view[start : start + _STEP_BYTES]
             self._checksum = crc32c(piece, self._checksum)
