@@ -30,13 +30,14 @@ FIND_PYTHON := found=; for python in $(if $(PYTHON),"$(PYTHON)",python3.13 pytho
 # uv fetches what pip would: from the index that pip's settings name, if they name one.
 PIP_INDEX = $${PIP_INDEX_URL:-$$($(BIN)/python -m pip config list 2>/dev/null | sed -n "s/^[^ ]*\.index-url='\(.*\)'$$/\1/p" | tail -n 1)}
 
-.PHONY: help demo test lint format check bench chaos load schema lock clean python
+.PHONY: help demo test coverage lint format check bench chaos load schema lock clean python
 .DEFAULT_GOAL := help
 .SILENT:
 
 help:
 	echo 'make demo     a tour of TreeStore on a document of your own (FILE=...) or its own example'
 	echo 'make test     the tests (ARGS="-k name" picks some)'
+	echo 'make coverage the tests, and how many lines of the program they reach: at least 80 %'
 	echo 'make lint     style and types'
 	echo 'make format   put files in the style that lint asks for'
 	echo 'make check    lint, then test'
@@ -52,6 +53,12 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+# On Python 3.12 and later the interpreter counts lines by itself, at next to no cost. What only goes
+# on for long over lines that others reach is not traced: tests/conftest.py.
+coverage: $(READY)
+	COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
+		$(BIN)/python -m pytest -n auto --cov --cov-report=term:skip-covered --cov-fail-under=80 $(ARGS)
 
 # Runs every checker, so that one run shows all there is to mend.
 lint: $(READY)

@@ -191,8 +191,19 @@ def test_property_13_pagination(
             assert disturbed or found == whole
 
 
-@examples(50)
-@given(SETS, INDEXES, SIMPLE | st.just({}), SORTS)
+LISTED = st.lists(
+    st.dictionaries(NAMES, SCALARS | st.lists(SCALARS, max_size=3), min_size=1),
+    min_size=2,
+    max_size=12,
+)
+"""Of a list the least element counts, or the greatest."""
+BY_NAMES = st.lists(
+    st.tuples(NAMES, st.sampled_from([-1, 1])), min_size=1, max_size=2, unique_by=lambda p: p[0]
+)
+
+
+@examples(60)
+@given(SETS | LISTED, INDEXES, st.just({}) | SIMPLE, BY_NAMES | SORTS)
 def test_property_14_sort_order(
     documents: list[Document],
     indexes: list[tuple[list[str], bool]],
