@@ -21,6 +21,7 @@ from actors.scrubber import ScrubOptions
 from treestore.cli.program import cli
 from treestore.engine.options import EngineOptions
 from treestore.settings import ENVIRONMENT_PREFIX, ServerSettings, flag_of, load
+from treestore.stores.namespaces.upkeep import UpkeepOptions
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PAGE = (CHECKOUT / "docs/settings.md").read_text("utf-8")
@@ -43,6 +44,7 @@ def table(heading: str) -> dict[str, list[str]]:
     return rows
 
 
+OPTIONS = (EngineOptions, WriterLimits, ScrubOptions, UpkeepOptions)
 SERVER = table("## `treestore serve`")
 FIELDS = attrs.fields_dict(ServerSettings)
 
@@ -88,7 +90,7 @@ def shown(name: str, value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and value > 1 else str(value)
 
 
-@pytest.mark.parametrize("options", [EngineOptions, WriterLimits, ScrubOptions])
+@pytest.mark.parametrize("options", OPTIONS)
 def test_options_of_an_embedded_store(options: type[attrs.AttrsInstance]) -> None:
     rows = table(f"### `{options.__module__}.{options.__name__}`")
     fields = attrs.fields_dict(options)
@@ -107,7 +109,7 @@ def test_arguments_of_open() -> None:
     named = {name: row for name, row in rows.items() if name in parameters}
     assert list(named) == list(parameters)
     assert rows.keys() - named.keys() <= {
-        field.name for options in (EngineOptions, WriterLimits, ScrubOptions)
+        field.name for options in OPTIONS
         for field in attrs.fields(options)
     }  # fmt: skip
     for name, (_, default, what, when) in named.items():
