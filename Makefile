@@ -1,7 +1,7 @@
 # One word each; `make` alone lists them. The first one that needs it makes .venv.
 #
 #   PYTHON=/path/to/python   the interpreter to build .venv with (3.11 to 3.13)
-#   ARGS="..."               handed on to the command of test, demo, bench and chaos
+#   ARGS="..."               handed on to the command of test, demo, bench, chaos and load
 #   FILE=document.json       the document that `make demo` takes instead of its own
 #   QUICK=1                  `make bench` in about a minute
 
@@ -30,18 +30,20 @@ FIND_PYTHON := found=; for python in $(if $(PYTHON),"$(PYTHON)",python3.13 pytho
 # uv fetches what pip would: from the index that pip's settings name, if they name one.
 PIP_INDEX = $${PIP_INDEX_URL:-$$($(BIN)/python -m pip config list 2>/dev/null | sed -n "s/^[^ ]*\.index-url='\(.*\)'$$/\1/p" | tail -n 1)}
 
-.PHONY: help demo test lint format check bench chaos schema lock clean python
+.PHONY: help demo test coverage lint format check bench chaos load schema lock clean python
 .DEFAULT_GOAL := help
 .SILENT:
 
 help:
 	echo 'make demo     a tour of TreeStore on a document of your own (FILE=...) or its own example'
 	echo 'make test     the tests (ARGS="-k name" picks some)'
+	echo 'make coverage the tests, and how many lines of the program they reach: at least 80 %'
 	echo 'make lint     style and types'
 	echo 'make format   put files in the style that lint asks for'
 	echo 'make check    lint, then test'
 	echo 'make bench    the side-by-side benchmark (QUICK=1 for a short one)'
 	echo 'make chaos    ten minutes of crashes, kills, damage and attacks; nothing may be lost'
+	echo 'make load     a hundred users for ten minutes; then everything is verified'
 	echo 'make schema   an hour of requests made from the OpenAPI document; no fault may be found'
 	echo 'make lock     choose dependency versions anew and write requirements.lock'
 	echo 'make clean    remove .venv, caches and reports'
@@ -51,6 +53,12 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+# On Python 3.12 and later the interpreter counts lines by itself, at next to no cost. What only goes
+# on for long over lines that others reach is not traced: tests/conftest.py.
+coverage: $(READY)
+	COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
+		$(BIN)/python -m pytest -n auto --cov --cov-report=term:skip-covered --cov-fail-under=80 $(ARGS)
 
 # Runs every checker, so that one run shows all there is to mend.
 lint: $(READY)
@@ -77,6 +85,9 @@ bench: $(READY)
 
 chaos: $(READY)
 	$(BIN)/python scripts/chaos.py $(if $(ARGS),$(ARGS),mix)
+
+load: $(READY)
+	$(BIN)/treestore loadtest --users 100 --duration 600 $(ARGS)
 
 schema: $(READY)
 	TREESTORE_HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/http/test_schema.py $(ARGS)

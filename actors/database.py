@@ -35,6 +35,8 @@ from actors.indexer import Indexer
 from actors.lease_keeper import LeaseKeeper
 from actors.mail import WriterLimits
 from actors.namespace_keeper import NamespaceKeeper, NamespacePart
+from actors.namespace_segments import SegmentKeeper
+from actors.namespace_texts import TextKeeper
 from actors.namespace_views import NamespaceViews
 from actors.overlay import Overlay
 from actors.reader import Reader
@@ -50,6 +52,7 @@ from treestore.errors import InvalidArgument, TreeStoreError, Unavailable
 from treestore.services import Services
 from treestore.stores.changes.service import Watching
 from treestore.stores.deduplication import Sessions
+from treestore.stores.namespaces.upkeep import UpkeepOptions
 from treestore.stores.operation import Async, ReadWrite
 
 log = structlog.get_logger("treestore.database")
@@ -88,6 +91,7 @@ class Database(
         threads: Threads = WORKER_THREADS,
         scrub: ScrubOptions | None = None,
         search_directory: str | None = None,
+        namespaces: UpkeepOptions | None = None,
     ) -> None:
         caller = EmbeddedCaller(self)
         Services.__init__(self, caller)
@@ -136,9 +140,18 @@ class Database(
         self.indexer = (
             None if search_directory is None else Indexer(store.engine, search_directory, threads)
         )
-        self.namespace_views = (
-            None if search_directory is None else NamespaceViews(store.engine, search_directory)
-        )
+        self.namespace_views: NamespaceViews | None = None
+        self.segment_keeper: SegmentKeeper | None = None
+        self.text_keeper: TextKeeper | None = None
+        if search_directory is not None:
+            upkeep = namespaces or UpkeepOptions()
+            self.namespace_views = NamespaceViews(
+                store.engine, search_directory, upkeep.cache_size_bytes
+            )
+            self.segment_keeper = SegmentKeeper(
+                store.engine, self.writer, self.namespace_views, upkeep, threads
+            )
+            self.text_keeper = TextKeeper(store.engine, self.namespace_views, threads)
         self.opened_at = trio.current_time()
         self.supervisor: Supervisor | None = None
         self._actors = trio.CancelScope()
@@ -225,6 +238,10 @@ class Database(
                         self.supervisor.start("archiver", self.archiver.run)
                     if self.indexer is not None:
                         self.supervisor.start("indexer", self.indexer.run)
+                    if self.segment_keeper is not None:
+                        self.supervisor.start("segment keeper", self.segment_keeper.run)
+                    if self.text_keeper is not None:
+                        self.supervisor.start("text keeper", self.text_keeper.run)
                     if self.scrubber.options.rate_bytes_per_s:
                         self.supervisor.start("scrubber", self.scrubber.run)
                     task_status.started()
@@ -303,6 +320,7 @@ async def open_database(
     progress: Callable[[OpenProgress], None] | None = None,
     scrub: ScrubOptions | None = None,
     search_index: bool = True,
+    namespaces: UpkeepOptions | None = None,
 ) -> AsyncGenerator[Database]:
     """Open (or create) the store in ``directory`` and run its actors for the ``async with``.
 
@@ -319,7 +337,9 @@ async def open_database(
         progress: told, on a worker thread, how far the recovery of a long log has come.
         scrub: how eagerly stored data are verified in the background; by default 4 MiB a second,
             once an hour, from a minute after opening on.
-        search_index: keep the index for ``documents.search``; not where ``environment`` is given.
+        search_index: keep the index for ``documents.search``, and those of namespaces; not where
+            ``environment`` is given.
+        namespaces: sizes of namespaces' segments, and of what stays loaded of them.
 
     Resource handling:
         Owns the directory's lock, the files and the actors. Leaving the block waits for what was
@@ -344,7 +364,7 @@ async def open_database(
     raised: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            database = Database(store, limits, threads, scrub, search_directory)
+            database = Database(store, limits, threads, scrub, search_directory, namespaces)
             with trio.CancelScope(shield=True):
                 await nursery.start(database.run_actors)
             try:

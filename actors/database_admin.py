@@ -48,6 +48,7 @@ class AdminPart:
         problems += db.scrubber.problems()
         if db.indexer is not None and db.indexer.problem is not None:
             problems.append(f"The search index is missing or incomplete: {db.indexer.problem}")
+        problems += _namespace_problems(db)
         actors: dict[str, str] = {"writer": "ended" if db.writer.stopped.is_set() else "running"}
         for name, status in db.supervisor.actors.items() if db.supervisor else ():
             actors[name] = "running" if status.running else "restarting"
@@ -145,6 +146,7 @@ class AdminPart:
             scrub_finished_at=scrubs.finished_at,
             scrub_bytes_per_s=scrubs.bytes_per_s,
             **await self._search_stats(),
+            **_namespace_stats(db),
         )
         return self._with_transactions(stats)
 
@@ -255,3 +257,40 @@ class AdminPart:
 
             result: CheckResult = await in_thread(db, None, check, raw=False)
             return result
+
+
+def _namespace_problems(db: Database) -> list[str]:
+    problems: list[str] = []
+    if db.segment_keeper is not None and db.segment_keeper.problem is not None:
+        problems.append(
+            f"Segments of namespaces cannot be kept up: {db.segment_keeper.problem} Searches are "
+            "right, and slower."
+        )
+    if db.text_keeper is not None:
+        problems += [
+            f"The full-text index of namespace {number} cannot be made: {why}"
+            for number, why in db.text_keeper.problems.items()
+        ]
+    return problems
+
+
+def _namespace_stats(db: Database) -> dict[str, Any]:
+    views, segments, texts = db.namespace_views, db.segment_keeper, db.text_keeper
+    if views is None or segments is None or texts is None:
+        return {}
+    its = views.statistics()
+    return {
+        "namespaces_loaded": its.loaded,
+        "namespaces_size_bytes": its.size_bytes,
+        "namespace_queries": its.queries,
+        "namespace_queries_from_tree": its.queries_from_tree,
+        "namespace_cache_hit_rate": its.hit_rate,
+        "namespace_segments": its.segments,
+        "namespace_tail_rows": its.tail_rows,
+        "namespace_seals": segments.counters.seals,
+        "namespace_merges": segments.counters.merges,
+        "namespace_rebuilds": segments.counters.rebuilds,
+        "namespace_upkeep": segments.busy,
+        "namespace_text_lag_rows": texts.counters.lag_rows,
+        "namespace_text_rebuilds": texts.counters.rebuilds,
+    }

@@ -19,6 +19,7 @@ from treestore.model.namespaces import NamespaceExplanation, NamespaceHit, Recal
 from treestore.model.plans import Group
 from treestore.stores.namespaces import reading
 from treestore.stores.namespaces.asking import RecallRequest
+from treestore.stores.namespaces.catalog import require
 from treestore.stores.namespaces.search import Asked, Request
 
 if TYPE_CHECKING:
@@ -37,8 +38,12 @@ async def search(
     *,
     strong: bool,
     raw: bool,
+    deadline: float,
 ) -> list[NamespaceHit]:
     """The best hits; see `treestore.stores.namespaces.search.query`.
+
+    Where words are asked for, and the full-text index is missing or far behind, it is waited for
+    until ``deadline``.
 
     Cancellation: noticed within about a millisecond of the query's work.
     """
@@ -54,7 +59,8 @@ async def search(
             return exact.search(state.txn, request)
         return views.query(state.txn, request, state.position, strong=strong, **state.own(request))
 
-    return await _run(database, snapshot, overlay, work, raw=raw)
+    waits = deadline if strong else None
+    return await _run(database, snapshot, overlay, work, raw=raw, deadline=waits)
 
 
 async def explain(
@@ -168,6 +174,18 @@ class ReadState:
         return {"pause": self.pause, "base": self._base, "written": written}
 
 
+async def warm(database: Database, snapshot: Snapshot | None, name: str) -> bool:
+    """Load a namespace's view; whether it was not there. See ``namespaces.warm``."""
+
+    def work(state: ReadState) -> bool:
+        there = require(state.txn, name)
+        return state.views is not None and state.views.warm(
+            state.txn, state.position, there, state.pause
+        )
+
+    return await _run(database, snapshot, None, work, raw=False)
+
+
 async def _run(
     database: Database,
     snapshot: Snapshot | None,
@@ -175,23 +193,36 @@ async def _run(
     work: Callable[[ReadState], T],
     *,
     raw: bool,
+    deadline: float | None = None,
 ) -> T:
-    """What the work makes of a pinned state, on a thread."""
+    """What the work makes of a pinned state, on a thread.
+
+    Where it fails for want of a full-text index, that is waited for until ``deadline``.
+    """
     lease = pin(database, snapshot, "namespaces.query")
-    lease.begin_read()
+    check = database.threads.check_cancelled
+
+    def run() -> T:
+        base = lease.read(raw=raw)
+        txn = base if overlay is None else overlay.read(raw=raw)
+        assert isinstance(txn, LeasedRead)
+        base.between_slices = txn.between_slices = check
+        views = database.namespace_views
+        made = None if views is None else views.views()
+        return work(ReadState(txn, lease.state.position, made, check, base, overlay))
+
     try:
-        check = database.threads.check_cancelled
-
-        def run() -> T:
-            base = lease.read(raw=raw)
-            txn = base if overlay is None else overlay.read(raw=raw)
-            assert isinstance(txn, LeasedRead)
-            base.between_slices = txn.between_slices = check
-            views = database.namespace_views
-            made = None if views is None else views.views()
-            return work(ReadState(txn, lease.state.position, made, check, base, overlay))
-
-        return await database.threads.run(run, limiter=database.read_limiter)
+        while True:
+            lease.begin_read()
+            try:
+                return await database.threads.run(run, limiter=database.read_limiter)
+            except Unavailable as error:
+                keeper = database.text_keeper
+                if deadline is None or keeper is None or not keeper.is_waited_for(error):
+                    raise
+                if not await keeper.turned(deadline):
+                    raise
+            finally:
+                lease.end_read()
     finally:
-        lease.end_read()
         lease.close()

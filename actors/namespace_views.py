@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+import attrs
 import structlog
 
 from treestore.engine.changes import notes_of
@@ -28,6 +29,40 @@ FOLDER = Path("search", "namespaces")
 """In the data directory; ``segments`` and ``texts`` are in it."""
 
 
+@attrs.frozen(kw_only=True)
+class ViewStatistics:
+    """A snapshot of the views' numbers.
+
+    Attributes:
+        loaded: views.
+        size_bytes: that they take, mapped files included.
+        budget_bytes: the most that they are to take.
+        queries: answered from views.
+        hits: of these, those that found the view loaded.
+        queries_from_tree: answered by looking at every document.
+        loads: of views.
+        evicted: views that were let go of, to keep the budget.
+        segments: in loaded views.
+        tail_rows: in loaded views, rows that no segment holds.
+    """
+
+    loaded: int = 0
+    size_bytes: int = 0
+    budget_bytes: int = 0
+    queries: int = 0
+    hits: int = 0
+    queries_from_tree: int = 0
+    loads: int = 0
+    evicted: int = 0
+    segments: int = 0
+    tail_rows: int = 0
+
+    @property
+    def hit_rate(self) -> float:
+        """Hits of all queries, 0 to 1; 1 where there were none."""
+        return self.hits / self.queries if self.queries else 1.0
+
+
 class NamespaceViews:
     """Of one engine. Any thread.
 
@@ -37,11 +72,13 @@ class NamespaceViews:
             has seen to them.
     """
 
-    def __init__(self, engine: Engine, directory: str) -> None:
+    def __init__(self, engine: Engine, directory: str, size_bytes_max: int) -> None:
+        """``size_bytes_max``: of the views that stay loaded, mapped files included."""
         # Absolute: the process may change its directory.
         self.path = Path(directory).absolute() / FOLDER
         self.damaged: dict[int, list[DamagedSegment]] = {}
         self._engine = engine
+        self._size_bytes_max = size_bytes_max
         self._lock = threading.Lock()
         self._made: Views | None = None
 
@@ -50,9 +87,21 @@ class NamespaceViews:
         """The folder of segments' files."""
         from treestore.stores.namespaces.live.files import SegmentFolder
 
-        return SegmentFolder(
-            self.path / "segments", UUID(bytes=self._engine.identity.database_uuid)
-        )
+        return SegmentFolder(self.segments_path, UUID(bytes=self._engine.identity.database_uuid))
+
+    @property
+    def segments_path(self) -> Path:
+        """Where that is."""
+        return self.path / "segments"
+
+    @property
+    def texts_path(self) -> Path:
+        """Where full-text indexes are: a folder for each namespace, by its number."""
+        return self.path / "texts"
+
+    def shrink(self) -> int:
+        """Keep the budget; returns how many views were let go of."""
+        return 0 if self._made is None else self._made.shrink(self._size_bytes_max)
 
     @property
     def made(self) -> Views | None:
@@ -73,6 +122,29 @@ class NamespaceViews:
                     lost=_note_lost,
                 )
             return self._made
+
+    def statistics(self) -> ViewStatistics:
+        """The numbers now."""
+        if self._made is None:
+            return ViewStatistics(budget_bytes=self._size_bytes_max)
+        its, views = self._made.counters, self._made.follower.views()
+        return ViewStatistics(
+            loaded=len(views),
+            size_bytes=sum(view.size_bytes() for view in views),
+            budget_bytes=self._size_bytes_max,
+            queries=its.queries,
+            hits=its.hits,
+            queries_from_tree=its.queries_from_tree,
+            loads=its.loads,
+            evicted=its.evicted,
+            segments=sum(len(view.sealed_parts()) for view in views),
+            tail_rows=sum(
+                len(part.content)
+                for view in views
+                for part in view.newest.parts
+                if part.segment is None
+            ),
+        )
 
     def _note_damaged(self, number: int, damaged: list[DamagedSegment]) -> None:
         self.damaged[number] = damaged

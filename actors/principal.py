@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -215,6 +216,7 @@ def network_of(peer: str) -> str:
     return peer if address is None else str(address)
 
 
+@lru_cache(maxsize=1024)
 def _address(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     host = peer.rpartition(":")[0] or peer
     try:

@@ -141,8 +141,18 @@ class Reader:
     ) -> list[NamespaceHit]:
         """See ``namespaces.query``."""
         return await namespace_reader.search(
-            self._database, self._snapshot, self._overlay, request, strong=strong, raw=self._raw
+            self._database,
+            self._snapshot,
+            self._overlay,
+            request,
+            strong=strong,
+            raw=self._raw,
+            deadline=_deadline(),
         )
+
+    async def warm_namespace(self, name: str) -> bool:
+        """See ``namespaces.warm``."""
+        return await namespace_reader.warm(self._database, self._snapshot, name)
 
     async def explain_namespace(self, request: NamespaceRequest) -> NamespaceExplanation:
         """See ``namespaces.explain``."""

@@ -42,6 +42,7 @@ from treestore import __version__
 from treestore.engine.options import EngineOptions, OpenProgress
 from treestore.errors import InvalidArgument, PermissionDenied, Unavailable
 from treestore.settings import ServerSettings, is_loopback
+from treestore.stores.namespaces.upkeep import UpkeepOptions
 from treestore.stores.security.audit import ACTOR
 
 log = structlog.get_logger("treestore.server")
@@ -126,6 +127,10 @@ async def serve(
                     options=_engine_options(settings),
                     progress=progress,
                     scrub=_scrub_options(settings),
+                    namespaces=UpkeepOptions(
+                        seal_rows=settings.namespace_seal_rows,
+                        cache_size_bytes=settings.namespace_cache_mb * MIB,
+                    ),
                 )
                 tls = None if certificates is None else certificates.context
                 running = _run(

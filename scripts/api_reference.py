@@ -9,7 +9,9 @@ import importlib
 import inspect
 import re
 import textwrap
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -23,6 +25,7 @@ from treestore.model.admin import (
     Stats,
 )
 from treestore.model.agents import RecordedCall, RecordedConflict
+from treestore.model.bulk import BulkProgress, BulkReport, RejectedLine
 from treestore.model.changes import Change
 from treestore.model.documents import Document, Node
 from treestore.model.metadata import (
@@ -56,6 +59,7 @@ from treestore.model.queries import EnrichedDocument, RelatedNode
 from treestore.model.search import Hit
 from treestore.model.security import ApiKey, ApiKeyInfo, AuditEntry
 from treestore.model.versions import FieldChange, NodeChange, PolicyVersion
+from treestore.stores.composite import COMPOSITES
 from treestore.stores.operation import OPERATIONS, Operation
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.md"
@@ -85,11 +89,13 @@ KINDS = {
     "action": "Done by the running store.",
 }
 
+COMPOSITE = "Made of several of these, where its caller is."
+
 RESULTS = (
     *(Node, Document, PolicyVersion, NodeChange, FieldChange, Hit, Page),
     *(Health, Stats, CheckResult, SnapshotInfo, CompactResult),
     *(ApiKey, ApiKeyInfo, AuditEntry),
-    *(BackupResult, BackupProgress, Change),
+    *(BackupResult, BackupProgress, Change, BulkReport, BulkProgress, RejectedLine),
     *(ToolResult, ToolStats, Trajectory, TrajectoryStep, TrajectoryStats, NodeVisits),
     *(CrossReference, Contradiction, Evidence, Resolution, EntityMetadata),
     *(Prompt, PromptVersion, PromptUsage, PromptEffectiveness),
@@ -101,16 +107,7 @@ RESULTS = (
 
 def signature_of(operation: Operation) -> str:
     """``name(parameters) → result`` as a caller sees it."""
-    signature = inspect.signature(operation.function)
-    skip = 0 if operation.kind == "prepared" else 1
-    shown: list[str] = []
-    for parameter in list(signature.parameters.values())[skip:]:
-        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in shown:
-            shown.append("*")
-        text = f"{parameter.name}: {parameter.annotation}"
-        if parameter.default is not parameter.empty:
-            text += f" = {parameter.default!r}"
-        shown.append(text)
+    shown = _parameters(operation.function, 0 if operation.kind == "prepared" else 1)
     result = str(operation.function.__annotations__.get("return", ""))
     if operation.kind == "prepared":
         result = re.sub(r"^Callable\[\[Write\], (.*)\]$", r"\1", result)
@@ -121,22 +118,49 @@ def signature_of(operation: Operation) -> str:
     return f"{operation.name}({', '.join(shown)}) → {result}"
 
 
+def _parameters(function: Callable[..., Any], skip: int) -> list[str]:
+    """A function's parameters, the first ones left out."""
+    signature = inspect.signature(function)
+    shown: list[str] = []
+    for parameter in list(signature.parameters.values())[skip:]:
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in shown:
+            shown.append("*")
+        text = f"{parameter.name}: {parameter.annotation}"
+        if parameter.default is not parameter.empty:
+            text += f" = {parameter.default!r}"
+        shown.append(text)
+    return shown
+
+
+def _entries() -> Iterator[tuple[str, str, str, str]]:
+    """Name, signature, kind and text of everything that services offer, by service."""
+    found = [
+        (one.name, signature_of(one), KINDS[one.kind], one.function.__doc__)
+        for one in OPERATIONS.values()
+    ]
+    for name, function in COMPOSITES.items():
+        result = function.__annotations__["return"]
+        signature = f"{name}({', '.join(_parameters(function, 1))}) → {result}"
+        found.append((name, signature, COMPOSITE, function.__doc__))
+    for name, signature, kind, text in sorted(found, key=lambda one: one[0].split(".")[0]):
+        yield name, signature, kind, inspect.cleandoc(text or "")
+
+
 def page() -> str:
     """The whole page."""
     for module in ("treestore.services", "treestore.stores.changes.service"):
         importlib.import_module(module)  # defines operations
     parts = [INTRODUCTION]
     service = ""
-    for operation in sorted(OPERATIONS.values(), key=lambda one: one.name.split(".")[0]):
-        group = operation.name.split(".")[0]
+    for name, signature, kind, text in _entries():
+        group = name.split(".")[0]
         if group != service:
             service = group
             parts.append(f"## `{service}`\n")
-        text = inspect.cleandoc(operation.function.__doc__ or "")
         parts.append(
-            f"### `{operation.name}`\n\n```\n"
-            + "\n".join(textwrap.wrap(signature_of(operation), 96, subsequent_indent="    "))
-            + f"\n```\n\n{KINDS[operation.kind]}\n\n```text\n{text}\n```\n"
+            f"### `{name}`\n\n```\n"
+            + "\n".join(textwrap.wrap(signature, 96, subsequent_indent="    "))
+            + f"\n```\n\n{kind}\n\n```text\n{text}\n```\n"
         )
     parts.append("## Results\n")
     parts.extend(result_of(cls) for cls in RESULTS)

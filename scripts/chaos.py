@@ -264,31 +264,35 @@ def flood(seconds: float, seed: int, as_json: bool) -> None:
 def load(connections: int, writers: int, seconds: float, seed: int, as_json: bool) -> None:
     """A thousand users at once; then every document is verified."""
     from scripts.torture import load as module
+    from treestore.loadtest.statistics import percentiles_ms
 
     with progress_bar("seconds", int(seconds)) as tell:
         result = module.run(connections, writers, seconds, seed, tell)
-    calls, errors = result.calls.total(), result.errors.total()
+    total, operations = result.statistics.total(), result.statistics.operations
+    by = {name: each.count for name, each in sorted(operations.items())}
+    shown = max(1, total.count)
     facts: dict[str, Any] = {
         "connections": connections,
         "writers": writers,
-        "calls": calls,
-        "calls_per_s": round(calls / seconds, 1),
-        "success_percent": round(100 * (calls - errors) / max(1, calls), 3),
-        "errors_percent": round(100 * errors / max(1, calls), 3),
-        "timeouts_percent": round(100 * result.timeouts / max(1, calls), 3),
-        **{f"{name}_ms": round(result.percentile_ms(share), 2) for name, share in PERCENTILES},
+        "seed": seed,
+        "calls": total.count,
+        "calls_per_s": round(total.count / seconds, 1),
+        "success_percent": round(100 * total.ok / shown, 3),
+        "errors_percent": round(100 * total.errors.total() / shown, 3),
+        "timeouts_percent": round(100 * total.timeouts / shown, 3),
+        **{f"{name}_ms": ms for name, ms in percentiles_ms(total.latencies_s).items()},
         "documents_verified": result.documents,
         "nodes_verified": result.nodes,
         "wrong": len(result.wrong),
     }
     if as_json:
-        by = {"by_operation": dict(result.calls), "by_error": dict(result.errors)}
-        print_json({**facts, **by, "problems": result.wrong[:100]})
+        counts = {"by_operation": by, "by_error": dict(total.errors)}
+        print_json({**facts, **counts, "problems": result.wrong[:100]})
     else:
         table = Table(title="Load", show_header=False)
-        for name, count in [*facts.items(), *sorted(result.calls.items())]:
+        for name, count in [*facts.items(), *by.items()]:
             table.add_row(name.replace("_", " "), f"{count:,}")
-        for code, count in sorted(result.errors.items()):
+        for code, count in sorted(total.errors.items()):
             table.add_row(f"error {code}", f"{count:,}")
         output().print(table)
         for problem in result.wrong[:50]:
@@ -380,9 +384,6 @@ def mix(seed: int) -> None:
     output().print(text)
     if failed:
         sys.exit(1)
-
-
-PERCENTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
 
 
 if __name__ == "__main__":

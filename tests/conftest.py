@@ -42,6 +42,19 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = random.SystemRandom().getrandbits(32)
 
 
+UNTRACED = frozenset({"crash", "properties", "simulation", "torture", "typing"})
+"""Folders of tests that go on for long over lines which others reach, or in other processes: to
+count the lines again would only slow them down."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where lines are counted, leave out `UNTRACED`."""
+    if config.pluginmanager.hasplugin("_cov"):
+        for item in items:
+            if UNTRACED.intersection(item.path.relative_to(CHECKOUT).parts):
+                item.add_marker("no_cover")
+
+
 def _seed_line(config: pytest.Config) -> str:
     seed = config.option.hypothesis_seed
     return f"hypothesis profile {PROFILE}; repeat these examples with --hypothesis-seed={seed}"

@@ -174,6 +174,17 @@ class ServerSettings:
         3600.0, "Seconds between two passes over everything stored.", low=0
     )
 
+    namespace_cache_mb: int = _setting(
+        2048,
+        "What namespaces keep loaded for searching, mapped files included, in MiB.",
+        low=1,
+    )
+    namespace_seal_rows: int = _setting(
+        8192,
+        "Documents that gather in a namespace before they become a segment with an index.",
+        low=1,
+    )
+
     def check(self) -> None:
         """Refuse what cannot work.
 

@@ -13,9 +13,10 @@ from litestar.response.base import ASGIResponse
 
 from actors.host import Host
 from actors.http.access import Authenticate, Observe, accept_anybody
-from actors.http.bodies import AnyRequest, Bodies, query_of
+from actors.http.bodies import Bodies, query_of
 from actors.http.collections import Collections
-from actors.http.connection import AsgiApp
+from actors.http.directory import Directory
+from actors.http.exchange import AsgiApp
 from actors.http.gate import Gate
 from actors.http.namespaces import Namespaces
 from actors.http.openapi import document
@@ -24,6 +25,7 @@ from actors.http.page import HEADERS, page
 from actors.http.paths import Paths
 from actors.http.problems import JSON, code_of, problem, told
 from actors.http.replies import Reply
+from actors.http.requests import AnyRequest
 from actors.http.routes import Body, Route, context_of, json_body, options_of
 from actors.http.running import Runner
 from actors.http.settings import HttpSettings
@@ -86,12 +88,13 @@ def build_app(
     for route in [*routes, every]:
         methods.setdefault(route.path, []).append(route.method)
     options = [options_of(path, found) for path, found in methods.items()]
-    app = Litestar(
+    litestar = Litestar(
         [route.for_litestar(operations) for route in [*options, *routes, every]],
         logging_config=None,
         openapi_config=None,
         exception_handlers={Exception: _answer_to},
     )
+    app = Directory([*routes, every], operations, litestar)
     return Gate(app, authenticate, observe, settings.origins)
 
 

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 import trio
-from litestar import Request
 
 from actors.http.access import Context
 from actors.http.problems import problem
+from actors.http.requests import AnyRequest
 from actors.http.settings import HttpSettings
 from actors.memory import Account, MemoryBudget
 from treestore.errors import InvalidArgument
 
 T = TypeVar("T")
-
-AnyRequest = Request[Any, Any, Any]
 
 JSON_TYPES = ("application/json",)
 LINES_TYPES = ("application/x-ndjson", "application/jsonl", "application/jsonlines")
@@ -87,6 +85,20 @@ class Bodies:
         limit = self._settings.body_size_bytes_max
         return BodyLines(request, limit, self._account(request))
 
+    def parts(self, request: AnyRequest, kept_bytes: Callable[[], int]) -> BodyParts:
+        """A body of JSON lines, in parts as they come.
+
+        Args:
+            request: the request.
+            kept_bytes: how much of the parts before is still in memory.
+
+        Raises:
+            Problem: 415 where it is said to be something else.
+        """
+        _expect(request, LINES_TYPES)
+        limit = self._settings.body_size_bytes_max
+        return BodyParts(request, limit, self._account(request), kept_bytes)
+
     async def json(self, request: AnyRequest) -> Any:
         """The value that the body is."""
         return decode(await self.read(request), "body")
@@ -138,6 +150,33 @@ class BodyLines(AsyncIterator[bytes]):
             raise _too_long(self._size_bytes_max, "line of the body")
         if not self._account.hold_input(self._rest_size_bytes):
             raise _no_memory()
+
+
+class BodyParts(AsyncIterator[bytes]):
+    """See `Bodies.parts`. Raises a `Problem` (413) where more is kept than a line may be long."""
+
+    def __init__(
+        self,
+        request: AnyRequest,
+        size_bytes_max: int,
+        account: Account,
+        kept_bytes: Callable[[], int],
+    ) -> None:
+        self._request = request
+        self._size_bytes_max = size_bytes_max
+        self._account = account
+        self._kept_bytes = kept_bytes
+
+    async def __anext__(self) -> bytes:
+        kept = self._kept_bytes()
+        if kept > self._size_bytes_max:
+            raise _too_long(self._size_bytes_max, "line of the body")
+        if not self._account.hold_input(kept):
+            raise _no_memory()
+        part = await _next_part(self._request)
+        if part is None:
+            raise StopAsyncIteration
+        return part
 
 
 async def _next_part(request: AnyRequest) -> bytes | None:

@@ -18,7 +18,6 @@ from litestar.response.base import ASGIResponse
 
 from actors.http.access import Context
 from actors.http.bodies import (
-    AnyRequest,
     Bodies,
     decode,
     flag_parameter,
@@ -29,6 +28,7 @@ from actors.http.bodies import (
     wants_lines,
 )
 from actors.http.replies import NO_CONTENT, LinesReply, Reply, reply
+from actors.http.requests import AnyRequest
 from actors.http.routes import context_of, path_part
 from actors.http.running import Runner, encode
 from treestore.errors import InvalidArgument, NotFound, TreeStoreError

@@ -118,6 +118,20 @@ def query(body: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def filtered(body: Any, known: frozenset[str]) -> dict[str, Any]:
+    """The arguments of an operation that takes a filter among others."""
+    given = dict(_object(body, "body"))
+    _only(given, known, "body")
+    if given.get("filter") is not None:
+        given["filter"] = mongo(given["filter"])
+    return given
+
+
+def deletion(body: Any) -> dict[str, Any]:
+    """The arguments of ``namespaces.delete``, without the name."""
+    return filtered(body, frozenset({"ids", "filter", "limit"}))
+
+
 def _full_text(value: Any) -> Any:
     if isinstance(value, str):
         return value

@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from actors.http.access import Authenticate, Context, Observation, Observe
-from actors.http.connection import AsgiApp, Message, Receive, Scope, Send
+from actors.http.exchange import AsgiApp, Message, Receive, Scope, Send
 from actors.http.problems import JSON, code_of, problem, told
 from actors.http.requests import request_id_of
 from treestore.errors import TreeStoreError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -11,16 +12,24 @@ import msgspec
 from litestar.response.base import ASGIResponse
 
 from actors.http import elacsym
-from actors.http.bodies import AnyRequest, Bodies, decode, query_of
+from actors.http.access import Context
+from actors.http.bodies import Bodies, number_parameters, query_of
 from actors.http.replies import NO_CONTENT, reply
+from actors.http.requests import AnyRequest
 from actors.http.routes import context_of, path_part
 from actors.http.running import Runner
-from treestore.errors import AlreadyExists, NotFound, TreeStoreError
+from treestore.bulk.importing import Import
+from treestore.bulk.sources import Source
+from treestore.errors import AlreadyExists, InvalidArgument, NotFound
+from treestore.model.bulk import BulkMode, BulkProgress, BulkReport
 
-BULK_COUNT = 500
-BULK_SIZE_BYTES = 1024 * 1024
+MODES: Mapping[str, BulkMode] = {
+    "best_effort": "best_effort",
+    "all_or_nothing": "all_or_nothing",
+}
 
 unpack = msgspec.msgpack.decode
+_progress = msgspec.msgpack.Decoder(BulkProgress).decode
 
 
 @attrs.frozen
@@ -83,28 +92,87 @@ class Namespaces:
         hits = unpack(await self.runner.call(context_of(request), "namespaces.query", arguments))
         return reply(elacsym.results(hits, (time.perf_counter() - began) * 1000))
 
+    async def patch(self, request: AnyRequest) -> ASGIResponse:
+        """``POST /v1/namespaces/{ns}/patch``."""
+        query_of(request, ())
+        patches = elacsym.documents(await self.bodies.json(request))
+        arguments = {"name": path_part(request, "ns"), "patches": patches}
+        return await self.runner.reply(context_of(request), "namespaces.patch", arguments)
+
+    async def delete(self, request: AnyRequest) -> ASGIResponse:
+        """``POST /v1/namespaces/{ns}/delete``, by ``ids`` or by a ``filter``."""
+        query_of(request, ())
+        arguments = elacsym.deletion(await self.bodies.json(request))
+        arguments["name"] = path_part(request, "ns")
+        found = await self.runner.call(context_of(request), "namespaces.delete", arguments)
+        return reply({"deleted": unpack(found)})
+
+    async def count(self, request: AnyRequest) -> ASGIResponse:
+        """``POST /v1/namespaces/{ns}/count``."""
+        query_of(request, ())
+        arguments = elacsym.filtered(await self.bodies.json(request), frozenset({"filter"}))
+        arguments["name"] = path_part(request, "ns")
+        found = await self.runner.call(context_of(request), "namespaces.count", arguments)
+        return reply({"count": unpack(found)})
+
+    async def export(self, request: AnyRequest) -> ASGIResponse:
+        """``GET /v1/namespaces/{ns}/documents``: all of them, a page at a time."""
+        query = query_of(request, ("limit", "cursor"))
+        arguments: dict[str, Any] = {**query, **number_parameters(query, ("limit",))}
+        arguments["name"] = path_part(request, "ns")
+        return await self.runner.reply(context_of(request), "namespaces.export", arguments)
+
     async def bulk(self, request: AnyRequest) -> ASGIResponse:
         """``POST /v1/namespaces/{ns}/bulk``: lines of documents, stored as they come."""
-        query_of(request, ())
+        query = query_of(request, ("mode", "import_id"))
         context, name = context_of(request), path_part(request, "ns")
-        waiting: list[Any] = []
-        done = number = size_bytes = 0
-        try:
-            async for line in self.bodies.lines(request):
-                number += 1
-                waiting.append(decode(line, f"line {number}"))
-                size_bytes += len(line)
-                if len(waiting) >= BULK_COUNT or size_bytes >= BULK_SIZE_BYTES:
-                    done += await self._store(context, name, waiting)
-                    waiting, size_bytes = [], 0
-            if waiting:
-                done += await self._store(context, name, waiting)
-        except TreeStoreError as error:
-            error.details["upserted"] = done
-            raise
-        return reply({"count": done})
+        mode = MODES.get(query.get("mode", "best_effort"))
+        if mode is None:
+            given = query["mode"]
+            raise InvalidArgument(f"mode is one of {', '.join(MODES)}, not {given!r:.60}.")
+        source = Source(None)
+        source.pieces = self.bodies.parts(request, lambda: source.pending_bytes)
+        work = Import(_Steps(self.runner, context), name, source, None)
+        return reply(_reported(await work.run(mode, query.get("import_id"))))
 
-    async def _store(self, context: Any, name: str, documents: list[Any]) -> int:
-        arguments = {"name": name, "documents": documents}
-        await self.runner.call(context, "namespaces.upsert", arguments)
-        return len(documents)
+
+def _reported(report: BulkReport) -> dict[str, Any]:
+    """The answer of a bulk import.
+
+    Raises:
+        InvalidArgument: nothing was stored, for what was rejected.
+    """
+    errors = [{"line": one.line, "id": one.id, "error": one.error} for one in report.rejections]
+    if report.rejected and not (report.applied and report.stored):
+        raise InvalidArgument(
+            f"Nothing was stored: {report.rejected} of {report.lines} lines were rejected. Line "
+            f"{errors[0]['line']}: {errors[0]['error']}"
+            if errors
+            else f"Nothing was stored: {report.rejected} lines were rejected.",
+            rejected=report.rejected,
+            errors=errors,
+        )
+    return {
+        "count": report.stored,
+        "lines": report.lines,
+        "rejected": report.rejected,
+        "errors": errors,
+        "resumed_at": report.resumed_at,
+        "took_ms": round(report.seconds * 1000, 3),
+    }
+
+
+@attrs.frozen
+class _Steps:
+    """The operations that an import is made of, as its HTTP caller may call them."""
+
+    runner: Runner
+    context: Context
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        async def call(namespace: str, *args: str, **arguments: Any) -> Any:
+            arguments |= {"name": namespace, **dict(zip(("import_id",), args, strict=False))}
+            found = await self.runner.call(self.context, f"namespaces.{name}", arguments)
+            return unpack(found) if name == "bulk_abort" else _progress(found)
+
+        return call

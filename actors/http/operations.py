@@ -9,9 +9,10 @@ from __future__ import annotations
 import attrs
 from litestar.response.base import ASGIResponse
 
-from actors.http.bodies import AnyRequest, Bodies, media_type, query_of, wants_lines, wrong
+from actors.http.bodies import Bodies, media_type, query_of, wants_lines, wrong
 from actors.http.problems import problem
 from actors.http.replies import reply
+from actors.http.requests import AnyRequest
 from actors.http.routes import context_of, path_part
 from actors.http.running import Runner
 from treestore.errors import InvalidArgument, NotFound

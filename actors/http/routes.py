@@ -7,15 +7,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import attrs
+from litestar import Request
 from litestar.enums import HttpMethod
 from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 
 from actors.http.access import Context
-from actors.http.bodies import AnyRequest
 from actors.http.gate import decoded
 from actors.http.problems import problem
 from actors.http.replies import Reply
+from actors.http.requests import AnyRequest
 from treestore.stores.operation import Operation
 
 Handler = Callable[[AnyRequest], Awaitable[ASGIResponse]]
@@ -78,8 +79,8 @@ class Route:
         """What varies in the path."""
         return tuple(re.findall(r"{(\w+)}", self.path))
 
-    def for_litestar(self, operations: Mapping[str, Operation]) -> HTTPRouteHandler:
-        """The handler that litestar routes to."""
+    def bound(self, operations: Mapping[str, Operation]) -> Handler:
+        """The handler, which notes the route, and answers 501 where there is no such operation."""
         template, handler, needs = self.path, self.handler, self.needs
 
         async def handle(request: AnyRequest) -> ASGIResponse:
@@ -89,7 +90,16 @@ class Route:
                 raise problem(501, f"This server has no {needs} yet.")
             return await handler(request)
 
-        path = re.sub(r"{(\w+)}", r"{\1:str}", template)
+        return handle
+
+    def for_litestar(self, operations: Mapping[str, Operation]) -> HTTPRouteHandler:
+        """What litestar routes to."""
+        bound = self.bound(operations)
+
+        async def handle(request: Request[Any, Any, Any]) -> ASGIResponse:
+            return await bound(request)
+
+        path = re.sub(r"{(\w+)}", r"{\1:str}", self.path)
         # The status is the answer's own; litestar wants one that may have a body.
         decorated = HTTPRouteHandler(
             path, http_method=HttpMethod(self.method), name=self.operation_id, status_code=200

@@ -9,13 +9,14 @@ import attrs
 import structlog
 import trio
 
-from actors.http.connection import AsgiApp, Connection
+from actors.http.connection import Connection
+from actors.http.exchange import AsgiApp
 from actors.http.settings import HttpSettings
 
 log = structlog.get_logger("treestore.http")
 
 LOOK_INTERVAL_S = 0.5
-"""How often requests under way are looked at: is somebody there for the answer?"""
+"""How often connections are looked at: is somebody there for the answer, does a request come?"""
 
 OVER_LIMIT_MAX = 64
 """Connections above the limit that are told so at a time; more are closed without a word."""
@@ -42,8 +43,8 @@ class HttpPort:
     addresses: list[tuple[str, int]]
     settings: HttpSettings
     _accepting: trio.CancelScope
-    idle: set[trio.CancelScope] = attrs.field(factory=set)
-    """Connections that wait for a request, by what cancels them."""
+    idle: dict[Connection, float] = attrs.field(factory=dict)
+    """Connections that wait for a request, and since when."""
     busy: set[Connection] = attrs.field(factory=set)
     """Connections whose request is being answered."""
     connections: int = 0
@@ -52,7 +53,7 @@ class HttpPort:
     requests: int = 0
     stopping: bool = False
     looking: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    """Of the task that looks for peers that are gone."""
+    """Of the task that looks for peers that are gone or silent."""
 
     @property
     def port(self) -> int:
@@ -73,8 +74,8 @@ class HttpPort:
         self.stopping = True
         self._accepting.cancel()
         self.looking.cancel()
-        for scope in list(self.idle):
-            scope.cancel()
+        for connection in list(self.idle):
+            connection.let_go()
 
 
 async def serve_http(
@@ -158,10 +159,15 @@ async def _converse(
 
 
 async def _look(port: HttpPort) -> None:
-    """Give up answers that nobody waits for; ends with the port."""
+    """Give up answers that nobody waits for, and connections that nothing comes on; ends with the
+    port. (A deadline for each wait would cost each request more than this loop does.)"""
     with port.looking:
         while True:
             await trio.sleep(LOOK_INTERVAL_S)
             now = trio.current_time()
             for connection in list(port.busy):
                 connection.look(now, LOOK_INTERVAL_S)
+            idle_before = now - port.settings.idle_timeout_s
+            for connection, since in list(port.idle.items()):
+                if since < idle_before:
+                    connection.let_go()

@@ -76,7 +76,12 @@ NEW_INDEX = {
         "name": {"type": ["string", "null"]},
     },
 }
-_OTHERS = {"query_body": "find", "indexes": "describe", "bulk": "upsert", "list_all": "list"}
+_OTHERS = {
+    "query_body": "find",
+    "indexes": "describe",
+    "bulk": "bulk_write",
+    "list_all": "list",
+}
 """Handlers that are for an operation of another name."""
 
 WRITE_ERRORS = (404, 409, 413, 415)
@@ -265,6 +270,7 @@ def of_namespaces(handlers: Namespaces) -> list[Route]:
 
     given = json_body(OBJECT)
     return [
+        route(*("POST", at + "/bulk", handlers.bulk, "Store lines of documents"), **_BULK),
         route(
             *("GET", "/v1/namespaces", handlers.list_all, "List namespaces"),
             answers={200: json_body(ANY)},
@@ -282,10 +288,41 @@ def of_namespaces(handlers: Namespaces) -> list[Route]:
         ),
         route("POST", at + "/query", handlers.query, "Search", body=given),
         route(
-            *("POST", at + "/bulk", handlers.bulk, "Store lines of documents"),
-            body=Body(content={"application/x-ndjson": LINES}),
+            *("POST", at + "/patch", handlers.patch, "Change documents"),
+            body=json_body({"anyOf": [_documents(), {"type": "array", "items": OBJECT}]}),
+        ),
+        route(
+            *("POST", at + "/delete", handlers.delete, "Delete documents by ids or a filter"),
+            body=given,
+            answers={200: _named("deleted")},
+        ),
+        route(
+            *("POST", at + "/count", handlers.count, "Count documents"),
+            body=given,
+            answers={200: _named("count")},
+        ),
+        route(
+            *("GET", at + "/documents", handlers.export, "Export documents, in pages"),
+            query=(LIMIT, CURSOR),
+            answers={200: json_body(PAGE)},
         ),
     ]
+
+
+_BULK: dict[str, Any] = {
+    "text": "Lines that cannot be stored are rejected and told; the others are stored. 400 where "
+    "nothing was. An import with an `import_id` can be sent again from its beginning after it was "
+    "cut off: what is stored already is passed over.",
+    "query": (
+        Parameter(
+            name="mode",
+            text="`all_or_nothing` shows nothing before its end, or where a line is wrong.",
+            schema={"enum": ["best_effort", "all_or_nothing"]},
+        ),
+        Parameter(name="import_id", text="Makes it resumable.", schema={"type": "string"}),
+    ),
+    "body": Body(content={"application/x-ndjson": LINES}),
+}
 
 
 def _documents() -> dict[str, Any]:

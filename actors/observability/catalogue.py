@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 import attrs
 
+from actors.namespace_views import ViewStatistics
 from actors.observability.requests import ABANDONED, CANCELLED, OK
-from actors.observability.sources import Now
+from actors.observability.sources import Namespaces, Now
 from treestore import __version__
 from treestore.histogram import HistogramSnapshot
 from treestore.stores.operation import OPERATIONS
@@ -110,8 +111,21 @@ def _build(_now: Now) -> Labelled:
     yield (__version__, platform.python_version()), 1
 
 
-def _node_cache(value: Callable[[Now], float]) -> Callable[[Now], Labelled]:
-    return lambda now: [(("node",), value(now))]
+def _caches(
+    node: Callable[[Now], float], namespace: Callable[[ViewStatistics], float]
+) -> Callable[[Now], Labelled]:
+    """Of the cache of the tree's nodes, and of the views of namespaces."""
+
+    def read(now: Now) -> Labelled:
+        yield ("node",), node(now)
+        if now.namespaces is not None:
+            yield ("namespace",), namespace(now.namespaces.views)
+
+    return read
+
+
+def _of_namespaces(value: Callable[[Namespaces], Any]) -> Callable[[Now], Any]:
+    return lambda now: None if now.namespaces is None else value(now.namespaces)
 
 
 def _by(value: Callable[[Now], Mapping[str, Any]]) -> Callable[[Now], Labelled]:
@@ -254,35 +268,38 @@ STORAGE = (
     _counter("wal_appended_bytes", "Written to the log.", lambda now: now.log.appended_bytes),
     _gauge(
         "cache_hit_rate",
-        "Share of look-ups that read no page, since the store was opened.",
-        _node_cache(lambda now: now.cache.hit_rate),
+        "Share of look-ups that found it in memory, since the store was opened.",
+        _caches(lambda now: now.cache.hit_rate, lambda its: its.hit_rate),
         "cache_type",
     ),
     _counter(
         "cache_lookups",
         "Look-ups.",
-        _node_cache(lambda now: now.cache.lookups),
+        _caches(lambda now: now.cache.lookups, lambda its: its.queries),
         "cache_type",
     ),
     _counter(
         "cache_misses",
-        "Look-ups that read a page.",
-        _node_cache(lambda now: now.cache.misses),
+        "Look-ups that read a page, or loaded a namespace.",
+        _caches(lambda now: now.cache.misses, lambda its: its.queries - its.hits),
         "cache_type",
     ),
     _counter(
         "cache_evictions",
         "Entries dropped for room.",
-        _node_cache(lambda now: now.cache.evictions),
+        _caches(lambda now: now.cache.evictions, lambda its: its.evicted),
         "cache_type",
     ),
     _gauge(
-        "cache_used_bytes", "In use.", _node_cache(lambda now: now.cache.used_bytes), "cache_type"
+        "cache_used_bytes",
+        "In use.",
+        _caches(lambda now: now.cache.used_bytes, lambda its: its.size_bytes),
+        "cache_type",
     ),
     _gauge(
         "cache_budget_bytes",
         "The most that it takes.",
-        _node_cache(lambda now: now.cache.budget_bytes),
+        _caches(lambda now: now.cache.budget_bytes, lambda its: its.budget_bytes),
         "cache_type",
     ),
     _gauge("page_file_size_bytes", "The page file.", lambda now: now.space.page_file_size_bytes),
@@ -361,6 +378,51 @@ BACKGROUND = (
     _gauge("index_rows", "Rows of an index.", _of_index("rows"), "index"),
     _gauge("index_size_bytes", "Its files.", _of_index("size_bytes"), "index"),
     _counter("index_rebuilds", "How often it was made anew.", _of_index("rebuilds"), "index"),
+    _counter(
+        "namespace_queries_from_tree",
+        "Queries for which no view was there, so that every document was looked at.",
+        _of_namespaces(lambda its: its.views.queries_from_tree),
+    ),
+    _gauge(
+        "namespace_segments",
+        "Segments of the namespaces that are loaded.",
+        _of_namespaces(lambda its: its.views.segments),
+    ),
+    _gauge(
+        "namespace_tail_rows",
+        "Documents of these that are in no segment yet.",
+        _of_namespaces(lambda its: its.views.tail_rows),
+    ),
+    _counter(
+        "namespace_seals",
+        "Tails that became segments.",
+        _of_namespaces(lambda its: its.segments.seals),
+    ),
+    _counter(
+        "namespace_merges",
+        "Segments made of others.",
+        _of_namespaces(lambda its: its.segments.merges),
+    ),
+    _counter(
+        "namespace_rebuilds",
+        "Segments made again, since their files were lost or damaged.",
+        _of_namespaces(lambda its: its.segments.rebuilds),
+    ),
+    _counter(
+        "namespace_segment_seconds",
+        "Spent on making segments.",
+        _of_namespaces(lambda its: its.segments.seconds),
+    ),
+    _gauge(
+        "namespace_text_lag_rows",
+        "Documents that a full-text index does not have yet.",
+        _of_namespaces(lambda its: its.texts.lag_rows),
+    ),
+    _counter(
+        "namespace_text_rebuilds",
+        "Full-text indexes of namespaces that were made anew.",
+        _of_namespaces(lambda its: its.texts.rebuilds),
+    ),
     _gauge(
         "actor_up",
         "1 while a background actor runs; 0 while it waits to be started again.",

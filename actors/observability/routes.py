@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 
 from litestar.response.base import ASGIResponse
 
-from actors.http.bodies import AnyRequest
 from actors.http.paths import Answer, Paths
 from actors.http.replies import Reply
+from actors.http.requests import AnyRequest
 from actors.http.routes import Body, Route, context_of, json_body
 from actors.http.table import OBJECT
 from actors.observability.endpoints import Endpoint, Endpoints, Page

@@ -12,6 +12,9 @@ from actors.archiver import ArchiverStatistics
 from actors.checkpointer import CheckpointerStatistics
 from actors.indexer import IndexerStatistics
 from actors.mail import WriterStatistics
+from actors.namespace_segments import SegmentCounters
+from actors.namespace_texts import TextCounters
+from actors.namespace_views import ViewStatistics
 from actors.observability.loop_lag import LoopLag
 from actors.observability.request_log import RequestLog
 from actors.observability.requests import HttpRequests, TimingSnapshot, WireRequests
@@ -81,6 +84,15 @@ class Compactions:
 
 
 @attrs.frozen(kw_only=True)
+class Namespaces:
+    """What is done for searching namespaces."""
+
+    views: ViewStatistics
+    segments: SegmentCounters
+    texts: TextCounters
+
+
+@attrs.frozen(kw_only=True)
 class Now:
     """Everything at a moment."""
 
@@ -99,6 +111,7 @@ class Now:
     scrub: ScrubberStatistics
     archive: ArchiverStatistics | None
     index: IndexerStatistics | None
+    namespaces: Namespaces | None
     actors: Mapping[str, ActorStatus]
     wire: WireStatistics | None
     http_connections: int
@@ -166,6 +179,7 @@ class Sources:
             scrub=db.scrubber.statistics(),
             archive=None if db.archiver is None else db.archiver.statistics(),
             index=index,
+            namespaces=self._namespaces(),
             actors=dict(db.supervisor.actors) if db.supervisor else {},
             wire=None if self.listener is None else self.listener.statistics(),
             http_connections=sum(port.connections for port in self.http_ports),
@@ -179,6 +193,15 @@ class Sources:
             tasks=trio.lowlevel.current_statistics().tasks_living,
             lines_suppressed=0 if suppressed is None else suppressed.suppressed,
             lines_dropped=LOG_LINES.dropped,
+        )
+
+    def _namespaces(self) -> Namespaces | None:
+        db = self.database
+        views, segments, texts = db.namespace_views, db.segment_keeper, db.text_keeper
+        if views is None or segments is None or texts is None:
+            return None
+        return Namespaces(
+            views=views.statistics(), segments=segments.counters, texts=texts.counters
         )
 
     def _transactions(self) -> InteractiveTransactions:

@@ -1,13 +1,16 @@
 """What a document got by its id costs over HTTP: ``python -m scripts.bench.http``.
 
 Three applications behind the edge's own connections, and the first one behind hypercorn's: one
-that answers at once, one route of the edge, and a document by its id. Server and load are a process
-each, 32 connections are kept, one request at a time on each. Says requests a second, latencies and
-the server's processor time for one request, which is what tells of the code on a busy machine.
+that answers at once, one route of the edge, and a document by its id. Then the same document from
+``treestore serve`` as it is, metrics, log and all: that is the row with a target. Server and load
+are a process each, 32 connections are kept, one request at a time on each. Says requests a second,
+latencies, and the processor time that server and load took for one request, which is what tells of
+the code on a busy machine.
 """
 
 from __future__ import annotations
 
+import json
 import resource
 import select
 import socket
@@ -15,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -28,9 +32,8 @@ import trio
 from actors.database import open_database
 from actors.http import Answer, serve_http
 from actors.http.app import build_app
-from actors.http.connection import AsgiApp
+from actors.http.exchange import AsgiApp
 from actors.tuning import let_collector_rest, tune
-from treestore.stores.operation import OPERATIONS
 
 CONNECTIONS = 32
 DOCUMENTS = 10_000
@@ -42,6 +45,7 @@ KINDS = {
     "hypercorn": ("the same, on hypercorn", "/"),
     "route": ("a route of the edge, without the store", "/health"),
     "document": ("a document by its id", DOCUMENT),
+    "served": ("the same, from treestore serve", DOCUMENT),
 }
 
 
@@ -52,6 +56,14 @@ async def bare(scope: Any, _receive: Any, send: Any) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(BODY))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": BODY})
+
+
+def documents() -> list[dict[str, Any]]:
+    """What is stored before."""
+    return [
+        {"_id": f"d{number}", "name": "Ada", "age": number % 90, "tags": ["a", "b"]}
+        for number in range(DOCUMENTS)
+    ]
 
 
 async def _health() -> Answer:  # noqa: ASYNC124 - a handler
@@ -69,12 +81,7 @@ async def serve(kind: str, directory: str, socket_fd: int) -> None:
             database = await stack.enter_async_context(open_database(directory))
             app = build_app(database, paths={"/health": _health})
             if kind == "document":
-                documents = [
-                    {"_id": f"d{number}", "name": "Ada", "age": number % 90, "tags": ["a", "b"]}
-                    for number in range(DOCUMENTS)
-                ]
-                put: Any = getattr(database, "collections")  # noqa: B009 - may not be there yet
-                await put.insert_many("people", documents)
+                await database.collections.insert_many("people", documents())
         nursery = await stack.enter_async_context(trio.open_nursery())
         if kind == "hypercorn":
             port = await _on_hypercorn(nursery)
@@ -107,6 +114,7 @@ class Measured:
     seconds: float
     latencies_s: list[float]
     wrong: int
+    processor_s: float
 
 
 def load(port: int, path: str, seconds: float) -> Measured:
@@ -125,6 +133,7 @@ def load(port: int, path: str, seconds: float) -> Measured:
         connection.sendall(request)
     latencies: list[float] = []
     wrong = 0
+    used = time.process_time()
     began = time.perf_counter()
     while time.perf_counter() - began < seconds:
         for number, _ in epoll.poll(1):
@@ -138,10 +147,11 @@ def load(port: int, path: str, seconds: float) -> Measured:
             sent[number], received[number] = now, b""
             sockets[number].sendall(request)
     taken = time.perf_counter() - began
+    used = time.process_time() - used
     for connection in sockets.values():
         connection.close()
     epoll.close()
-    return Measured(len(latencies), taken, sorted(latencies), wrong)
+    return Measured(len(latencies), taken, sorted(latencies), wrong, used)
 
 
 def _is_whole(data: bytes) -> bool:
@@ -154,6 +164,9 @@ def _is_whole(data: bytes) -> bool:
 
 def measure(kind: str, seconds: float) -> str:
     """One row."""
+    path = KINDS[kind][1]
+    if kind == "served":
+        return _told(kind, *_measure_served(path, seconds))
     ours, theirs = socket.socketpair()
     with tempfile.TemporaryDirectory() as directory, ours, theirs:
         command = [
@@ -166,23 +179,54 @@ def measure(kind: str, seconds: float) -> str:
             ours.settimeout(60)
             port = int(answers.readline())
             time.sleep(0.5)
-            load(port, KINDS[kind][1], min(1.0, seconds))
-            before = _processor_s(server.pid)
-            found = load(port, KINDS[kind][1], seconds)
-            used = _processor_s(server.pid) - before
+            found, used = _loaded(server.pid, port, path, seconds)
             assert server.stdin is not None
             server.stdin.close()
             server.wait(20)
         finally:
             server.kill()
             server.wait()
+    return _told(kind, found, used)
+
+
+def _measure_served(path: str, seconds: float) -> tuple[Measured, float]:
+    """The whole server, as it is started from the command line."""
+    with tempfile.TemporaryDirectory() as directory:
+        ports = [part for name in ("", "http-", "metrics-") for part in (f"--{name}port", "0")]
+        command = [sys.executable, "-m", "treestore.cli", "serve", "--data", directory, *ports]
+        server = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True)
+        try:
+            assert server.stdout is not None
+            address = json.loads(server.stdout.readline())["http"]
+            request = urllib.request.Request(
+                f"http://{address}{path.rpartition('/')[0]}",
+                json.dumps(documents()).encode(),
+                {"Content-Type": "application/json"},
+            )
+            urllib.request.urlopen(request).close()
+            return _loaded(server.pid, int(address.rpartition(":")[2]), path, seconds)
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+def _loaded(pid: int, port: int, path: str, seconds: float) -> tuple[Measured, float]:
+    """What the load found, and the server's processor time meanwhile."""
+    load(port, path, min(1.0, seconds))
+    before = _processor_s(pid)
+    found = load(port, path, seconds)
+    return found, _processor_s(pid) - before
+
+
+def _told(kind: str, found: Measured, used: float) -> str:
     at: Callable[[float], float] = lambda part: (  # noqa: E731
         found.latencies_s[int(len(found.latencies_s) * part)] * 1000
     )
     return (
         f"{KINDS[kind][0]:42} {found.requests / found.seconds:7.0f}/s  "
         f"p50 {at(0.5):5.1f} ms  p99 {at(0.99):5.1f} ms  "
-        f"{used / found.requests * 1e6:4.0f} µs of processor  {found.wrong} wrong"
+        f"{used / found.requests * 1e6:4.0f} + {found.processor_s / found.requests * 1e6:.0f} µs "
+        f"of processor  {found.wrong} wrong"
     )
 
 
@@ -193,18 +237,20 @@ def _processor_s(pid: int) -> float:
 
 
 @click.command()
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(list(KINDS)), help="Only these.")
 @click.option("--seconds", default=5.0, help="How long each is measured.")
 @click.option("--server", hidden=True)
 @click.option("--directory", hidden=True)
 @click.option("--fd", type=int, hidden=True)
-def main(seconds: float, server: str | None, directory: str, fd: int) -> None:
+def main(
+    kinds: tuple[str, ...], seconds: float, server: str | None, directory: str, fd: int
+) -> None:
     """Measure what HTTP costs."""
     if server is not None:
         run: Callable[..., Awaitable[None]] = serve
         trio.run(run, server, directory, fd)
         return
-    kinds = [kind for kind in KINDS if kind != "document" or "collections.get" in OPERATIONS]
-    for kind in kinds:
+    for kind in kinds or tuple(KINDS):
         click.echo(measure(kind, seconds))
 
 

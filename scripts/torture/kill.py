@@ -254,7 +254,7 @@ async def torture(
         clock_file.write_text("+0\n")
         result.skipped = tuple(skipped)
         data = (small or directory) / "data"
-        server = ServerProcess(data, directory / "server.log", FLAGS, clock_file)
+        server = ServerProcess(data, directory / "server.log", FLAGS, clock_file=clock_file)
         try:
             await _run(rounds, random, server, result, small, tasks, progress)
         finally:

@@ -7,13 +7,11 @@ anybody's. Where a call fails, its documents are looked at once it is known what
 from __future__ import annotations
 
 import tempfile
-import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import trio
@@ -21,7 +19,10 @@ import trio
 import treestore
 from scripts.torture.process import ServerProcess
 from treestore.client.remote import RemoteDatabase
-from treestore.errors import DeadlineExceeded, NotFound, TreeStoreError
+from treestore.errors import NotFound, TreeStoreError
+from treestore.loadtest.statistics import Statistics
+
+T = TypeVar("T")
 
 DOCUMENTS_EACH = 5
 CALL_TIMEOUT_S = 30.0
@@ -39,12 +40,7 @@ class Result:
     connections: int
     writers: int
     duration_s: float
-    calls: Counter[str] = attrs.Factory(Counter)
-    """By operation."""
-    errors: Counter[str] = attrs.Factory(Counter)
-    """By code."""
-    timeouts: int = 0
-    latencies_ms: list[float] = attrs.Factory(list)
+    statistics: Statistics = attrs.Factory(lambda: Statistics(timeout_s=CALL_TIMEOUT_S))
     documents: int = 0
     nodes: int = 0
     wrong: list[str] = attrs.Factory(list)
@@ -54,12 +50,7 @@ class Result:
     @property
     def ok(self) -> bool:
         """Nothing was wrong, and no call failed."""
-        return not self.wrong and not self.errors
-
-    def percentile_ms(self, share: float) -> float:
-        """Of all calls' latencies."""
-        ordered = sorted(self.latencies_ms)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+        return not self.wrong and not self.statistics.total().errors
 
 
 @attrs.define
@@ -74,24 +65,9 @@ class User:
     """Documents of all writers: policy -> titles of its nodes in order; None: deleted. A policy is
     left out while its owner changes it."""
 
-    async def call(self, name: str, work: Callable[[], Any]) -> Any:
-        """Await one call, counted and timed; None where it failed."""
-        began = time.perf_counter()
-        try:
-            result = await work()
-        except DeadlineExceeded as error:
-            self.result.timeouts += 1
-            self.result.errors[error.code] += 1
-            raise
-        except NotFound:
-            raise
-        except TreeStoreError as error:
-            self.result.errors[error.code] += 1
-            raise
-        finally:
-            self.result.latencies_ms.append((time.perf_counter() - began) * 1000)
-            self.result.calls[name] += 1
-        return result
+    async def call(self, name: str, work: Awaitable[T]) -> T:
+        """Await one call, counted and timed."""
+        return await self.result.statistics.call(name, work, wanted=NotFound)
 
     async def read(self) -> None:
         """Read somebody's document, and see that it is whole."""
@@ -100,15 +76,13 @@ class User:
         documents, choice = self.db.documents, self.random.choice(READS)
         try:
             if choice == "get":
-                await self.call(choice, lambda: documents.get(policy, "v1"))
+                await self.call(choice, documents.get(policy, "v1"))
             elif choice == "get_node":
-                await self.call(choice, lambda: documents.get_node(policy, "root", version_id="v1"))
+                await self.call(choice, documents.get_node(policy, "root", version_id="v1"))
             elif choice == "get_children":
-                await self.call(choice, lambda: documents.get_children(policy, version_id="v1"))
+                await self.call(choice, documents.get_children(policy, version_id="v1"))
             else:
-                nodes = await self.call(
-                    choice, lambda: documents.get_subtree(policy, version_id="v1")
-                )
+                nodes = await self.call(choice, documents.get_subtree(policy, version_id="v1"))
                 after = self.known.get(policy)
                 titles = [node.title for node in nodes]
                 if before is not None and before is after and titles != before:
@@ -124,26 +98,22 @@ class User:
         documents, dice = self.db.documents, self.random.random()
         if titles is None or dice < 0.3:
             fresh = [f"{self.random.getrandbits(40):x}" for _ in range(self.random.randrange(1, 9))]
-            await self.call(
-                "store", lambda: documents.store(policy, "v1", {"structure": tree(fresh)})
-            )
+            await self.call("store", documents.store(policy, "v1", {"structure": tree(fresh)}))
             titles = fresh
         elif dice < 0.6:
             title = f"{self.random.getrandbits(40):x}"
             await self.call(
                 "update_node",
-                lambda: documents.update_node(policy, "root", version_id="v1", title=title),
+                documents.update_node(policy, "root", version_id="v1", title=title),
             )
             titles = [title, *titles[1:]]
         elif dice < 0.85:
             title = f"{self.random.getrandbits(40):x}"
             nodes = [{"title": title, "parent_id": "root"}]
-            await self.call(
-                "insert_nodes", lambda: documents.insert_nodes(policy, nodes, version_id="v1")
-            )
+            await self.call("insert_nodes", documents.insert_nodes(policy, nodes, version_id="v1"))
             titles = [*titles, title]
         else:
-            await self.call("delete", lambda: documents.delete(policy, "v1"))
+            await self.call("delete", documents.delete(policy, "v1"))
             titles = None
         self.known[policy] = titles
 
@@ -180,11 +150,13 @@ async def load(
         for number in range(connections):
             random = Random(f"{seed} {number}")
             await nursery.start(use_server, address, number, random, result, known, writers, end)
+        result.statistics.begin()
         until = trio.current_time() + duration_s
         while trio.current_time() < until:
             progress(int(duration_s - (until - trio.current_time())))
             await trio.sleep(0.5)
         end.set()
+    result.statistics.end()
     async with treestore.connect(address) as db:
         await _verify(db, known, result)
     return result
@@ -234,7 +206,7 @@ async def _verify(db: RemoteDatabase, known: dict[str, list[str] | None], result
         result.documents += 1
         result.nodes += len(nodes)
     expected = sum(titles is not None for titles in known.values())
-    if not result.errors and len(stored) != expected:
+    if not result.statistics.total().errors and len(stored) != expected:
         result.wrong.append(f"{len(stored)} documents are stored, not {expected}")
     report = await db.admin.check()
     result.wrong += report.errors

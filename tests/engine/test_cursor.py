@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.crash.simdisk import SimDisk
 from tests.engine.stores import close_checked, open_small, put_now
+from treestore.engine.transaction import FEW_KEYS
 
 NUMBERS = st.integers(0, 400)
 STEPS = st.lists(
@@ -73,4 +74,22 @@ def test_a_point_read_sees_its_own_state_whatever_was_kept_of_the_leaf():
         assert store.engine.read().get(b"00000x") is None
     assert store.engine.pages.cache.evictions > 0
     old.close()
+    close_checked(store)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sets(NUMBERS), st.sets(NUMBERS, max_size=8), NUMBERS, NUMBERS, st.booleans())
+def test_keys_come_in_order_a_few_at_first(missing, later, start, end, reverse):
+    store = open_small(SimDisk())
+    numbers = set(range(400)) - missing
+    put_now(store, ((key_of(number), b"") for number in sorted(numbers)))
+    for number in later:
+        put_now(store, [(key_of(number), b"x")])
+    txn = store.engine.read()
+    batches = list(txn.key_batches(key_of(start), key_of(end), reverse=reverse))
+    found = [key for batch in batches for key in batch]
+    wanted = [key_of(number) for number in sorted(numbers | later) if start <= number < end]
+    assert found == (wanted[::-1] if reverse else wanted)
+    assert all(batches)
+    assert not batches or len(batches[0]) <= FEW_KEYS
     close_checked(store)

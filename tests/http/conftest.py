@@ -33,6 +33,23 @@ def operations() -> Mapping[str, Operation]:
     return OPERATIONS if "collections.find" in OPERATIONS else fake_operations()
 
 
+def checked(answer: httpx.Response, status: int) -> Any:
+    """An answer's JSON (or text); its status is as it should be, and errors are of the one form."""
+    assert answer.status_code == status, (answer.status_code, answer.text)
+    if not answer.content:
+        return None
+    if answer.headers["content-type"] != "application/json":
+        return answer.text
+    value = answer.json()
+    if status >= 400:
+        error = value["error"]
+        assert error.keys() == {"code", "message", "details", "request_id"}
+        assert error["request_id"] == answer.headers["x-request-id"]
+        assert "Traceback" not in answer.text
+        return error
+    return value
+
+
 @attrs.define
 class Edge:
     """A running edge."""
@@ -44,21 +61,8 @@ class Edge:
     stopping: trio.Event
 
     async def ask(self, method: str, path: str, status: int, **request: Any) -> Any:
-        """One request; its JSON, and the status is as it should be. Errors are of the one form."""
-        answer = await self.http.request(method, path, **request)
-        assert answer.status_code == status, (answer.status_code, answer.text)
-        if not answer.content:
-            return None
-        if answer.headers["content-type"] != "application/json":
-            return answer.text
-        value = answer.json()
-        if status >= 400:
-            error = value["error"]
-            assert error.keys() == {"code", "message", "details", "request_id"}
-            assert error["request_id"] == answer.headers["x-request-id"]
-            assert "Traceback" not in answer.text
-            return error
-        return value
+        """One request; see `checked`."""
+        return checked(await self.http.request(method, path, **request), status)
 
     async def connect(self) -> trio.SocketStream:
         """A bare connection."""

@@ -19,7 +19,7 @@ from tests.stores.fake import FakeStore
 from treestore.errors import AlreadyExists, InvalidArgument, NotFound
 from treestore.stores.collections import building, catalog, reading, writing
 from treestore.stores.collections.check import check_collections
-from treestore.stores.collections.indexes import Definition
+from treestore.stores.collections.indexes import Definition, Index
 from treestore.stores.collections.layout import unpacked_id
 from treestore.stores.collections.scanning import scan
 
@@ -361,11 +361,7 @@ class Collections(RuleBasedStateMachine):
             assert stored.ready == (index.state == "ready")
             held = {"ready": set(self.documents), "building": index.held, "failed": set[str]()}
             expected = grouped(index, {id: self.documents[id] for id in held[index.state]})
-            groups: list[tuple[bytes, set[str]]] = []
-            for entry, packed in scan(txn, stored):
-                if not groups or groups[-1][0] != entry:
-                    groups.append((entry, set()))
-                groups[-1][1].add(unpacked_id(packed))
+            groups = entries_by_value(txn, stored)
             found = [ids for _, ids in groups]
             if all(len(entry) < 100 for entry, _ in groups):
                 assert found == expected
@@ -398,6 +394,16 @@ def merged(value: Any, patch: Any) -> Any:
         else:
             result[name] = merged(result.get(name), inner)
     return result
+
+
+def entries_by_value(txn: Any, index: Index) -> list[tuple[bytes, set[str]]]:
+    """The entries of an index in order: each value, and the ids of the documents that have it."""
+    groups: list[tuple[bytes, set[str]]] = []
+    for entry, packed in scan(txn, index):
+        if not groups or groups[-1][0] != entry:
+            groups.append((entry, set()))
+        groups[-1][1].add(unpacked_id(packed))
+    return groups
 
 
 def grouped(index: ModelIndex, documents: dict[str, Document]) -> list[set[str]]:

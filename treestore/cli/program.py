@@ -40,8 +40,9 @@ def installed_version() -> str:
 
 
 COMMANDS = (
-    *("as-of", "backup", "bench", "check", "compact", "diff", "dump", "get", "ingest", "key"),
-    *("repair", "restore", "search", "serve", "stats", "tree", "verify", "versions", "watch"),
+    *("as-of", "backup", "bench", "bulk", "check", "compact", "diff", "dump", "get", "ingest"),
+    *("key", "loadtest", "repair", "restore", "search", "serve", "stats", "tree", "verify"),
+    *("versions", "watch"),
 )
 """Each is a command of that name in a module of that name (``_`` for ``-``), in `treestore.cli`."""
 

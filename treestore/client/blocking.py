@@ -49,6 +49,8 @@ class BlockingCaller:
     Parameters and results are encoded and decoded in the calling thread.
     """
 
+    blocks = True
+
     def __init__(self, portal: Portal[Any], inner: ClientCaller, owner: object) -> None:
         self._portal = portal
         self._inner = inner

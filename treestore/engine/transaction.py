@@ -45,6 +45,10 @@ ENTRIES_PER_LOOKUP = 4
 ENTRIES_PER_LOOKUP_CUT = 100
 """Cutting so many keys out of a leaf does; whoever looks at each pays for that."""
 
+FEW_KEYS = 32
+"""Keys that are cut out of the first leaf of several: often no more are wanted, and to cut one out
+is to touch it, which takes as long as memory does."""
+
 ESTIMATE_LOOKUPS = 2 + tree.SAMPLES
 """Ways from the root to a leaf that an estimate takes."""
 
@@ -215,10 +219,21 @@ class ReadTransaction:
     def key_batches(
         self, start: bytes, end: bytes | None, *, reverse: bool = False
     ) -> Iterator[list[bytes]]:
-        """The keys alone, a leaf at a time."""
+        """The keys alone: a few, then a leaf at a time."""
         walk = tree.leaves_reversed if reverse else tree.leaves
+        few = FEW_KEYS
         for node, first, last in walk(self.root, start, end, self._load):
             self.spend(2 + (last - first) // ENTRIES_PER_LOOKUP_CUT)
+            if last - first > few:
+                if reverse:
+                    keys = node.keys[last - few : last]
+                    last -= few
+                    keys.reverse()
+                else:
+                    keys = node.keys[first : first + few]
+                    first += few
+                yield keys
+            few = UNLIMITED
             keys = node.keys[first:last]
             if reverse:
                 keys.reverse()

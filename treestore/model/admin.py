@@ -132,6 +132,28 @@ class Stats:
     search_rebuild_nodes_total: int = 0
     search_rebuild_documents: int = 0
     search_rebuild_documents_total: int = 0
+    namespaces_loaded: int = 0
+    """Namespaces whose views are in memory."""
+    namespaces_size_bytes: int = 0
+    """What these take, mapped files of segments included."""
+    namespace_queries: int = 0
+    namespace_queries_from_tree: int = 0
+    """Queries for which there was no view, so that every document was looked at."""
+    namespace_cache_hit_rate: float = 1.0
+    """Queries that found the view loaded, of all of them."""
+    namespace_segments: int = 0
+    """In namespaces that are loaded."""
+    namespace_tail_rows: int = 0
+    """In namespaces that are loaded: documents that are in no segment yet."""
+    namespace_seals: int = 0
+    namespace_merges: int = 0
+    namespace_rebuilds: int = 0
+    """Segments that were made again, since their files were lost or damaged."""
+    namespace_upkeep: str = ""
+    """What is being done for the segments at the moment."""
+    namespace_text_lag_rows: int = 0
+    """Documents that a full-text index does not have yet: searches look at them one by one."""
+    namespace_text_rebuilds: int = 0
 
 
 @attrs.frozen

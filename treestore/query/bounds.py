@@ -77,6 +77,10 @@ def intervals_of(condition: Expression, path: Path, size_bytes_max: int) -> Inte
 
 def intersected(one: Intervals, other: Intervals) -> Intervals:
     """What lies in both. Only where documents have a single value at the path."""
+    if len(one.parts) == 1 == len(other.parts):
+        (low, high), (other_low, other_high) = one.parts[0], other.parts[0]
+        low, high = max(low, other_low), min(high, other_high)
+        return Intervals(((low, high),) if low < high else (), one.exact and other.exact)
     parts: list[Interval] = []
     i = j = 0
     while i < len(one.parts) and j < len(other.parts):

@@ -47,7 +47,22 @@ def entries_of(index: IndexInfo) -> Callable[[Any], Entries]:
                 raise _too_many(index, len(encodings))
             return encodings, multikey
 
-        return of_one_field
+        if len(index.fields[0]) > 1:
+            return of_one_field
+        ((name,),) = index.fields
+        size_bytes_max = index.value_size_bytes_max
+        nothing: list[bytes] = [] if sparse else [_NULL]
+
+        def of_one_field_at_the_top(document: Any) -> Entries:
+            # What `of_one_field` gives, where it is simple.
+            value = document.get(name, MISSING)
+            if value.__class__ in _SCALARS:
+                return [encode(value, size_bytes_max)], False
+            if value is MISSING:
+                return nothing.copy(), False
+            return of_one_field(document)
+
+        return of_one_field_at_the_top
 
     def of_all_fields(document: Any) -> Entries:
         found = [field(document) for field in fields]

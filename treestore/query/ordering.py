@@ -279,6 +279,34 @@ def end_of(data: bytes, at: int, size_bytes_max: int = UNCUT) -> int:
     return end
 
 
+def tails(keys: Sequence[bytes], at: int, size_bytes_max: int) -> list[bytes] | None:
+    """What stands behind the encoding at ``at`` in each of some keys; None where `end_of` is to
+    say.
+
+    Args:
+        keys: in order, or in the reverse of it, all alike before ``at``. So where the first and the
+            last have strings there, or numbers of the short form, those between have, too.
+    """
+    first, last = keys[0], keys[-1]
+    tag = first[at : at + 1]
+    if tag != last[at : at + 1]:
+        return None
+    if tag == b"\x20" and size_bytes_max >= 9:
+        if _is_short(first[at : at + 9]) and _is_short(last[at : at + 9]):
+            end = at + 9
+            return [key[end:] for key in keys]
+    elif tag == b"\x30":
+        ends = [key.find(b"\0", at) for key in keys]
+        # One that was cut has its end, if any, behind the limit.
+        if min(ends) > 0 and max(ends) < at + size_bytes_max:
+            return [key[end + 1 :] for key, end in zip(keys, ends, strict=True)]
+    return None
+
+
+def _is_short(number: bytes) -> bool:
+    return _LOWEST_EXACT < number < _HIGHEST_EXACT and len(number) == 9
+
+
 def _end_of(data: bytes, at: int, limit: int) -> int:
     """Likewise; something behind ``limit`` where it would have ended behind it."""
     depth = 0

@@ -224,6 +224,9 @@ class _Planner:
                 found.append((intervals, number))
         if not found:
             return None
+        if len(found) == 1:
+            ((only, number),) = found
+            return only, frozenset((number,) if only.exact else ())
         if not single:
             best = min(found, key=lambda each: (not each[0].points, len(each[0].parts)))
             return best[0], frozenset((best[1],) if best[0].exact else ())
@@ -248,11 +251,13 @@ class _Planner:
             bounded += 1
             answers |= answered
             without_null = without_null or not intervals.hold_null
-            starts = ranges if fixed else [(b"", b"")]
-            ranges = [
-                (start + low, start + high)
-                for (start, _), (low, high) in product(starts, intervals.parts)
-            ]
+            if fixed:
+                ranges = [
+                    (start + low, start + high)
+                    for (start, _), (low, high) in product(ranges, intervals.parts)
+                ]
+            else:
+                ranges = [*intervals.parts]
             if not intervals.points:
                 break
             if len(intervals.parts) == 1 and not index.multikey:

@@ -68,8 +68,8 @@ class Read(Protocol):
     def key_batches(
         self, start: bytes, end: bytes | None, *, reverse: bool = False
     ) -> Iterator[list[bytes]]:
-        """The keys of `batches` alone, for next to nothing: what is done with each of them is to be
-        paid for (`spend`), as it is done."""
+        """The keys of `batches` alone, a few at first, for next to nothing: what is done with each
+        of them is to be paid for (`spend`), as it is done."""
         ...
 
     def cursor(self, start: bytes, end: bytes | None, *, joined: bool = False) -> Cursor:

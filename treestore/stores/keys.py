@@ -76,6 +76,7 @@ class Keyspace:
     NAMESPACE_DEAD: Final = b"\x64"
     NAMESPACE_SEGMENTS: Final = b"\x65"
     NAMESPACES_DROPPED: Final = b"\x66"
+    NAMESPACE_IMPORTS: Final = b"\x67"
 
 
 Element = None | bytes | str | int | date | datetime

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -27,6 +27,9 @@ from treestore.stores.documents.layout import encode, shown
 from treestore.stores.keys import Keyspace, successor, unpack_one
 from treestore.stores.records.fields import LIMIT_MAX, to_count
 from treestore.stores.records.listing import Cursors
+
+if TYPE_CHECKING:
+    from treestore.stores.collections.prepared import Prepared
 
 DROPPED_KEPT: Final = timedelta(days=7)
 """How long the name of a dropped collection is kept for feeds that fell behind."""
@@ -68,17 +71,21 @@ _decode_id = msgspec.msgpack.Decoder(int).decode
 
 
 class Opened:
-    """A collection with its indexes, ready for work. Belongs to its record, and never changes.
+    """A collection with its indexes, ready for work. Belongs to its record, and never changes, but
+    for what is remembered.
 
     Attributes:
         id: of the collection.
         indexes: all of them.
         live: those that writers maintain.
         ready: those that queries may use.
+        infos: what a planner knows of those.
         documents: what the keys of its documents begin with.
+        prepared: what `treestore.stores.collections.prepared` remembers: how to answer queries of
+            a shape. (It follows from the record alone; nothing else here changes.)
     """
 
-    __slots__ = ("created_at", "documents", "id", "indexes", "live", "ready")
+    __slots__ = ("created_at", "documents", "id", "indexes", "infos", "live", "prepared", "ready")
 
     def __init__(self, record: CollectionRecord) -> None:
         self.id = record.id
@@ -86,7 +93,9 @@ class Opened:
         self.indexes = tuple(map(Index, record.indexes))
         self.live = tuple(index for index in self.indexes if index.live)
         self.ready = tuple(index for index in self.indexes if index.ready)
+        self.infos = tuple(index.info for index in self.ready)
         self.documents = documents_prefix(record.id)
+        self.prepared: dict[Any, Prepared] = {}
 
     def named(self, name: str) -> Index | None:
         """The index of that name."""

@@ -6,13 +6,13 @@ whoever draws from it can pause. What is drawn is in the query's order and lies 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from treestore.errors import CorruptionError, ResourceExhausted
 from treestore.query.bounds import BEHIND
 from treestore.query.filter import Filter
-from treestore.query.ordering import CUT_MARK, end_of
+from treestore.query.ordering import CUT_MARK, end_of, tails
 from treestore.query.partial import Document, decoder_of, names_in, weight_of
 from treestore.query.planner import Access, Plan
 from treestore.query.sorting import (
@@ -241,10 +241,13 @@ class Execution:
             for keys in self._txn.key_batches(prefix + low, prefix + high, reverse=reverse):
                 self.entries += len(keys)
                 self._txn.spend(len(keys) // (4 if free else 16))
-                if free:
-                    yield [key[_end_of_values(key, fixed_size, free, limit) :] for key in keys]
-                else:
+                if not free:
                     yield [key[fixed_size:] for key in keys]
+                    continue
+                ids = tails(keys, fixed_size, limit) if free == 1 and keys else None
+                if ids is None:
+                    ids = [key[_end_of_values(key, fixed_size, free, limit) :] for key in keys]
+                yield ids
 
     def _intersected(self, access: Access) -> Iterator[list[bytes]]:
         """Packed ids that both parts have."""
@@ -261,7 +264,7 @@ class Execution:
             wanted.difference_update(both)
             yield list(dict.fromkeys(both))
 
-    def _fetched(self, batches: Iterator[list[bytes]]) -> Iterator[list[Found]]:
+    def _fetched(self, batches: Iterable[list[bytes]]) -> Iterator[list[Found]]:
         """The documents of ids, as far as they satisfy the filter."""
         check, size = self._plan.check, _ENTRIES_AT_ONCE
         get, prefix = self._txn.get, self._documents
@@ -276,7 +279,7 @@ class Execution:
                 size = min(2 * size, _FETCHED)
                 records = [get(prefix + packed_id) for packed_id in some]
                 if None in records:
-                    raise _leads_nowhere(some[records.index(None)])
+                    raise leads_nowhere(some[records.index(None)])
                 self.documents += len(some)
                 found: list[Any] = list(zip(some, records, strict=True))
                 if check:
@@ -286,7 +289,7 @@ class Execution:
     def _record(self, packed_id: bytes) -> bytes:
         record = self._txn.get(self._documents + packed_id)
         if record is None:
-            raise _leads_nowhere(packed_id)
+            raise leads_nowhere(packed_id)
         self.documents += 1
         return record
 
@@ -318,6 +321,11 @@ class Execution:
         run: list[bytes] = []
         run_values = b""
         for keys in self._keys_behind(access):
+            ids = tails(keys, prefix_size, limit) if fields == 1 and not run else None
+            if ids is not None:
+                # None of them was cut, and none waits to be sorted.
+                yield from self._fetched((ids,))
+                continue
             for key in keys:
                 at, cut_at = prefix_size, 0
                 for _ in range(fields):
@@ -326,7 +334,7 @@ class Execution:
                         cut_at = end
                     at = end
                 if run and key[:cut_at] != run_values:
-                    yield from self._fetched(iter((pending,)))
+                    yield from self._fetched((pending,))
                     yield from self._run(run)
                     pending, run = [], []
                 if cut_at:
@@ -335,9 +343,9 @@ class Execution:
                 else:
                     pending.append(key[at:])
             if not run:
-                yield from self._fetched(iter((pending,)))
+                yield from self._fetched((pending,))
                 pending = []
-        yield from self._fetched(iter((pending,)))
+        yield from self._fetched((pending,))
         yield from self._run(run)
 
     def _keys_behind(self, access: Access) -> Iterator[list[bytes]]:
@@ -394,7 +402,7 @@ class Execution:
         """Documents whose entries have the same values, some of them cut, in their order."""
         sorter = Sorter(None)
         for at in range(0, len(run), _FETCHED):
-            for found in self._fetched(iter((run[at : at + _FETCHED],))):
+            for found in self._fetched((run[at : at + _FETCHED],)):
                 for each in found:
                     position = self.position(each)
                     if self._after is None or position > self._after:
@@ -459,7 +467,8 @@ def _end_of_values(key: bytes, at: int, count: int, size_bytes_max: int) -> int:
     return at
 
 
-def _leads_nowhere(packed_id: bytes) -> CorruptionError:
+def leads_nowhere(packed_id: bytes) -> CorruptionError:
+    """The error for an entry of a document that does not exist."""
     return CorruptionError(
         f"An index has an entry of document {unpacked_id(packed_id)!r:.80}, which is not there; "
         "admin.check says more, rebuild_index mends it."

@@ -6,6 +6,7 @@ See docs/collection-queries.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import attrs
@@ -19,12 +20,14 @@ from treestore.query.ordering import IndexInfo
 from treestore.query.partial import decoder_of
 from treestore.query.planner import Access, Plan, Task, conditions_of, plan
 from treestore.query.projection import Projection, parse_fields
+from treestore.query.quick import read_quickly
 from treestore.query.sorting import Order, parse_path, parse_sort
 from treestore.stores.access import Read
 from treestore.stores.collections import catalog
 from treestore.stores.collections.catalog import Opened
 from treestore.stores.collections.executing import Execution, Found
 from treestore.stores.collections.layout import Document, decode_document, entries_prefix
+from treestore.stores.collections.prepared import WANTED_MAX, Shape, prepare, shape_of
 from treestore.stores.documents.layout import encode
 from treestore.stores.records.fields import LIMIT_MAX, to_count, to_count_or_none
 from treestore.stores.records.listing import Cursors
@@ -35,6 +38,13 @@ OFFSET_MAX: Final = 1_000_000
 PAGE_SIZE_BYTES_MAX: Final = 16 << 20
 """A page that has grown to so many bytes ends, whatever its limit."""
 
+_JOINED: Final = 100
+_JOINED_SIZE_BYTES: Final = 64 << 10
+"""So many documents, if they are short, are decoded in one call; more would take too long for one
+that nobody can interrupt."""
+
+_DOCUMENTS: Final = list[dict[str, Any]]
+
 DISTINCT_SIZE_BYTES_MAX: Final = 32 << 20
 """Memory that different values may take."""
 
@@ -42,22 +52,41 @@ Sort = str | Sequence[Any] | Mapping[str, Any]
 Fields = str | Sequence[str] | Mapping[str, Any]
 
 
-@attrs.frozen
+@attrs.define(eq=False)  # Never changed; frozen ones take three times as long to make.
 class Query:
     """Filter and order of a query, understood.
 
     Attributes:
-        key: the same for the same query, another one for others.
+        source: what they were understood from; not kept where it could change.
     """
 
     filter: Filter
     order: Order
-    key: bytes
+    source: tuple[Any, Any]
+    _key: bytes = b""
+
+    @property
+    def key(self) -> bytes:
+        """The same for the same query, another one for others."""
+        if not self._key:
+            self._key = _key_of(*self.source) or ascii(self.source).encode()
+        return self._key
+
+
+def _key_of(filter: Any, sort: Any) -> bytes:
+    """Nothing where it cannot be encoded."""
+    try:
+        return encode((filter or {}, sort))
+    except (TypeError, UnicodeEncodeError, OverflowError, RecursionError, ValueError):
+        return b""
 
 
 _queries: dict[bytes, Query] = {}
 _QUERIES_KEPT: Final = 64
 _QUERY_SIZE_BYTES_KEPT: Final = 10_000
+
+_NO_ORDER: Final = Order()
+_order_of: Final = lru_cache(maxsize=256)(parse_sort)
 
 
 def _understood(filter: Any, sort: Any) -> Query:
@@ -66,13 +95,17 @@ def _understood(filter: Any, sort: Any) -> Query:
         raise InvalidArgument(
             f"filter is an object of conditions (a dict), not {type(filter).__name__}."
         )
-    try:
-        key = encode((filter or {}, sort))
-    except (TypeError, UnicodeEncodeError, OverflowError, RecursionError, ValueError):
-        key = b""
+    if sort is None or sort.__class__ is str:
+        quickly = read_quickly(filter)
+        if quickly is not None:
+            # Sooner done than remembered: many of its kind differ in their values.
+            order = _NO_ORDER if sort is None else _order_of(sort)
+            return Query(Filter(quickly), order, (filter, sort))
+    key = _key_of(filter, sort)
     query = _queries.get(key)
     if query is None or not key:
-        query = Query(compile(filter), parse_sort(sort), key or ascii((filter, sort)).encode())
+        key_or_text = key or ascii((filter, sort)).encode()
+        query = Query(compile(filter), parse_sort(sort), (None, None), key_or_text)
         if key and len(key) < _QUERY_SIZE_BYTES_KEPT:
             if len(_queries) >= _QUERIES_KEPT:
                 # Another thread may do the same.
@@ -101,12 +134,20 @@ def _planned(
         count=count,
         counted_only=counted_only,
     )
-    infos = [index.info for index in collection.ready]
-    return plan(task, infos, estimate, thoroughly=thoroughly)
+    return plan(task, collection.infos, estimate, thoroughly=thoroughly)
+
+
+def _items(txn: Read, projection: Projection | None, found: list[Found]) -> list[Any]:
+    """Documents as the one part of an answer."""
+    if projection is None and 1 < len(found) <= _JOINED:
+        records = b"".join([record for _, record in found])
+        if len(records) < _JOINED_SIZE_BYTES:
+            return txn.load(_DOCUMENTS, b"\xdc" + len(found).to_bytes(2, "big") + records)
+    return _shapes(txn, projection, found)
 
 
 def _shapes(txn: Read, projection: Projection | None, found: list[Found]) -> list[Any]:
-    """Documents as parts of an answer."""
+    """Documents as parts of an answer each."""
     if projection is None:
         load = txn.load
         return [load(dict, record) for _, record in found]
@@ -149,20 +190,63 @@ def find(
     """
     to_count_or_none(limit, "limit", 1, LIMIT_MAX)
     skip = to_count(offset, "offset", 0, OFFSET_MAX)
-    query, projection = _understood(filter, sort), parse_fields(fields)
+    projection = parse_fields(fields)
+    wanted = limit or LIMIT_MAX
+    known = None
+    if wanted <= WANTED_MAX and cursor is None and not skip:
+        known = shape_of(filter, sort)
+        if known is not None:
+            page = _prepared_page(txn, name, (filter, sort), known, wanted, projection)
+            if page is not None:
+                return page
+    query = _understood(filter, sort)
     collection = catalog.require(txn, name)
     cursors = Cursors(("find", collection.id, query.key))
     after = None
     if cursor is not None:
         after, skip = cursors.position(cursor), 0
         _check_position(after, query.order)
-    wanted = limit or LIMIT_MAX
     count = skip + wanted + 1
     chosen, _ = _planned(txn, collection, query, count=count)
+    if known is not None:
+        prepare(collection, known, query.filter.expression, chosen)
     run = Execution(txn, collection, query.filter, chosen, query.order, after=after, count=count)
-    chosen_ones, more = _page(_behind(run, skip) if skip else run.found(), wanted)
-    items = _shapes(txn, projection, chosen_ones)
-    return Page(items, cursors.after(run.position(chosen_ones[-1])) if more else None)
+    found, more = _page(_behind(run, skip) if skip else run.found(), wanted)
+    items = _items(txn, projection, found)
+    return Page(items, cursors.after(run.position(found[-1])) if more else None)
+
+
+def _prepared_page(
+    txn: Read,
+    name: str,
+    source: tuple[Any, Any],
+    known: tuple[Shape, list[Any]],
+    wanted: int,
+    projection: Projection | None,
+) -> Page[dict[str, Any]] | None:
+    """The first page of a query whose shape was planned before; None where that does not do.
+
+    Args:
+        source: filter and sort.
+        known: the shape and its values.
+    """
+    collection = catalog.require(txn, name)
+    shape, values = known
+    prepared = collection.prepared.get(shape)
+    first = None
+    if prepared is not None:
+        first = prepared.first(txn, values, wanted, PAGE_SIZE_BYTES_MAX)
+    if first is None:
+        return None
+    found, more = first
+    next_cursor = None
+    if more:
+        query = _understood(*source)
+        packed_id, record = found[-1]
+        order = query.order
+        position = order.position_of()(decoder_of(order.names)(record), packed_id)
+        next_cursor = Cursors(("find", collection.id, query.key)).after(position)
+    return Page(_items(txn, projection, found), next_cursor)
 
 
 def _page(batches: Iterator[list[Found]], wanted: int) -> tuple[list[Found], bool]:
@@ -170,6 +254,12 @@ def _page(batches: Iterator[list[Found]], wanted: int) -> tuple[list[Found], boo
     page: list[Found] = []
     size_bytes = 0
     for batch in batches:
+        if len(page) + len(batch) <= wanted:
+            more_bytes = sum([len(record) for _, record in batch])
+            if size_bytes + more_bytes < PAGE_SIZE_BYTES_MAX:
+                page += batch
+                size_bytes += more_bytes
+                continue
         for found in batch:
             if len(page) == wanted or (page and size_bytes >= PAGE_SIZE_BYTES_MAX):
                 return page, True

@@ -14,6 +14,7 @@ from treestore.model.page import Page
 from treestore.stores.access import Read, Write
 from treestore.stores.documents.layout import encode, shown
 from treestore.stores.keys import pack_str, unpack_one
+from treestore.stores.namespaces.imports import import_key, imports_into
 from treestore.stores.namespaces.layout import (
     AFTER,
     FIRST_NAMESPACE,
@@ -181,9 +182,18 @@ def drop(txn: Write, name: str) -> bool:
     there = find(txn, name)
     if there is None:
         return False
+    for import_id, its in list(imports_into(txn, name)):
+        txn.delete(import_key(name, import_id))
+        if its.staging is not None:
+            let_go(txn, its.staging, name)
     txn.delete(namespace_key(name))
-    txn.put(dropped_key(there.number), encode(DroppedRecord(name, txn.now)))
+    let_go(txn, there.number, name)
     return True
+
+
+def let_go(txn: Write, number: int, name: str) -> None:
+    """What is stored under a number is to be removed, in the background."""
+    txn.put(dropped_key(number), encode(DroppedRecord(name, txn.now)))
 
 
 def list_namespaces(

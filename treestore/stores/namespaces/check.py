@@ -16,6 +16,7 @@ from treestore.stores.documents.layout import decode_any, shown
 from treestore.stores.keys import Keyspace, successor, unpack, unpack_one
 from treestore.stores.namespaces.catalog import Opened, decode_dropped, opened
 from treestore.stores.namespaces.copying import under_way
+from treestore.stores.namespaces.imports import stagings
 from treestore.stores.namespaces.layout import (
     AFTER,
     FIRST_NAMESPACE,
@@ -174,6 +175,7 @@ def _check_spaces(txn: Read, names: dict[int, str]) -> Iterator[str]:
         if number in known:
             yield f"The copy with number {number} is under way, and there already."
     known.update(copies)
+    known.update(stagings(txn))
     space = Keyspace.NAMESPACES_DROPPED
     for key, record in txn.scan(space, successor(space)):
         (gone,) = unpack(key[1:])

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from treestore.stores.access import Read
-from treestore.stores.keys import pack, unpack
+from treestore.stores.keys import Keyspace, pack, successor, unpack
 from treestore.stores.namespaces.layout import AFTER, Space
 
 
@@ -73,3 +73,14 @@ def manifest_of(txn: Read, number: int, segment: int) -> SegmentManifest | None:
     """The manifest of a segment; None where there is none."""
     record = txn.get(manifest_key(Space(number), segment))
     return None if record is None else decode_manifest(record)
+
+
+def all_names(txn: Read) -> set[str]:
+    """The uuids in all manifests of all namespaces, copies and imports under way included."""
+    space = Keyspace.NAMESPACE_SEGMENTS
+    start, end = space, successor(space)
+    found: set[str] = set()
+    while entry := txn.first(start, end):
+        found.add(decode_manifest(entry[1]).uuid)
+        start = entry[0] + AFTER
+    return found

@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
-from treestore.stores.namespaces import asking, catalog, copying, reading, search, writing
-from treestore.stores.operation import A, Action, Awaited, Command, M, Query, Service
+from treestore.bulk.importing import bulk
+from treestore.stores.composite import Composite
+from treestore.stores.namespaces import (
+    asking,
+    catalog,
+    copying,
+    importing,
+    reading,
+    search,
+    warming,
+    writing,
+)
+from treestore.stores.operation import (
+    A,
+    Action,
+    Awaited,
+    Command,
+    M,
+    Prepared,
+    Query,
+    Service,
+)
 
 
 class Namespaces(Service[M, A]):
@@ -28,3 +48,10 @@ class Namespaces(Service[M, A]):
     query = Awaited(search.query)
     explain = Awaited(asking.explain)
     recall = Awaited(asking.recall)
+    warm = Awaited(warming.warm)
+    bulk = Composite(bulk)
+    bulk_begin = Command(importing.bulk_begin)
+    bulk_write = Prepared(importing.bulk_write)
+    bulk_end = Command(importing.bulk_end, long=True)
+    bulk_abort = Command(importing.bulk_abort)
+    bulk_imports = Query(importing.bulk_imports)

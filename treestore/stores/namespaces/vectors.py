@@ -10,7 +10,7 @@ import numbers
 import sys
 from array import array
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from treestore.errors import InvalidArgument
 from treestore.model.namespaces import VectorSchema
@@ -22,7 +22,16 @@ MAGNITUDE_MAX: Final = 1e18
 MAGNITUDE_MIN: Final = 1e-18
 """Shorter ones', under cosine, vanish."""
 
-Vector = Sequence[float] | bytes
+
+class Array(Protocol):
+    """An array of numpy, or Python's own."""
+
+    def tolist(self) -> Any:
+        """Its numbers."""
+        ...
+
+
+Vector = Sequence[float] | bytes | Array
 """What can be given: numbers, float32 in little-endian bytes, or an array of numpy."""
 
 _PLAIN: Final = frozenset({int, float})

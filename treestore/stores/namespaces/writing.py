@@ -185,6 +185,18 @@ def _vector(there: Opened, given: Any) -> bytes:
     return vectors.checked(given, there.schema.vector)
 
 
+def checked_document(there: Opened, document: Any) -> tuple[bytes, bytes, bytes]:
+    """A document as it is stored: its packed id, its attributes and its vector.
+
+    Raises:
+        InvalidArgument: it does not fit the schema.
+    """
+    packed, given = _parts(document)
+    attributes = given.get("attributes")
+    checked = there.attributes.check({} if attributes is None else attributes)
+    return packed, packed_attributes(checked), _vector(there, given.get("vector"))
+
+
 def _of_one(error: TreeStoreError, what: str, number: int, document: Any) -> TreeStoreError:
     """The same error, with the place of the document in the list."""
     details = {**error.details, "index": number}
@@ -230,18 +242,14 @@ def upsert(
     created: set[bytes] = set()
     for number, document in enumerate(listed):
         try:
-            packed, given = _parts(document)
-            attributes = given.get("attributes")
-            checked = there.attributes.check({} if attributes is None else attributes)
-            attributes_ = packed_attributes(checked)
-            vector = _vector(there, given.get("vector"))
+            packed, attributes, vector = checked_document(there, document)
         except TreeStoreError as error:
             raise _of_one(error, "documents", number, document) from None
         if wanted is not None and not _allows(wanted, rows.old(packed), packed):
             skipped[packed] = None
             continue
         change = rows.take(packed)
-        change.attributes, change.vector = attributes_, vector
+        change.attributes, change.vector = attributes, vector
         if change.old is None:
             created.add(packed)
     rows.write()

@@ -27,6 +27,7 @@ from treestore.stores.namespaces.live.loading import DamagedSegment
 from treestore.stores.namespaces.live.making import Made, Maker
 from treestore.stores.namespaces.live.view import View, text_names
 from treestore.stores.namespaces.live.views import Views
+from treestore.stores.namespaces.manifests import manifests
 from treestore.stores.namespaces.search import Request, make_request
 
 NAME = "things"
@@ -145,7 +146,7 @@ class LivingStore(EngineStore):
         return segment
 
     def manifests(self) -> list[tuple[int, Any]]:
-        return segments.manifests(self.txn, self.there.number)
+        return manifests(self.txn, self.there.number)
 
     def repair(self) -> int:
         """What the keeper does about damaged segments; how many there were."""
@@ -191,9 +192,7 @@ class LivingStore(EngineStore):
         oldest = min([view.position.lsn, *(lease.state.position.lsn for lease in leases)])
         self.texts.remove(texts.take_gone(oldest))
         if new:
-            rest = texts.new()[len(new) :]
-            up_to = view.position.lsn if not rest else new[-1].lsn - (rest[0].lsn == new[-1].lsn)
-            texts.show(self.texts.commit(), up_to)
+            texts.show(self.texts.commit(), new)
 
 
 def schema_of(there: catalog.Opened, name: str) -> Any:

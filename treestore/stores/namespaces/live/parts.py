@@ -183,6 +183,10 @@ class Part:
         """When each row died; not to be changed."""
         return np.full(len(self.content), LIVES, np.int64) if self._died is None else self._died
 
+    def dead(self) -> int:
+        """How many rows have died."""
+        return 0 if self._died is None else int((self._died != LIVES).sum())
+
     def without(self, ordinals: Rows) -> Part | None:
         """The part without some rows, which another part has now; None where none lives then."""
         died = self.died().copy()

@@ -202,6 +202,8 @@ class Execution:
         basis = None if texts is None else texts.basis()
         if basis is None:
             raise NoIndex("The full-text index of this namespace is being built; try again later.")
+        if self._lsn < basis.from_lsn:
+            raise UseTree("the full-text index knows of later states only")
         cut, ids = unindexed_in(self.pieces, basis, self._lsn, self._txn, self._asked)
         if self._own_records:
             cut |= cut_records(basis.index, self._own_records)

@@ -61,10 +61,12 @@ class Basis:
     Attributes:
         index: a commit of the index.
         new: rows that are not in it, as far as the view has followed; in the order of their LSNs.
+        from_lsn: of earlier states, rows may be missing in both: those that had died by then.
     """
 
     index: IndexView
     new: tuple[NewText, ...]
+    from_lsn: int = 0
 
 
 @attrs.frozen(eq=False)
@@ -89,6 +91,7 @@ class Texts:
         self._new: deque[NewText] = deque()
         self._gone: deque[tuple[int, int]] = deque()
         self._followed = False
+        self._from_lsn = 0
 
     # -- the follower's -------------------------------------------------------------------------
 
@@ -137,16 +140,21 @@ class Texts:
         with self._lock:
             self._followed = True
             self._index = index
+            self._from_lsn = lsn
             self._new = deque(NewText(lsn, row, id_of(row)) for row in missing.tolist())
             self._gone = deque((lsn, row) for row in surplus.tolist())
             return Difference(tuple(self._new), surplus)
 
-    def show(self, index: IndexView, up_to_lsn: int) -> None:
-        """A commit that has all rows that came up to an LSN."""
+    def show(self, index: IndexView, added: Iterable[NewText] = ()) -> None:
+        """A commit that has these rows, too."""
+        rows = {one.row for one in added}
         with self._lock:
             self._index = index
-            while self._new and self._new[0].lsn <= up_to_lsn:
+            # By number: a view may have been loaded meanwhile, which began anew.
+            while self._new and self._new[0].row in rows:
                 self._new.popleft()
+            if any(one.row in rows for one in self._new):
+                self._new = deque(one for one in self._new if one.row not in rows)
 
     def end(self) -> None:
         """There is no index any more: it is damaged, or its owner stops."""
@@ -174,7 +182,9 @@ class Texts:
     def basis(self) -> Basis | None:
         """What there is now; None: there is no index yet."""
         with self._lock:
-            return None if self._index is None else Basis(self._index, tuple(self._new))
+            if self._index is None:
+                return None
+            return Basis(self._index, tuple(self._new), self._from_lsn)
 
     def __len__(self) -> int:
         """Rows that the index does not have."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from treestore.engine.log import LogPosition
 from treestore.model.namespaces import NamespaceSchema
+from treestore.search.vectors.segment import Segment
 from treestore.stores.namespaces.filters import ID
 from treestore.stores.namespaces.layout import attributes_of, decode_attributes, unpacked_id
 from treestore.stores.namespaces.live import layouts
@@ -17,6 +18,9 @@ from treestore.stores.namespaces.live.layouts import Layout, Prepared
 from treestore.stores.namespaces.live.parts import LIVES, Content, NewRow, Part
 from treestore.stores.namespaces.live.texts import Texts
 from treestore.stores.namespaces.manifests import SegmentManifest
+
+GROWING_ROW_BYTES = 400
+"""What a row that is in no segment takes in memory besides its vector, about."""
 
 
 class ViewLost(Exception):
@@ -221,3 +225,14 @@ class View:
     def sealed_parts(self) -> list[Part]:
         """The newest layout's parts that are segments."""
         return [part for part in self.newest.fixed if part.segment is not None]
+
+    def size_bytes(self) -> int:
+        """What it takes, mapped files included; of what grows, about."""
+        total = 0
+        for part in self.newest.parts:
+            vectors = part.content.vectors
+            if isinstance(vectors, Segment):
+                total += vectors.mapped_bytes + vectors.memory_bytes
+            else:
+                total += len(part.content) * (GROWING_ROW_BYTES + 4 * (dim_of(self.schema) or 0))
+        return total

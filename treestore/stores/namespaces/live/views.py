@@ -55,14 +55,18 @@ class Counters:
         queries: answered from views.
         queries_from_tree: answered by looking at every document, and
         reasons: why, the latest last; some.
+        hits: queries that found the view loaded.
         loads: of views.
+        evicted: views that were let go of, to keep the budget.
         lost: views that were given up.
         wrong: of these, those that contradicted the tree.
     """
 
     queries: int = 0
     queries_from_tree: int = 0
+    hits: int = 0
     loads: int = 0
+    evicted: int = 0
     lost: int = 0
     wrong: int = 0
 
@@ -94,6 +98,9 @@ class Views:
         self._lock = threading.Lock()
         self._unloadable: dict[int, int] = {}
         self._texts: dict[int, Texts] = {}
+        self._uses = 0
+        self._used: dict[int, int] = {}
+        """When each namespace was asked for last, in queries."""
 
     def _lost(self, view: View) -> None:
         self.counters.lost += 1
@@ -123,6 +130,16 @@ class Views:
         except ViewLost as error:
             raise UseTree(f"the view was lost: {error}") from None
         return found
+
+    def warm(self, txn: Read, position: LogPosition, there: Opened, pause: Pause) -> bool:
+        """Load a namespace's view; whether that was to be done, and could be."""
+        if self.follower.view(there.number) is not None:
+            return False
+        try:
+            self.view(txn, position, there, pause)
+        except UseTree:
+            return False  # A file is damaged; the keeper sees to it.
+        return True
 
     def _load(self, txn: Read, position: LogPosition, there: Opened, pause: Pause) -> View:
         number = there.number
@@ -192,6 +209,23 @@ class Views:
             self._loading.pop(number, None)
             self._unloadable.pop(number, None)
             self._texts.pop(number, None)
+
+    def shrink(self, size_bytes_max: int) -> int:
+        """Let go of views, those first that were asked for longest ago, until the others take no
+        more than so much; the last one stays. Returns how many went.
+
+        What is known of their full text stays: a view that is loaded again joins it.
+        """
+        sizes = {view.number: view.size_bytes() for view in self.follower.views()}
+        total, gone = sum(sizes.values()), 0
+        for number in sorted(sizes, key=lambda number: self._used.get(number, 0))[:-1]:
+            if total <= size_bytes_max:
+                break
+            total -= sizes[number]
+            self.follower.forget(number)
+            gone += 1
+        self.counters.evicted += gone
+        return gone
 
     # -- queries --------------------------------------------------------------------------------
 
@@ -273,8 +307,11 @@ class Views:
             if written is None:
                 raise UseTree("nobody knows what the transaction wrote")
             own = own_of(before, asked, written)
+        self.counters.hits += self.follower.view(there.number) is not None
         view = self.view(before, position, there, pause)
         self.counters.queries += 1
+        self._uses += 1
+        self._used[there.number] = self._uses
         return Execution(txn, asked, view, position.lsn, own=own, trace=trace, pause=pause)
 
     def explain(

@@ -31,6 +31,10 @@ UNINDEXED_MAX: Final = 20_000
 """Rows that a search looks at one by one. With more, it waits for the index."""
 
 
+class IndexBehind(Unavailable):
+    """The full-text index lacks more rows than are looked at one by one."""
+
+
 @attrs.define(eq=False)
 class WordsReport:
     """What the words of a query took: for `explain`.
@@ -227,7 +231,7 @@ def unindexed_in(
     rows = np.fromiter((one.row for one in new), np.int64, len(new))
     here = np.flatnonzero(_allowed(pieces, rows)).tolist()
     if len(here) > UNINDEXED_MAX:
-        raise Unavailable(
+        raise IndexBehind(
             f"{len(here)} documents are not in the full-text index yet; try again later.",
             documents=len(here),
         )

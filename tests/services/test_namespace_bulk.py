@@ -1,0 +1,197 @@
+"""``namespaces.bulk``, through every face."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from treestore.errors import AlreadyExists, InvalidArgument, NotFound
+from treestore.model.bulk import RejectedLine
+
+SCHEMA = {
+    "vector": {"dim": 2, "metric": "l2"},
+    "attributes": {"year": {"type": "int"}, "title": {"type": "string"}},
+}
+
+
+def line(number: int) -> str:
+    vector = [float(number), 1.0]
+    return json.dumps({"id": number, "vector": vector, "attributes": {"year": number % 7}}) + "\n"
+
+
+LINES = [line(number) for number in range(2500)]
+
+BAD = {
+    10: ("not json\n", "no JSON object"),
+    11: ("[1]\n", "no JSON object"),
+    12: ('{"vector": [1, 2]}\n', "no id"),
+    13: ('{"id": 1, "vector": [1]}\n', "has 1 numbers"),
+    14: ('{"id": 1, "vector": [1, 1e999]}\n', "no JSON object|infinity"),
+    15: ('{"id": 1, "attributes": {"colour": 1}}\n', "colour"),
+    16: ('{"id": 1, "attributes": {"year": "x"}}\n', "year"),
+    17: ('{"id": -1}\n', "id of a document"),
+    18: ('{"id": 1, "attributes": {"title": "\\ud800"}}\n', "no JSON object|surrogate"),
+    19: ("[" * 5000 + "\n", "no JSON object"),
+    1500: ("{}\n", "no id"),
+}
+
+
+def spoiled() -> list[str]:
+    lines = list(LINES)
+    for number, (text, _) in BAD.items():
+        lines[number - 1] = text
+    lines[1999] = "  \n"
+    return lines
+
+
+async def test_lines_are_stored(db: Any, tmp_path: Path) -> None:
+    with trio.fail_after(60):
+        await db.namespaces.create("n", SCHEMA)
+        path = tmp_path / "lines.ndjson"
+        path.write_text("".join(LINES))
+        told: list[tuple[int, int | None]] = []
+        report = await db.namespaces.bulk("n", path, on_progress=lambda *its: told.append(its))
+        assert (report.applied, report.lines, report.stored, report.rejected) == (
+            *(True, 2500, 2500),
+            0,
+        )
+        assert told[-1] == (path.stat().st_size, path.stat().st_size)
+        assert len(told) == 3
+        assert await db.namespaces.count("n") == 2500
+        hits = await db.namespaces.query("n", vector=[700.0, 1.0], top_k=3)
+        assert [hit.id for hit in hits] == [700, 699, 701]
+
+
+async def test_what_is_wrong_is_told_line_by_line(db: Any) -> None:
+    with trio.fail_after(60):
+        await db.namespaces.create("n", SCHEMA)
+        report = await db.namespaces.bulk("n", "".join(spoiled()).encode())
+        assert (report.applied, report.lines, report.stored) == (True, 2500, 2488)
+        assert report.rejected == len(BAD)
+        assert [one.line for one in report.rejections] == list(BAD)
+        for one in report.rejections:
+            assert isinstance(one, RejectedLine)
+            assert pytest.importorskip("re").search(BAD[one.line][1], one.error), one
+        assert await db.namespaces.count("n") == 2488
+
+
+async def test_all_or_nothing(db: Any) -> None:
+    with trio.fail_after(60):
+        await db.namespaces.create("n", SCHEMA)
+        report = await db.namespaces.bulk("n", spoiled(), mode="all_or_nothing")
+        assert (report.applied, report.rejected) == (False, len(BAD))
+        assert await db.namespaces.count("n") == 0
+        assert await db.namespaces.bulk_imports("n") == []
+        report = await db.namespaces.bulk("n", LINES, mode="all_or_nothing")
+        assert (report.applied, report.stored) == (True, 2500)
+        assert await db.namespaces.count("n") == 2500
+        # Into one that holds something: together with that.
+        more = [line(number) for number in range(2400, 2600)]
+        report = await db.namespaces.bulk("n", more, mode="all_or_nothing")
+        assert report.applied
+        assert await db.namespaces.count("n") == 2600
+
+
+async def test_nothing_is_seen_before_the_end(db: Any) -> None:
+    with trio.fail_after(60):
+        await db.namespaces.create("n", SCHEMA)
+        await db.namespaces.bulk_begin("n", "one", mode="all_or_nothing")
+        written = await db.namespaces.bulk_write(
+            "n", lines="".join(LINES[:100]).encode(), import_id="one"
+        )
+        assert (written.lines, written.stored) == (100, 100)
+        assert await db.namespaces.count("n") == 0
+        assert await db.namespaces.query("n", vector=[1.0, 1.0]) == []
+        await db.namespaces.bulk_end("n", "one")
+        assert await db.namespaces.count("n") == 100
+        with pytest.raises(NotFound):
+            await db.namespaces.bulk_end("n", "one")
+
+
+async def test_it_goes_on_where_it_was(db: Any) -> None:
+    with trio.fail_after(60):
+        await db.namespaces.create("n", SCHEMA)
+        with pytest.raises(ZeroDivisionError):
+            await db.namespaces.bulk("n", LINES, import_id="mine", on_progress=lambda *_: 1 // 0)
+        (known,) = await db.namespaces.bulk_imports("n")
+        assert (known.import_id, known.lines, known.stored) == ("mine", 1000, 1000)
+        assert await db.namespaces.count("n") == 1000
+        with pytest.raises(AlreadyExists):
+            await db.namespaces.bulk("n", LINES, import_id="mine", mode="all_or_nothing")
+        with pytest.raises(InvalidArgument, match="not the one that the import began with"):
+            await db.namespaces.bulk("n", LINES[:500], import_id="mine")
+        report = await db.namespaces.bulk("n", LINES, import_id="mine")
+        assert (report.resumed_at, report.lines, report.stored) == (1000, 2500, 2500)
+        assert await db.namespaces.count("n") == 2500
+        assert await db.namespaces.bulk_imports("n") == []
+
+
+async def test_a_batch_that_is_sent_twice_counts_once(db: Any) -> None:
+    with trio.fail_after(60):
+        await db.namespaces.create("n", SCHEMA)
+        await db.namespaces.bulk_begin("n", "one")
+        text = "".join(LINES[:10]).encode()
+        for _ in range(2):
+            written = await db.namespaces.bulk_write("n", lines=text, import_id="one")
+            assert (written.lines, written.stored) == (10, 10)
+        # One that begins within what is done stores the rest.
+        written = await db.namespaces.bulk_write(
+            "n", first=6, lines="".join(LINES[5:15]).encode(), import_id="one"
+        )
+        assert (written.lines, written.stored) == (15, 15)
+        with pytest.raises(InvalidArgument, match="next one is not 20"):
+            await db.namespaces.bulk_write("n", first=20, lines=text, import_id="one")
+        assert await db.namespaces.bulk_abort("n", "one")
+        assert not await db.namespaces.bulk_abort("n", "one")
+        assert await db.namespaces.count("n") == 15
+
+
+async def test_a_dropped_namespace_takes_its_imports_along(db: Any) -> None:
+    with trio.fail_after(60):
+        await db.namespaces.create("n", SCHEMA)
+        await db.namespaces.bulk_begin("n", "one", mode="all_or_nothing")
+        await db.namespaces.bulk_write("n", lines=LINES[0].encode(), import_id="one")
+        assert await db.namespaces.drop("n")
+        await db.namespaces.create("n", SCHEMA)
+        assert await db.namespaces.bulk_imports("n") == []
+
+
+async def test_asynchronous_sources(db: Any, request: pytest.FixtureRequest) -> None:
+    async def documents() -> AsyncIterator[dict[str, Any]]:
+        for number in range(1200):
+            await trio.lowlevel.checkpoint()
+            yield json.loads(line(number))
+
+    face = request.node.callspec.params["db"]
+    if face not in ("embedded", "trio"):
+        pytest.skip("the source is trio's")
+    with trio.fail_after(60):
+        await db.namespaces.create("n", SCHEMA)
+        report = await db.namespaces.bulk("n", documents())
+        assert (report.lines, report.stored) == (1200, 1200)
+
+
+async def test_bad_arguments(db: Any) -> None:
+    with trio.fail_after(60):
+        await db.namespaces.create("n", SCHEMA)
+        for error, arguments in (
+            (NotFound, {"name": "other", "source": LINES}),
+            (InvalidArgument, {"name": "n", "source": 5}),
+            (InvalidArgument, {"name": "n", "source": LINES, "mode": "some"}),
+            (InvalidArgument, {"name": "n", "source": LINES, "import_id": ""}),
+        ):
+            with pytest.raises(error):
+                await db.namespaces.bulk(**arguments)
+        batches: tuple[dict[str, Any], ...] = (
+            *({}, {"lines": b"", "documents": []}, {"lines": b"\n" * 20_000}),
+            *({"lines": b"{}", "first": 0}, {"documents": [{}] * 10_001}),
+        )
+        for batch in batches:
+            with pytest.raises(InvalidArgument):
+                await db.namespaces.bulk_write("n", **batch)
+        assert await db.namespaces.count("n") == 0

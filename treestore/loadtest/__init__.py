@@ -1,0 +1,19 @@
+"""``treestore loadtest``: many users at once, each of whom knows what should be stored.
+
+A server is put under a mixed load of collections over TCP or HTTP. Every user keeps a ledger of
+what was acknowledged to it, holds each answer against it while the load is on, and afterwards all
+that is stored is held against all ledgers: docs/loadtest.md. The modules:
+
+=============  ==================================================================
+`plan`         what is asked for: users, duration, mix
+`content`      what a document holds at each of its revisions
+`ledger`       what was written, and what may be found
+`statistics`   calls, latencies, errors
+`faces`        the same calls over TCP and HTTP (`http`)
+`user`         what one user does; `queries` and `money` are parts of that
+`run`          all users together
+`verify`       what is stored against what should be
+`report`       the outcome as data
+`server`       a server of one's own
+=============  ==================================================================
+"""
