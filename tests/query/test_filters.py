@@ -260,3 +260,13 @@ def test_a_globs_prefix() -> None:
     assert Glob(("a",), "law/2024*").prefix == "law/2024"
     assert Glob(("a",), "law").prefix == "law"
     assert Glob(("a",), "law", ignore_case=True).prefix == ""
+
+
+def test_ints_beyond_every_float() -> None:
+    for operator, wanted in (("$gt", False), ("$lt", True), ("$ne", True), ("$eq", False)):
+        matches = compile({"a": {operator: 10**400}}).matches
+        assert [matches({"a": value}) for value in (1, 1.5, float("inf"))] == [
+            wanted,
+            wanted,
+            operator in ("$gt", "$ne"),
+        ]

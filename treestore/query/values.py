@@ -201,7 +201,7 @@ def in_range(operator: str, operand: Any) -> Test:
 
         return by_moment
     if found == NUMBER:
-        if math.isnan(operand):
+        if operand != operand:  # Not math.isnan: an int may be beyond every float.
             # NaN is before nothing and after nothing; with itself it is equal.
             return lambda value: (
                 operator in ("$gte", "$lte") and isinstance(value, float) and math.isnan(value)

@@ -43,13 +43,14 @@ WORDS = [
     *("a" * 600, "a" * 600 + "b"),
 ]
 TEXTS = st.integers(0, len(WORDS) - 1).map(lambda at: WORDS[at])
-INTS = st.sampled_from([0, 1, 2, -1, 2**53, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1, -(2**63)])
-FLOATS = st.sampled_from(
-    [
-        *(0.0, -0.0, 1.0, 0.5, 2.5, float(2**53), float(2**63), -1e308, 1e-320),
-        *(float("nan"), float("inf"), float("-inf")),
-    ]
-)
+SMALL_INTS = [0, 1, 2, -1, 2**53, 2**53 + 1, 2**63 - 1, -(2**63)]
+ALL_INTS = [*SMALL_INTS, 2**63, 2**64 - 1]
+ALL_FLOATS = [
+    *(0.0, -0.0, 1.0, 0.5, 2.5, float(2**53), float(2**63), -1e308, 1e-320),
+    *(float("nan"), float("inf"), float("-inf")),
+]
+INTS = st.sampled_from(ALL_INTS)
+FLOATS = st.sampled_from(ALL_FLOATS)
 CELLS = st.one_of(INTS, FLOATS, TEXTS, MOMENTS, st.sampled_from([None, True, False]))
 KINDS = {
     "all": CELLS,

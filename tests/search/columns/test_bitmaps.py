@@ -10,12 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.search.columns.columns_cases import (
+    ALL_FLOATS,
+    ALL_INTS,
     CELLS,
     FILTERS,
     LIST_NAMES,
     MAKERS,
     OPERATORS,
     SCALAR_NAMES,
+    SMALL_INTS,
     about,
     documents,
     growing,
@@ -46,6 +49,25 @@ def test_so_does_that_of_one_condition(
     for source in (*about(rows), {name: operator}, {name: value}, {name: {"$elemMatch": operator}}):
         filter = compile(source)
         assert bitmap(filter.expression, columns).tolist() == [filter.matches(row) for row in rows]
+
+
+OPERANDS = [*ALL_INTS, *ALL_FLOATS, -1.5, 2**53 - 1, -(2**63) - 1, 10**400, -(10**400)]
+
+
+@pytest.mark.parametrize("form", MAKERS)
+@pytest.mark.parametrize(
+    "values",
+    [SMALL_INTS, ALL_FLOATS, [*ALL_INTS, *ALL_FLOATS, True, "1"]],
+    ids=["ints", "floats", "all"],
+)
+def test_numbers_are_compared_exactly(form: str, values: Any) -> None:
+    rows = [{"c": value, "id": "x"} for value in values]
+    columns = MAKERS[form](rows)
+    for operand in OPERANDS:
+        for operator in ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte"):
+            filter = compile({"c": {operator: operand}})
+            wanted = [filter.matches(row) for row in rows]
+            assert bitmap(filter.expression, columns).tolist() == wanted, (operator, operand)
 
 
 @given(documents(), FILTERS, st.data())
