@@ -1,0 +1,68 @@
+"""What is told to a full-text index, and when a search looks at rows itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from treestore.stores.namespaces.live.texts import Texts
+
+INDEX: Any = object()
+LATER: Any = object()
+
+
+def ids(row: int) -> bytes:
+    return b"id%d" % row
+
+
+def begun() -> Texts:
+    texts = Texts()
+    live, indexed = np.array([1, 2, 5]), np.array([2, 3])
+    difference = texts.begin(INDEX, live, indexed, 10, ids)
+    assert [(one.row, one.packed_id) for one in difference.missing] == [(1, b"id1"), (5, b"id5")]
+    assert difference.surplus.tolist() == [3]
+    return texts
+
+
+def rows(texts: Texts) -> list[int]:
+    basis = texts.basis()
+    assert basis is not None
+    return [one.row for one in basis.new]
+
+
+def test_rows_are_looked_at_until_a_commit_has_them() -> None:
+    texts = begun()
+    texts.born([(7, b"id7", {"name": "seven"})], 11)
+    texts.born([(8, b"id8", {"name": "eight"})], 12)
+    assert rows(texts) == [1, 5, 7, 8]
+    texts.show(LATER, 10)
+    assert rows(texts) == [7, 8]
+    texts.show(LATER, 11)
+    assert rows(texts) == [8]
+    assert len(texts) == 1
+    basis = texts.basis()
+    assert basis is not None
+    assert basis.index is LATER
+
+
+def test_rows_that_died_go_once_nobody_sees_them() -> None:
+    texts = begun()
+    texts.died(1, 12)
+    texts.died(7, 14)
+    assert texts.take_gone(9) == []
+    assert texts.take_gone(11) == [3]
+    assert texts.take_gone(13) == [1]
+    assert texts.take_gone(13) == []
+    assert texts.take_gone(14) == [7]
+
+
+def test_without_an_index_nothing_is_followed() -> None:
+    texts = Texts()
+    assert texts.basis() is None
+    assert not texts.followed
+    texts = begun()
+    assert texts.followed
+    texts.end()
+    assert texts.basis() is None
+    assert not texts.followed
