@@ -89,7 +89,7 @@ PLAUSIBLE: dict[str, Any] = {
     "fields": lambda random: random.choice([["n"], "n", None]),
     "field": lambda random: "n",
     "by": lambda random: ["n"],
-    "aggregates": lambda random: {"count": {"$count": "*"}},
+    "aggregates": lambda random: {"count": {"$count": {}}},
     "index_name": lambda random: "n",
     "query": lambda random: random.choice(TEXTS),
     "case_id": lambda random: random.choice(["case", "other"]),

@@ -184,3 +184,10 @@ def test_words_at_a_distance() -> None:
     assert not is_near("shcools", "school", 1)
     assert is_near("shcools", "school", 2)
     assert not is_near("a", "abcd", 2)
+
+
+def test_chinese_words_as_written_are_letters_and_digits() -> None:
+    """So that none of them is a pattern: "x,+c*" was one, and malformed."""
+    chain = analyzer("chinese")
+    assert chain.surfaces("x,+c C++ 3.14 长江") == ["x", "c", "c", "3", "14", "长江"]
+    assert all(map(str.isalnum, "".join(chain.surfaces("a+ .b #c &d %e -f _g"))))
