@@ -144,14 +144,7 @@ class Database(
         self.segment_keeper: SegmentKeeper | None = None
         self.text_keeper: TextKeeper | None = None
         if search_directory is not None:
-            upkeep = namespaces or UpkeepOptions()
-            self.namespace_views = NamespaceViews(
-                store.engine, search_directory, upkeep.cache_size_bytes
-            )
-            self.segment_keeper = SegmentKeeper(
-                store.engine, self.writer, self.namespace_views, upkeep, threads
-            )
-            self.text_keeper = TextKeeper(store.engine, self.namespace_views, threads)
+            self._search_namespaces(search_directory, namespaces or UpkeepOptions())
         self.opened_at = trio.current_time()
         self.supervisor: Supervisor | None = None
         self._actors = trio.CancelScope()
@@ -159,6 +152,14 @@ class Database(
         HostPart.__init__(self)
         TransactionPart.__init__(self)
         BackupPart.__init__(self)
+
+    def _search_namespaces(self, directory: str, options: UpkeepOptions) -> None:
+        engine, threads = self.engine, self.threads
+        self.namespace_views = NamespaceViews(engine, directory, options.cache_size_bytes)
+        self.segment_keeper = SegmentKeeper(
+            engine, self.writer, self.namespace_views, options, threads
+        )
+        self.text_keeper = TextKeeper(engine, self.namespace_views, threads)
 
     @property
     def report(self) -> OpenReport:
@@ -335,10 +336,8 @@ async def open_database(
         environment: the outside world, where it is not the real one.
         threads: likewise, who runs what takes long.
         progress: told, on a worker thread, how far the recovery of a long log has come.
-        scrub: how eagerly stored data are verified in the background; by default 4 MiB a second,
-            once an hour, from a minute after opening on.
-        search_index: keep the index for ``documents.search``, and those of namespaces; not where
-            ``environment`` is given.
+        scrub: how eagerly stored data are verified; by default 4 MiB a second, once an hour.
+        search_index: keep the indexes for searching; not where ``environment`` is given.
         namespaces: sizes of namespaces' segments, and of what stays loaded of them.
 
     Resource handling:

@@ -146,7 +146,6 @@ class AdminPart:
             scrub_finished_at=scrubs.finished_at,
             scrub_bytes_per_s=scrubs.bytes_per_s,
             **await self._search_stats(),
-            **_namespace_stats(db),
         )
         return self._with_transactions(stats)
 
@@ -164,8 +163,10 @@ class AdminPart:
         indexer = self._db.indexer
         if indexer is None:
             return {}
+        namespaces = _namespace_stats(self._db)
         its = await self._db.threads.run(indexer.statistics)
         return {
+            **namespaces,
             "search_nodes": its.rows,
             "search_lsn": its.lsn,
             "search_lag_records": its.lag_records,

@@ -31,9 +31,9 @@ import treestore
 from scripts.bench.fulltext import pieces
 from scripts.bench.machine import describe_machine
 from scripts.bench.measure import percentiles_ms
+from scripts.bench.servers.treestore import run_treestore
 from scripts.bench.systems.search_store import ask_fts, fts, questions
 from scripts.bench.vectors_data import clouds
-from tests.integration.servers import Server
 
 Floats = NDArray[np.float32]
 Ask = Callable[[int], Awaitable[Any]]
@@ -361,13 +361,10 @@ async def measure(sizes: Sizes, folder: Path) -> dict[str, Any]:
             "first query": cold * 1000,
             "second query": warm * 1000,
         }
-    server = await trio.to_thread.run_sync(Server.start, folder / "data")
-    try:
-        async with treestore.connect(server.tcp) as db:
+    with run_treestore(folder / "data") as server:
+        async with treestore.connect(server.address) as db:
             found |= await vector_queries(db, "TCP", sizes, data)
             found |= await text_queries(db, "TCP", data, texts, folder)
-    finally:
-        server.stop()
     return found
 
 

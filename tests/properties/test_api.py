@@ -209,10 +209,10 @@ def test_property_27_rate_limits(api: Api, rate: int, calls: list[bool]) -> None
                 if answer.status_code == 201:
                     allowed += 1
                 else:
-                    error = checked(answer, 429)
-                    assert error["code"] == "rate_limited"
-                    assert int(answer.headers["retry-after"]) >= error["details"]["retry_after_s"]
-                    waits.append(error["details"]["retry_after_s"])
+                    told = checked(answer, 429)
+                    assert told["code"] == "rate_limited"
+                    assert int(answer.headers["retry-after"]) >= told["details"]["retry_after_s"]
+                    waits.append(told["details"]["retry_after_s"])
         # However slow it was: no more than flowed in, and no less than there was.
         flowed = rate * (time.monotonic() - began)
         assert min(rate, len(calls)) <= allowed <= rate + flowed + 1
@@ -388,9 +388,9 @@ NOT_A_DOCUMENT = st.one_of(
 Request = tuple[str, str, int, dict[str, Any]]
 
 
-def body(method: str, path: str, status: int = 400, **headers: str) -> Any:
+def body(method: str, path: str, headers: dict[str, str] | None = None) -> Any:
     """Requests with bodies that are none."""
-    return lambda sent: (method, path, status, {"content": sent, "headers": headers or AS_JSON})
+    return lambda sent: (method, path, 400, {"content": sent, "headers": headers or AS_JSON})
 
 
 DOCS = "/collections/{name}/documents"
@@ -400,7 +400,7 @@ WRONG: st.SearchStrategy[Request] = st.one_of(
     NOT_JSON.map(body("PATCH", f"{DOCS}/kept")),
     NOT_JSON.map(body("POST", "/collections/{name}/query")),
     NOT_JSON.filter(lambda sent: sent.strip() != b"").map(
-        body("POST", DOCS, **{"content-type": "application/x-ndjson"})
+        body("POST", DOCS, {"content-type": "application/x-ndjson"})
     ),
     NOT_JSON.map(body("POST", "/v1/ops/kv.put")),
     NOT_A_COUNT.map(lambda n: ("GET", DOCS, 400, {"params": {"limit": str(n)}})),

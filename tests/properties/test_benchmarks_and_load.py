@@ -350,19 +350,19 @@ def test_property_35_load_test_reporting_of_any_calls(
     assert sum(report.errors.values()) == len(errors)
     assert report.limits.get("rate_limited", 0) == sum(call[3] == "limited" for call in calls)
     assert sum(interval.errors for interval in report.timeline) == len(errors)
-    for name, row in [*report.operations.items(), (None, report.total)]:
-        mine = [call for call in calls if name is None or call[0] == name]
+    for only, row in [*report.operations.items(), (None, report.total)]:
+        mine = [call for call in calls if only is None or call[0] == only]
         assert row.calls == len(mine)
-        for kind, ends in (
+        for figure, ends in (
             ("ok", ("ok",)),
             ("limited", ("limited",)),
             ("errors", ("error", "timeout")),
         ):
             count = sum(call[3] in ends for call in mine)
-            assert abs(getattr(row, f"{kind}_percent") - 100 * count / max(1, len(mine))) < 0.001
+            assert abs(getattr(row, f"{figure}_percent") - 100 * count / max(1, len(mine))) < 0.001
         timeouts = sum(call[3] == "timeout" for call in mine)
         assert abs(row.timeouts_percent - 100 * timeouts / max(1, len(mine))) < 0.001
-        took = sorted(round(call[2] * 1000, 3) for call in mine)
+        times = sorted(round(call[2] * 1000, 3) for call in mine)
         for share, percentile in ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (1, "max")):
-            expected = took[max(0, math.ceil(share * len(took)) - 1)] if took else 0
+            expected = times[max(0, math.ceil(share * len(times)) - 1)] if times else 0
             assert abs(row.latency_ms[percentile] - expected) < 0.01

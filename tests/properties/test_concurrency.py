@@ -138,6 +138,9 @@ def test_property_02_atomic_writes(batches: list[int], crash_after: int, seed: i
         if step == last:
             raise Crash
 
+    def insert(batch: list[Any], txn: WriteTransaction) -> None:
+        writing.insert_many(txn, "c", batch)
+
     def refused(txn: WriteTransaction) -> None:
         with pytest.raises(AlreadyExists):
             writing.insert_many(txn, "c", [{"_id": "new"}, {"_id": "0-0"}])
@@ -149,7 +152,7 @@ def test_property_02_atomic_writes(batches: list[int], crash_after: int, seed: i
                 {"_id": f"{number}-{n}", "n": n % 3, "tags": [n, "x" * random.randrange(40)]}
                 for n in range(size)
             ]
-            world.write(lambda txn, batch=batch: writing.insert_many(txn, "c", batch))
+            world.write(partial(insert, batch))
             txn = world.store.engine.begin()
             refused(txn)
             world.store.engine.rollback(txn)
@@ -353,7 +356,9 @@ async def test_property_04_collection_isolation(
         async with store(SimDisk()) as db:
             async with reached_every_way(db) as faces:
                 workers = zip(NAMES, works, order, strict=True)
-                await together(*(partial(one, faces[face], *job) for *job, face in workers))
+                await together(
+                    *(partial(one, faces[face], name, its) for name, its, face in workers)
+                )
             for name, model in models.items():
                 assert documents_in(db.engine.read(), name) == model
 

@@ -60,7 +60,8 @@ async def test_recall_is_measured(db: Any, n: Any) -> None:
         assert (found.recall, found.worst, found.queries, found.top_k) == (1.0, 1.0, 20, 5)
         found = await n.recall("cases", queries=[[1, 0, 0, 0], [0, 1, 0, 0]], filter={"year": 2001})
         assert (found.recall, found.queries) == (1.0, 2)
-        for wrong in ({"sample": 0}, {"top_k": 0}, {"queries": []}, {"queries": [[1]]}):
+        mistakes: list[dict[str, Any]] = [{"sample": 0}, {"top_k": 0}]
+        for wrong in (*mistakes, {"queries": []}, {"queries": [[1]]}):
             with pytest.raises(InvalidArgument):
                 await n.recall("cases", **wrong)
         await db.namespaces.create("plain", {"attributes": {"year": "int"}})

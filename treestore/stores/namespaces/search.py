@@ -95,19 +95,18 @@ async def query(
             ``{"method": "rrf", "k": 60, "weights": {"vector": 1, "text": 1}}``, or ``{"method":
             "weighted", "weights": {…}}``; ``depth``: candidates of each part (100, or 5 a hit).
         include_attributes: names of those that hits have; True or None: all, False: none.
-        include_vector: whether hits have their vector.
+        include_vector: whether hits have theirs.
         exact: True compares with every vector; otherwise an index may miss some of the near ones.
         consistency: ``strong`` sees all that the state holds; ``eventual`` does not wait for an
             index that is behind.
-        order_by: without vector and text: ``"year"``, ``"-year"`` (descending), a list of these,
-            or ``{"year": -1}``; equal ones by id. Of a value 480 bytes count.
-        offset: leave out so many of the best first, up to 100,000; not with a cursor.
+        order_by: without vector and text: ``"year"``, ``"-year"`` (descending), or a list of these.
+        offset: leave out so many of the best, up to 100,000; not with a cursor.
         cursor: that of the last hit of the page before, of the same query.
         include_legs: whether hits of a vector and text say what each part made of them.
 
     Returns:
         The best first; equal ones in the order of their ids, strings before ints. ``distance`` is
-        exact: it is calculated from the stored vector. ``score`` is ``1 - distance`` under cosine,
+        exact. ``score`` is ``1 - distance`` under cosine,
         ``1 / (1 + distance)`` under l2, the product under dot; 0 where nothing is ranked.
 
     Raises:

@@ -36,9 +36,9 @@ def test_rows_are_looked_at_until_a_commit_has_them() -> None:
     texts.born([(7, b"id7", {"name": "seven"})], 11)
     texts.born([(8, b"id8", {"name": "eight"})], 12)
     assert rows(texts) == [1, 5, 7, 8]
-    texts.show(LATER, 10)
+    texts.show(LATER, texts.new()[:2])
     assert rows(texts) == [7, 8]
-    texts.show(LATER, 11)
+    texts.show(LATER, texts.new()[:1])
     assert rows(texts) == [8]
     assert len(texts) == 1
     basis = texts.basis()

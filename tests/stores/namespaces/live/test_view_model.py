@@ -136,13 +136,13 @@ class Views(RuleBasedStateMachine):
 
     @rule(change=st.sampled_from(["new", "secret", "hide", "show"]))
     def update_schema(self, change: str) -> None:
-        attributes: dict[str, Any] = {
+        changes: dict[str, dict[str, Any]] = {
             "new": {"extra": "array<int>"},
             "secret": {"secret": {"type": "int", "filterable": True}},
             "hide": {"at": {"type": "datetime", "filterable": False}},
             "show": {"at": {"type": "datetime", "filterable": True}},
-        }[change]
-        self.store.run(catalog.update_schema, NAME, {"attributes": attributes})
+        }
+        self.store.run(catalog.update_schema, NAME, {"attributes": changes[change]})
 
     @rule(
         before=st.lists(DOCUMENTS, max_size=4),
