@@ -5,13 +5,14 @@ Who answers is the host's, as for `treestore.stores.namespaces.search`.
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 import attrs
 
 from treestore.errors import InvalidArgument
 from treestore.model.namespaces import NamespaceExplanation, Recall
 from treestore.model.plans import Group
+from treestore.stores.namespaces import vectors
 from treestore.stores.namespaces.search import (
     Fusion,
     Request,
@@ -21,10 +22,20 @@ from treestore.stores.namespaces.search import (
     make_request,
     query_float32,
 )
+from treestore.stores.operation import Wire
 from treestore.stores.records.fields import to_count
 
 SAMPLE_MAX: Final = 1000
 """Searches that measure recall."""
+
+
+def _vectors_to_wire(given: Any) -> Any:
+    return list(map(vectors.to_wire, given)) if isinstance(given, list | tuple) else given
+
+
+VectorsParameter = Annotated[
+    list[vectors.Vector], Wire(type=list[bytes | list[float]], encode=_vectors_to_wire)
+]
 
 
 class NamespaceAsker(Protocol):
@@ -133,7 +144,7 @@ async def recall(
     *,
     top_k: int = 10,
     sample: int = 100,
-    queries: list[VectorParameter] | None = None,
+    queries: VectorsParameter | None = None,
     filter: dict[str, Any] | None = None,
 ) -> Recall:
     """Measure how well approximate searches find what exact ones do.

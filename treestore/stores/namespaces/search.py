@@ -87,14 +87,13 @@ async def query(
         vector: a list of numbers, little-endian float32 as bytes, or a numpy array; as long as the
             namespace's ``dim``.
         text: words, to be found in all full-text attributes, or ``{"query": "…", "fields":
-            ["title"], "weights": {"title": 2.0}, "mode": "all", "fuzzy": 1}``; all but the first
-            may be left out. The query is written as in ``documents.search``.
+            ["title"], "weights": {"title": 2.0}, "mode": "all", "fuzzy": 1}``, written as in
+            ``documents.search``.
         filter: docs/filters.md; only documents that satisfy it are found.
         top_k: at most so many hits, 1 to 10,000. Fewer come only where no more fit.
         fusion: how the ranks of ``vector`` and ``text`` become one: ``"rrf"`` (the default), or
             ``{"method": "rrf", "k": 60, "weights": {"vector": 1, "text": 1}}``, or ``{"method":
-            "weighted", "weights": {…}}``; with ``depth``, how many candidates each part names (at
-            least 100, and five for each hit that is wanted).
+            "weighted", "weights": {…}}``; ``depth``: candidates of each part (100, or 5 a hit).
         include_attributes: names of those that hits have; True or None: all, False: none.
         include_vector: whether hits have theirs.
         exact: True compares with every vector; otherwise an index may miss some of the near ones.
