@@ -40,7 +40,7 @@ help:
 	echo 'make coverage the tests, and how many lines of the program they reach: at least 80 %'
 	echo 'make lint     style and types'
 	echo 'make format   put files in the style that lint asks for'
-	echo 'make check    lint, then test'
+	echo 'make check    lint, then the tests with their coverage'
 	echo 'make bench    the side-by-side benchmark (QUICK=1 for a short one)'
 	echo 'make chaos    ten minutes of crashes, kills, damage and attacks; nothing may be lost'
 	echo 'make load     a hundred users for ten minutes; then everything is verified'
@@ -78,7 +78,7 @@ format: $(READY)
 	$(BIN)/ruff format $(CHECKED)
 
 check: lint
-	$(MAKE) --no-print-directory test
+	$(MAKE) --no-print-directory coverage
 
 bench: $(READY)
 	$(BIN)/treestore bench $(if $(QUICK),--quick) $(ARGS)

@@ -334,10 +334,9 @@ async def open_database(
         archive_interval_s: how often the log's segment in use is copied, in seconds.
         options: all engine settings; those above then do not count.
         environment: the outside world, where it is not the real one.
-        threads: likewise, who runs what takes long.
         progress: told, on a worker thread, how far the recovery of a long log has come.
         scrub: how eagerly stored data are verified; by default 4 MiB a second, once an hour.
-        search_index: keep the indexes for searching; not where ``environment`` is given.
+        search_index: keep indexes for searching; not where ``environment`` is given.
         namespaces: sizes of namespaces' segments, and of what stays loaded of them.
 
     Resource handling:

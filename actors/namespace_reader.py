@@ -217,12 +217,13 @@ async def _run(
             try:
                 return await database.threads.run(run, limiter=database.read_limiter)
             except Unavailable as error:
-                keeper = database.text_keeper
-                if deadline is None or keeper is None or not keeper.is_waited_for(error):
-                    raise
-                if not await keeper.turned(deadline):
-                    raise
+                failure = error
             finally:
                 lease.end_read()
+            keeper = database.text_keeper
+            if deadline is None or keeper is None or not keeper.is_waited_for(failure):
+                raise failure
+            if not await keeper.turned(deadline):
+                raise failure
     finally:
         lease.close()

@@ -213,18 +213,23 @@ class SegmentKeeper:
 
     async def _enter(self, made: Made) -> None:
         """Have the manifest entered; the file goes where it is not."""
+        number: int | None = None
+        failure: Exception | None = None
         try:
             number = await self._writer.execute(Call(made.enter, long=True))
         except OutcomeUnknown:
             raise  # The file may have been entered: if not, it is an orphan one day.
         except (TreeStoreError, ValueError) as error:
-            await self._threads.run(partial(self._maker.give_up, made))
-            if isinstance(error, ValueError):
-                raise OSError(f"a segment was not entered: {error}") from error
-            raise
+            failure = error
         if number is None:
             await self._threads.run(partial(self._maker.give_up, made))
-        elif made.old:
+        if isinstance(failure, ValueError):
+            raise OSError(f"a segment was not entered: {failure}") from failure
+        if failure is not None:
+            raise failure
+        if number is None:
+            return
+        if made.old:
             self.counters.merges += 1
             self._orphans_at = 0.0  # The old files go as soon as nobody reads them.
         else:

@@ -169,6 +169,7 @@ async def vector_queries(
         async def exact(
             number: int, chosen: Floats = chosen, ids: Any = ids, truth: Any = truth
         ) -> Any:
+            await trio.lowlevel.checkpoint()
             query = queries[number] / np.linalg.norm(queries[number])
             products = chosen @ query
             best = np.argpartition(products, -TOP_K)[-TOP_K:]
@@ -200,6 +201,7 @@ async def text_queries(
         )
 
     async def sqlite(number: int) -> Any:
+        await trio.lowlevel.checkpoint()
         return ask_fts(rows, asked[number])
 
     async def both(number: int) -> Any:

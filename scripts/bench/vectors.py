@@ -248,7 +248,10 @@ def measure(scene: Scene, share: float, system: str, ask: Ask, wanted: Ordinals)
         found = ask(query)
         needed.append(time.thread_time() - at)
         times.append(time.perf_counter() - begun)
-        hits += len(set(found) & set(best.tolist()))
+        # Texts repeat: another row that is as near as the last one is as good.
+        near = normalized(scene.vectors[list(found)].astype(np.float64)) @ query
+        last = (normalized(scene.vectors[best].astype(np.float64)) @ query).min()
+        hits += int(np.count_nonzero(near >= last - 1e-9 * abs(last)))
     p50, p99 = np.percentile(np.array(times) * 1000, [50, 99]).tolist()
     recall = hits / wanted.size
     cpu = float(np.median(needed)) * 1000

@@ -161,6 +161,6 @@ async def test_what_was_acknowledged_is_found_after_kills_and_damage(tmp_path: P
                             sealed += (await db.admin.stats()).namespace_seals
                             await trio.to_thread.run_sync(server.kill)
             finally:
-                await trio.to_thread.run_sync(server.kill)
+                server.kill()
             done.append(damage(data / "search" / "namespaces", rng))
     assert sealed, "nothing was ever sealed: the test does not test what it says"

@@ -53,7 +53,8 @@ class Import:
             await self._write()
         except BaseException:
             if import_id is not None and not is_named:
-                await self._give_up(import_id)
+                # Cancelled, it is left behind: `bulk_imports` tells.
+                await self._give_up(import_id)  # noqa: ASYNC102
             raise
         return BulkReport(
             applied=await self._end(mode),

@@ -41,7 +41,7 @@ class Steps:
 
 
 def _awaited(call: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
-    async def now(*args: Any, **kwargs: Any) -> Any:
+    async def now(*args: Any, **kwargs: Any) -> Any:  # noqa: ASYNC124 - it is awaited all the same
         return call(*args, **kwargs)
 
     return now

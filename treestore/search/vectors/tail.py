@@ -19,7 +19,7 @@ from treestore.search.vectors.distances import squares
 from treestore.search.vectors.library import Doubles, Flags, Floats
 from treestore.search.vectors.nearest import Block
 
-_FIRST_ROWS: Final = 64
+_FIRST_ROWS: Final = 512
 _BLOCK_BYTES_MAX: Final = 4 << 20
 """Blocks double up to this size, so that a small tail takes little and a long one few blocks."""
 

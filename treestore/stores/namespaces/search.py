@@ -80,8 +80,7 @@ async def query(
     cursor: str | None = None,
     include_legs: bool = False,
 ) -> list[NamespaceHit]:
-    """Find documents: the nearest ones to a vector, those that fit words best, or both; or, with
-    neither, in the order of attributes.
+    """Find documents: nearest to a vector, fitting words best, or both; or by attributes.
 
     Args:
         vector: a list of numbers, little-endian float32 as bytes, or a numpy array; as long as the
@@ -95,7 +94,7 @@ async def query(
             ``{"method": "rrf", "k": 60, "weights": {"vector": 1, "text": 1}}``, or ``{"method":
             "weighted", "weights": {…}}``; ``depth``: candidates of each part (100, or 5 a hit).
         include_attributes: names of those that hits have; True or None: all, False: none.
-        include_vector: whether hits have theirs.
+        include_vector: whether hits have it.
         exact: True compares with every vector; otherwise an index may miss some of the near ones.
         consistency: ``strong`` sees all that the state holds; ``eventual`` does not wait for an
             index that is behind.
