@@ -237,7 +237,8 @@ def flood(seconds: float, seed: int, as_json: bool) -> None:
             }
             for phase in result.phases
         ]
-        print_json({"phases": phases, "problems": result.problems})
+        remarks = {"problems": result.problems, "remarks": result.remarks}
+        print_json({"phases": phases, **remarks})
     else:
         table = Table(title="Well-behaved clients beside an attack")
         for column in ("attack", "attackers", "calls", "errors", "median", "p99", "memory"):
@@ -249,7 +250,7 @@ def flood(seconds: float, seed: int, as_json: bool) -> None:
                 f"{phase.memory_mb_peak:.0f} MiB",
             )
         output().print(table)
-        for problem in result.problems:
+        for problem in [*result.remarks, *result.problems]:
             output().print(problem, markup=False)
     if not result.ok:
         sys.exit(1)

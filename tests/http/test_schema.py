@@ -163,7 +163,7 @@ def test_schemathesis_finds_nothing(tmp_path: Path, request: pytest.FixtureReque
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=110 if profile == "default" else 3900,
+            timeout=300 if profile == "default" else 3900,
         )
     assert run.returncode == 0, run.stdout
     tested = re.search(r"Tested: (\d+)", run.stdout)
