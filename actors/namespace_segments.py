@@ -11,7 +11,7 @@ one.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -157,7 +157,7 @@ class SegmentKeeper:
         return True
 
     @contextlib.contextmanager
-    def _pinned(self) -> Iterator[Snapshot]:
+    def _pinned(self) -> Generator[Snapshot]:
         lease = self._engine.snapshot("namespace segments", evictable=False)
         try:
             yield lease

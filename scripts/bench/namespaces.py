@@ -282,7 +282,7 @@ async def upserts(db: Any, sizes: Sizes) -> dict[str, dict[str, float]]:
             await db.namespaces.upsert(name, documents)
             times.append(perf_counter() - before)
         rate = calls * each / (perf_counter() - began)
-        (hit,) = await db.namespaces.query(name, vector=some[-1], top_k=1)
+        (hit,) = await db.namespaces.query(name, vector=vectors[calls * each - 1], top_k=1)
         assert hit.id == calls * each - 1, "it is found when it is acknowledged"
         found[f"upserts, {each} a call"] = {**percentiles_ms(times), "documents/s": rate}
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +28,7 @@ PORTS = {"TREESTORE_PORT": "0", "TREESTORE_HTTP_PORT": "0", "TREESTORE_METRICS_P
 
 
 @contextmanager
-def running(*arguments: object, **variables: str) -> Iterator[Running]:
+def running(*arguments: object, **variables: str) -> Generator[Running]:
     """A server process, ready; gone in the end."""
     server = start(*arguments, **variables)
     try:
