@@ -44,7 +44,7 @@ LOOK_S_MAX = 10.0
 RETRY_S_MIN, RETRY_S_MAX = 1.0, 60.0
 """Between two attempts, while something fails (a full disk, say)."""
 
-ORPHANS_S = 600.0
+ORPHANS_S = 10.0
 """It looks so often for files that nobody names."""
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from treestore.stores.access import Read
-from treestore.stores.keys import Keyspace, pack, successor, unpack
-from treestore.stores.namespaces.layout import AFTER, Space
+from treestore.stores.keys import Keyspace, pack, successor, unpack, unpack_one
+from treestore.stores.namespaces.layout import AFTER, Space, dropped_key
 
 
 class SegmentManifest(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -76,11 +76,16 @@ def manifest_of(txn: Read, number: int, segment: int) -> SegmentManifest | None:
 
 
 def all_names(txn: Read) -> set[str]:
-    """The uuids in all manifests of all namespaces, copies and imports under way included."""
+    """The uuids in all manifests of all namespaces, copies and imports under way included; not of
+    those that were dropped."""
     space = Keyspace.NAMESPACE_SEGMENTS
     start, end = space, successor(space)
     found: set[str] = set()
     while entry := txn.first(start, end):
-        found.add(decode_manifest(entry[1]).uuid)
-        start = entry[0] + AFTER
+        number, behind = unpack_one(entry[0], 1)
+        if txn.get(dropped_key(int(str(number)))) is None:
+            found.add(decode_manifest(entry[1]).uuid)
+            start = entry[0] + AFTER
+        else:
+            start = entry[0][:behind] + AFTER
     return found

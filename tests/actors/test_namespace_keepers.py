@@ -1,0 +1,176 @@
+"""The keepers of namespaces' segments and texts: what they do, seen from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import trio
+
+from actors.database import Database, open_database
+from treestore.stores.namespaces.upkeep import (
+    FANOUT,
+    SegmentSize,
+    UpkeepOptions,
+    choose_merge,
+)
+
+OPTIONS = UpkeepOptions(seal_rows=50)
+DIM = 4
+
+
+def schema(language: str = "english", *, stemming: bool = True) -> dict[str, Any]:
+    text = {"language": language, "stemming": stemming}
+    return {
+        "vector": {"dim": DIM, "metric": "l2"},
+        "attributes": {
+            "n": {"type": "int"},
+            "text": {"type": "string", "full_text": text},
+        },
+    }
+
+
+def documents(first: int, count: int) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(first)
+    return [
+        {
+            "id": first + n,
+            "vector": rng.normal(size=DIM).astype("f4"),
+            "attributes": {"n": (first + n) % 10, "text": f"taxes number{first + n}"},
+        }
+        for n in range(count)
+    ]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - the keepers tell nobody
+        await trio.sleep(0.02)
+
+
+def keeper(db: Database) -> Any:
+    assert db.segment_keeper is not None
+    return db.segment_keeper
+
+
+def files(data: Path) -> set[str]:
+    folder = data / "search" / "namespaces" / "segments"
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+def test_segments_of_a_tier_are_joined() -> None:
+    sizes = [SegmentSize(n, 50, 0) for n in range(FANOUT - 1)]
+    assert choose_merge(sizes, OPTIONS) == []
+    assert choose_merge([*sizes, SegmentSize(9, 40, 0)], OPTIONS) == [9, 0, 1, 2]
+    # Another tier, another matter.
+    assert choose_merge([*sizes, SegmentSize(9, 51, 0)], OPTIONS) == []
+    assert choose_merge([*sizes, SegmentSize(9, 100, 31)], OPTIONS) == [9]
+    small = UpkeepOptions(seal_rows=50, segment_rows_max=180)
+    assert choose_merge([*sizes, SegmentSize(9, 40, 0)], small) == []
+
+
+async def test_a_held_snapshot_answers_alike_before_and_after(tmp_path: Path) -> None:
+    queries = np.random.default_rng(1).normal(size=(20, DIM)).astype("f4")
+
+    async def ask(services: Any) -> list[Any]:
+        found: list[Any] = []
+        for query in queries:
+            for filter in (None, {"n": {"$lt": 3}}):
+                hits = await services.namespaces.query("n", vector=query, filter=filter, top_k=5)
+                found.append([(hit.id, hit.distance, hit.score) for hit in hits])
+        return found
+
+    with trio.fail_after(120):
+        async with open_database(tmp_path / "data", namespaces=OPTIONS) as db:
+            await db.namespaces.create("n", schema())
+            for first in range(0, 300, 60):
+                await db.namespaces.upsert("n", documents(first, 60))
+                await until(lambda first=first: keeper(db).counters.rows >= first + 50)  # type: ignore[misc]
+            async with db.snapshot() as snapshot:
+                before = await ask(snapshot)
+                merges = keeper(db).counters.merges
+                await db.namespaces.delete("n", list(range(0, 300, 2)))
+                await db.namespaces.upsert("n", documents(1000, 60))
+                await until(lambda: keeper(db).counters.merges > merges)
+                assert await ask(snapshot) == before
+                assert len(await snapshot.namespaces.query("n", text="number4")) == 1
+            assert await db.namespaces.query("n", text="number4") == []
+            assert (await db.admin.check()).ok
+
+
+async def test_files_that_nobody_names_go(tmp_path: Path) -> None:
+    with trio.fail_after(120):
+        async with open_database(tmp_path / "data", namespaces=OPTIONS) as db:
+            await db.namespaces.create("n", schema())
+            await db.namespaces.upsert("n", documents(0, 60))
+            await until(lambda: keeper(db).counters.seals == 1)
+            await db.namespaces.copy("n", "copy")
+            (name,) = files(tmp_path / "data")
+        (tmp_path / "data" / "search" / "namespaces" / "segments" / "orphan.segment").write_text("")
+        async with open_database(tmp_path / "data", namespaces=OPTIONS) as db:
+            await until(lambda: files(tmp_path / "data") == {name})
+            await db.namespaces.drop("n")
+            # The copy shares the file.
+            assert (await db.namespaces.query("copy", vector=[0] * DIM, top_k=99))[59]
+            await db.namespaces.delete("copy", list(range(30)))
+            await until(lambda: keeper(db).counters.merges == 1)
+            await until(lambda: name not in files(tmp_path / "data"))
+            assert len(await db.namespaces.query("copy", vector=[0] * DIM, top_k=99)) == 30
+            assert (await db.admin.check()).ok
+
+
+async def test_another_analyzer_is_a_new_index_in_the_background(tmp_path: Path) -> None:
+    with trio.fail_after(120):
+        async with open_database(tmp_path / "data", namespaces=OPTIONS) as db:
+            await db.namespaces.create("n", schema())
+            await db.namespaces.upsert("n", documents(0, 300))
+            assert len(await db.namespaces.query("n", text="tax", top_k=1000)) == 300
+            await db.namespaces.update_schema("n", schema(stemming=False))
+            while await db.namespaces.query("n", text="tax"):  # noqa: ASYNC110
+                await trio.sleep(0.05)
+            assert len(await db.namespaces.query("n", text="taxes", top_k=1000)) == 300
+            assert (await db.admin.stats()).namespace_text_rebuilds
+
+
+async def test_what_is_asked_for_often_stays_loaded(tmp_path: Path) -> None:
+    """Of twenty namespaces half fit; most queries are for few of them."""
+    rng = Random(3)
+    with trio.fail_after(120):
+        options = UpkeepOptions(seal_rows=50, cache_size_bytes=1)
+        async with open_database(tmp_path / "data", namespaces=options) as db:
+            for number in range(20):
+                await db.namespaces.create(f"n{number}", schema())
+                await db.namespaces.upsert(f"n{number}", documents(0, 60))
+            await until(lambda: keeper(db).counters.seals == 20)
+            assert await db.namespaces.warm("n7")
+            assert db.namespace_views is not None
+            one = db.namespace_views.statistics().size_bytes
+        options = UpkeepOptions(seal_rows=50, cache_size_bytes=10 * one)
+        async with open_database(tmp_path / "data", namespaces=options) as db:
+            for _ in range(600):
+                number = min(int(rng.paretovariate(1.6)) - 1, 19)
+                await db.namespaces.query(f"n{number}", vector=[0] * DIM)
+                if rng.random() < 0.05:
+                    await trio.sleep(0.05)
+            stats = await db.admin.stats()
+            assert stats.namespace_cache_hit_rate > 0.8
+            assert db.namespace_views is not None
+            await until(lambda: db.namespace_views.statistics().size_bytes <= 10 * one)  # type: ignore[union-attr]
+            assert not await db.namespaces.warm("n0")
+
+
+async def test_staged_imports_are_sealed_and_seen_at_once(tmp_path: Path) -> None:
+    with trio.fail_after(120):
+        async with open_database(tmp_path / "data", namespaces=OPTIONS) as db:
+            await db.namespaces.create("n", schema())
+            await db.namespaces.bulk_begin("n", "one", mode="all_or_nothing")
+            given = [{**one, "vector": one["vector"].tolist()} for one in documents(0, 120)]
+            await db.namespaces.bulk_write("n", documents=given, import_id="one")
+            await until(lambda: keeper(db).counters.seals == 1)
+            assert await db.namespaces.query("n", vector=[0] * DIM) == []
+            await db.namespaces.bulk_end("n", "one")
+            assert len(await db.namespaces.query("n", vector=[0] * DIM, top_k=999)) == 120
+            assert len(await db.namespaces.query("n", text="tax", top_k=999)) == 120
+            assert (await db.admin.check()).ok
