@@ -160,6 +160,8 @@ async def test_what_was_acknowledged_is_found_after_kills_and_damage(tmp_path: P
                             await trio.sleep(1.5 + 2 * rng.random())
                             sealed += (await db.admin.stats()).namespace_seals
                             await trio.to_thread.run_sync(server.kill)
+                            # What they were at is unsure; they need not wait to learn that.
+                            nursery.cancel_scope.cancel()
             finally:
                 server.kill()
             done.append(damage(data / "search" / "namespaces", rng))
