@@ -84,6 +84,10 @@ PLAUSIBLE: dict[str, Any] = {
     "top_k": lambda random: random.choice([1, 10]),
     "order_by": lambda random: random.choice(["n", "-id", None]),
     "source": lambda random: random.choice(["c", "d"]),
+    "lines": lambda random: b'{"id": 1, "attributes": {"n": 1}}\n{"id": 2}\n',
+    "first": lambda random: random.choice([1, 1, 3]),
+    "import_id": lambda random: "one",
+    "mode": lambda random: random.choice(["best_effort", "any", "all"]),
     "patch": lambda random: random.choice([{"n": 1}, {"$inc": {"n": 1}}, {"$set": {"l.3": 1}}]),
     "filter": lambda random: random.choice([{}, {"n": {"$gte": 0}}, {"n": {"$regex": "(a+)+$"}}]),
     "fields": lambda random: random.choice([["n"], "n", None]),
@@ -128,7 +132,7 @@ def parameters(random: Random, method: str) -> bytes:
     chosen: dict[Any, Any] = {}
     for field in msgspec.structs.fields(operation.parameters):
         plausible = PLAUSIBLE.get(field.name)
-        if not field.required and random.random() < (0.5 if plausible else 0.9):
+        if not field.required and random.random() < (0.7 if plausible else 0.95):
             continue
         if plausible is not None and random.random() < 0.85:
             chosen[field.name] = plausible(random)

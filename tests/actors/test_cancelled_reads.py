@@ -29,7 +29,9 @@ async def test_a_cancelled_read_ends(tmp_path: Path) -> None:
                 await in_thread(database, None, endless, raw=False)
             assert scope.cancelled_caught
             assert database.read_limiter.borrowed_tokens == 0
-            assert not await database.admin.snapshots()
+            # The indexers look at states of their own, now and then.
+            owners = {lease.owner for lease in await database.admin.snapshots()}
+            assert owners <= {"search index", "namespace segments", "namespace texts"}
 
 
 async def test_a_cancelled_read_inside_a_transaction_ends(tmp_path: Path) -> None:
