@@ -168,7 +168,8 @@ def test_property_22_log_entry_completeness(
             store.close()
             store = open_small(disk, options)
     found = state_from_log(store)
-    assert {lsn: found[lsn] for lsn in expected} == expected
+    # A transaction that changes nothing has no records: its state is that of those before it.
+    assert {lsn: found[max(one for one in found if one <= lsn)] for lsn in expected} == expected
     assert found[max(found)] == contents(store) == model
     close_checked(store)
 

@@ -74,7 +74,8 @@ class LineCutter:
         """
         self._read += len(piece)
         self._pending += piece
-        if not self._begun and len(self._pending) >= len(_MARK):
+        # As long as it may be the beginning of a mark there is no end of a line in it.
+        if not self._begun and not _MARK.startswith(self._pending):
             self._begun = True
             if self._pending.startswith(_MARK):
                 del self._pending[: len(_MARK)]
@@ -92,8 +93,8 @@ class LineCutter:
 
     def end(self) -> Iterator[Batch]:
         """The last batch, where there is something left: a line may lack its end."""
-        if not self._begun and self._pending.startswith(_MARK):
-            del self._pending[: len(_MARK)]
+        if self._pending == _MARK and not self._begun:
+            self._pending.clear()
         if len(self._pending) > self._whole:
             self._whole = len(self._pending)
             self._count += 1
