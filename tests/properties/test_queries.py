@@ -180,7 +180,8 @@ def test_property_13_pagination(
                 found += [id_of(d) for d in page]
                 cursor, pages = page.next_cursor, pages + 1
                 assert len(page.items) == limit or cursor is None
-                if disturbed:
+                # Always one more document ahead of pages of one would never come to an end.
+                if disturbed and pages <= 20:
                     store.run(writing.insert, "c", {"_id": f"new{pages}", "0": pages})
                     for id in sorted(moved)[pages - 1 : pages]:
                         store.run(writing.delete, "c", id)
