@@ -183,17 +183,23 @@ def fuse(
         key: of a row; rows with one score are in the order of theirs, and no two have the same.
     """
     shares: dict[Row, list[float]] = {}
-    found: dict[Row, dict[str, Leg]] = {}
+    ranks: dict[str, dict[Row, int]] = {}
     give = _reciprocal if fusion.method == "rrf" else _normalized
     for name, candidates in legs.items():
         given = give([score for _, score in candidates], fusion)
         weight = fusion.weights.get(name, 1.0)
-        for rank, ((row, score), share) in enumerate(zip(candidates, given, strict=True), 1):
+        ranks[name] = {row: rank for rank, (row, _) in enumerate(candidates, 1)}
+        for (row, _), share in zip(candidates, given, strict=True):
             shares.setdefault(row, []).append(weight * share)
-            found.setdefault(row, {})[name] = Leg(rank=rank, score=score)
     sums = {row: math.fsum(given) for row, given in shares.items()}
     best = heapq.nsmallest(top_k, sums, key=lambda row: (-sums[row], key(row)))
-    return [Fused(row=row, score=sums[row], legs=found[row]) for row in best]
+
+    def legs_of(row: Row) -> dict[str, Leg]:
+        # Only of the best: most candidates are none of these.
+        placed = ((name, its[row]) for name, its in ranks.items() if row in its)
+        return {name: Leg(rank=rank, score=legs[name][rank - 1][1]) for name, rank in placed}
+
+    return [Fused(row=row, score=sums[row], legs=legs_of(row)) for row in best]
 
 
 def _reciprocal(scores: Sequence[float], fusion: Fusion) -> list[float]:

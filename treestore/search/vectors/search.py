@@ -112,6 +112,7 @@ def search(
     *,
     ties: TieKeys,
     exact: bool = False,
+    sure: int | None = None,
     wanted_recall: float = WANTED_RECALL,
     pause: Callable[[], None] | None = None,
 ) -> Answer:
@@ -123,23 +124,39 @@ def search(
         k: how many are wanted, at least 1.
         ties: keys for rows that are exactly as far; asked only for these.
         exact: whether to compare every row that counts.
-        wanted_recall: the share of the k nearest that indexes should find; see
+        sure: of so many of the nearest, ``wanted_recall`` is to be found; those behind are the best
+            of what an index looked at for these. None: of all k.
+        wanted_recall: the share of the nearest that indexes should find; see
             `treestore.search.vectors.planning`.
         pause: called between the parts; what it raises ends the search.
     """
     found: list[tuple[int, Ordinals, Doubles]] = []
     reports: list[PartReport] = []
+    aim = None if exact else _Aim(k, k if sure is None else min(sure, k), wanted_recall)
     for place, part in enumerate(parts):
         if pause is not None:
             pause()
-        positions, distances, report = _search_part(part, query, k, exact, wanted_recall)
+        positions, distances, report = _search_part(part, query, k, aim)
         found.append((place, positions, distances))
         reports.append(report)
     return Answer(_best(found, k, ties), tuple(reports))
 
 
+@attrs.frozen
+class _Aim:
+    """What indexes are to find: see `search`."""
+
+    k: int
+    sure: int
+    recall: float
+
+
+_SPARE_CANDIDATES: Final = 2
+"""At least so many rows are compared for each one that is wanted."""
+
+
 def _search_part(
-    part: Part, query: Query, k: int, exact: bool, wanted: float
+    part: Part, query: Query, k: int, aim: _Aim | None
 ) -> tuple[Ordinals, Doubles, PartReport]:
     source, allowed = part.source, part.allowed
     positions = source.positions if isinstance(source, Segment) else None
@@ -158,8 +175,8 @@ def _search_part(
     if count == rows:
         allowed = None
     through = None
-    if index is not None and not exact and count > k:
-        through = _search_index(source, index, query, k, allowed, count, wanted)
+    if index is not None and aim is not None and count > k:
+        through = _search_index(source, index, query, aim, allowed, count)
     if through is not None:
         result, report = through
     else:
@@ -177,22 +194,21 @@ def _search_index(
     source: Segment | TailView,
     index: Ivf,
     query: Query,
-    k: int,
+    aim: _Aim,
     allowed: Flags | None,
     count: int,
-    wanted: float,
 ) -> tuple[Found, PartReport] | None:
     """The nearest rows by way of the index; None: comparing all that count is cheaper, or the
     index is not good enough."""
     share = count / index.rows
-    effort = _worth(index, k, share, share, wanted)
+    effort = _worth(index, aim, share, share)
     if effort is None:
         return None
     ranked = index.rank(query, allowed, count)
     if share < FEW:
         around = ranked.share_around(max(_AROUND_MIN, effort.probes // _AROUND_OF_PROBES))
         if around < share:
-            effort = _worth(index, k, share, max(around, share * _AROUND_LEAST), wanted)
+            effort = _worth(index, aim, share, max(around, share * _AROUND_LEAST))
             if effort is None:
                 return None
             # Seen from far away, many rows are about equally far, and estimates tell less.
@@ -200,7 +216,7 @@ def _search_index(
     rows = len(source)
     while True:
         candidates = index.search(ranked, effort, allowed=allowed, least=effort.candidates)
-        result = nearest(source, query, k, candidates=candidates.ordinals)
+        result = nearest(source, query, aim.k, candidates=candidates.ordinals)
         report = PartReport(
             way="index",
             rows=rows,
@@ -211,7 +227,7 @@ def _search_index(
             compared=result.compared,
             recall=effort.recall,
         )
-        if len(result.ordinals) >= min(k, count):
+        if len(result.ordinals) >= min(aim.k, count):
             return result, report
         if effort.probes >= index.lists:
             # The index lost rows. It cannot, unless it is wrong; an answer must not depend on it.
@@ -219,23 +235,27 @@ def _search_index(
         effort = attrs.evolve(effort, probes=min(2 * effort.probes, index.lists))
 
 
-def _worth(index: Ivf, k: int, share: float, hardness: float, wanted: float) -> Effort | None:
+def _worth(index: Ivf, aim: _Aim, share: float, hardness: float) -> Effort | None:
     """What the index has to do, if that is cheaper than comparing all rows that count.
 
     Args:
         index: to be searched.
-        k: how many are wanted.
+        aim: what it is to find.
         share: of the rows that count.
         hardness: the share for which the effort is looked up; see `Ranked.share_around`.
-        wanted: see `search`.
     """
     assert index.calibration is not None
     count = share * index.rows
     costs = index.costs
-    effort = index.calibration.effort(k, hardness, wanted, costs)
+    effort = index.calibration.effort(aim.sure, hardness, aim.recall, costs)
     if effort is None and hardness < share:
-        effort = index.calibration.widest(k, wanted)
-    if effort is None or effort.candidates >= count:
+        effort = index.calibration.widest(aim.sure, aim.recall)
+    if effort is None:
+        return None
+    least = _SPARE_CANDIDATES * aim.k
+    if effort.candidates < least:
+        effort = attrs.evolve(effort, candidates=least)
+    if effort.candidates >= count:
         return None
     return effort if costs.indexed(effort, share) < costs.comparing(round(count)) else None
 

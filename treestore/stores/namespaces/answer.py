@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -42,26 +42,36 @@ class Ranked:
     legs: Legs | None = None
 
 
-def answer(txn: Read, asked: Asked, ranked: Sequence[Ranked]) -> list[NamespaceHit]:
+Record = Callable[[Ranked], bytes | None]
+"""What the tree has of a document that was found."""
+
+
+def answer(
+    txn: Read, asked: Asked, ranked: Sequence[Ranked], record: Record | None = None
+) -> list[NamespaceHit]:
     """The hits: those of the offset left out, no more than were asked for.
 
     Args:
         ranked: the best `Asked.wanted` ones behind `Asked.after`, in the order of their positions.
+        record: reads a document's record; None: from ``txn``.
     """
     request = asked.request
     page = ranked[request.offset : request.offset + request.top_k]
-    hits = [_hit(txn, asked, one) for one in page]
+    prefix = asked.there.space.documents
+    hits: list[NamespaceHit] = []
+    for one in page:
+        stored = txn.get(prefix + one.packed_id) if record is None else record(one)
+        if stored is None:
+            raise CorruptionError("A query found a document that is not there.")
+        hits.append(_hit(txn, asked, one, stored))
     if len(hits) == request.top_k:
         cursor = request.cursors.after(page[-1].position)
         hits[-1] = attrs.evolve(hits[-1], cursor=cursor)
     return hits
 
 
-def _hit(txn: Read, asked: Asked, one: Ranked) -> NamespaceHit:
+def _hit(txn: Read, asked: Asked, one: Ranked, record: bytes) -> NamespaceHit:
     space, request = asked.there.space, asked.request
-    record = txn.get(space.documents + one.packed_id)
-    if record is None:
-        raise CorruptionError("A query found a document that is not there.")
     attributes: Any = {}
     if request.include_attributes is None:
         attributes = txn.load(dict[str, Any], attributes_of(record))

@@ -47,8 +47,10 @@ def _fused(
         "vector": [(one.ranked.packed_id, one.ranked.score) for one in near],
         "text": [(one.ranked.packed_id, one.ranked.score) for one in fitting],
     }
+    # Behind a position it may be any of them.
+    count = len(by_id) if asked.after else asked.wanted
     found: list[Found] = []
-    for both in fuse(legs, fusion, len(by_id), key=lambda packed: packed):
+    for both in fuse(legs, fusion, count, key=lambda packed: packed):
         known = by_id[both.row]
         position = position_of_score(both.score, both.row)
         if position > asked.after:

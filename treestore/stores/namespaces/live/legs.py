@@ -63,6 +63,7 @@ def nearest(
     wanted: int,
     *,
     after: bytes = b"",
+    sure: int | None = None,
     exact: bool = False,
     report: VectorReport | None = None,
     pause: Callable[[], None] | None = None,
@@ -71,6 +72,7 @@ def nearest(
 
     Args:
         wanted: how many.
+        sure: how many of these are found as surely as nearest ones are; None: all.
     """
     having = [piece for piece in pieces if piece.content.vectors is not None]
     parts = [_part(piece) for piece in having]
@@ -83,7 +85,7 @@ def nearest(
         return [content.ids[content.of_row(one)] for one in positions.tolist()]
 
     while parts:
-        found = vectors.search(parts, query, count, ties=ties, exact=exact, pause=pause)
+        found = vectors.search(parts, query, count, ties=ties, exact=exact, sure=sure, pause=pause)
         if report is not None:
             report.pieces, report.parts = having, found.parts
             report.attempts += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cached_property
 
 import attrs
@@ -29,6 +29,13 @@ from treestore.stores.namespaces.search import Asked
 
 OWN_MAX = 2000
 """Documents that a transaction wrote; with more, its queries look at all documents."""
+
+
+SURE_PER_HIT = 2
+"""Of words and a vector together, so many of the nearest are found surely for each hit; the deeper
+ones, which only count where the words name them too, as they come. Measured with ten hits of depth
+100 on overlapping clusters: 98.1 % of the hits of exact legs with 1, 98.9 % with 2, 99.7 % with 5,
+which takes half as long again."""
 
 
 class NoIndex(Unavailable):
@@ -121,8 +128,11 @@ class Execution:
             ViewWrong: it contradicts the tree.
         """
         found = self.found()
-        self._check(found)
-        return answer(self._txn, self._asked, [one.ranked for one in found])
+        rows = {one.ranked.packed_id: one.row for one in found}
+        return answer(
+            *(self._txn, self._asked, [one.ranked for one in found]),
+            record=lambda one: self._checked_record(one.packed_id, rows[one.packed_id]),
+        )
 
     def hits_that_stay(self) -> list[NamespaceHit] | None:
         """The answer as far as the state that is read, a newer one than the view's, still has the
@@ -146,7 +156,7 @@ class Execution:
             return self._fitting(words, asked.wanted, asked.after)
         found = hybrid.fused(
             asked,
-            lambda depth: self._nearest(depth, b""),
+            lambda depth: self._nearest(depth, b"", sure=SURE_PER_HIT * asked.wanted),
             lambda depth: self._fitting(words, depth, b""),
         )
         return with_distances(self._txn, asked, found)
@@ -180,13 +190,14 @@ class Execution:
         ]
         return _merged(found, own, asked.wanted)
 
-    def _nearest(self, wanted: int, after: bytes) -> list[Found]:
+    def _nearest(self, wanted: int, after: bytes, sure: int | None = None) -> list[Found]:
         asked, trace = self._asked, self._trace
         found = legs.nearest(
             self.pieces,
             asked,
             wanted,
             after=after,
+            sure=sure,
             exact=asked.request.exact,
             report=None if trace is None else trace.vector,
             pause=self._pause,
@@ -248,15 +259,15 @@ class Execution:
 
     # -- checking ---------------------------------------------------------------------------------
 
-    def _check(self, found: Sequence[Found]) -> None:
-        """Whether the documents that are handed out have the rows that were found."""
-        request = self._asked.request
-        for one in found[request.offset : request.offset + request.top_k]:
-            if not self._has_row(one):
-                raise ViewWrong(
-                    f"row {one.row} of namespace {self._view.number} is not what the tree has at "
-                    f"{self._lsn}"
-                )
+    def _checked_record(self, packed_id: bytes, row: int | None) -> bytes | None:
+        """The record of a document that is handed out, which must have the row that was found."""
+        record = self._txn.get(self._asked.there.space.documents + packed_id)
+        if row is not None and (record is None or row_of(record) != row):
+            raise ViewWrong(
+                f"row {row} of namespace {self._view.number} is not what the tree has at "
+                f"{self._lsn}"
+            )
+        return record
 
     def _has_row(self, one: Found) -> bool:
         if one.row is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -119,24 +119,19 @@ class Words:
                 [np.empty(0, np.int64), *(one.content.rows[one.ordinals()] for one in pieces)]
             )
         total = max(1, self._index.searcher.num_docs)
-
-        def allowed(rows: Rows) -> Flags:
-            return _allowed(pieces, rows)
+        places = _Places(pieces, self._unindexed_ids)
 
         def find(limit: int) -> list[Any]:
             return self._search.best(
                 limit,
-                allowed=None if only is not None else allowed,
+                allowed=None if only is not None else places.allowed,
                 share=min(1.0, count / total),
                 only=only,
                 unindexed=self._unindexed,
-                tie_key=ids_of,
+                tie_key=places.ids,
             )
 
-        def ids_of(rows: Sequence[int]) -> list[bytes]:
-            return _ids(pieces, self._unindexed_ids, rows)
-
-        return self._behind(find, ids_of, own, wanted, after, count + len(self._unindexed))
+        return self._behind(find, places.ids, own, wanted, after, count + len(self._unindexed))
 
     def among_rows(self, rows: Mapping[int, bytes], wanted: int, after: bytes) -> list[Found]:
         """The best of rows whose packed ids are known."""
@@ -183,38 +178,47 @@ class Words:
             count = min(total, 2 * count + wanted)
 
 
-def _places(pieces: Sequence[Piece], rows: Rows) -> Iterable[tuple[Piece, Rows]]:
-    """Of each piece the ordinals of rows; -1 for those that are not in it, or came later."""
-    for piece in pieces:
-        ordinals = piece.part.find_all(rows)
-        ordinals[ordinals >= len(piece.content)] = -1
-        yield piece, ordinals
+class _Places:
+    """Where rows are in a view.
 
+    Args:
+        pieces: rows that may be found.
+        others: packed ids of rows that are in none of these.
+    """
 
-def _allowed(pieces: Sequence[Piece], rows: Rows) -> Flags:
-    found = np.zeros(len(rows), np.bool_)
-    for piece, ordinals in _places(pieces, rows):
-        here = ordinals >= 0
-        found[here] |= True if piece.allowed is None else piece.allowed[ordinals[here]]
-    return found
+    def __init__(self, pieces: Sequence[Piece], others: Mapping[int, bytes]) -> None:
+        self._pieces = pieces
+        self._others = others
+        self._seen: dict[int, tuple[Piece, int]] = {}
 
-
-def _ids(pieces: Sequence[Piece], others: Mapping[int, bytes], rows: Sequence[int]) -> list[bytes]:
-    ids: list[bytes | None] = [others.get(row) for row in rows]
-    missing = [at for at, packed in enumerate(ids) if packed is None]
-    if missing:
-        wanted = np.array([rows[at] for at in missing], np.int64)
-        for piece, ordinals in _places(pieces, wanted):
-            for at, ordinal in zip(missing, ordinals.tolist(), strict=True):
+    def allowed(self, rows: Rows) -> Flags:
+        """Of some rows, which may be found."""
+        found = np.zeros(len(rows), np.bool_)
+        for piece in self._pieces:
+            ordinals = piece.part.find_all(rows)
+            here = (ordinals >= 0) & (ordinals < len(piece.content))
+            if piece.allowed is not None:
                 # A part may still have a row that another one took over.
-                if ordinal >= 0 and (piece.allowed is None or piece.allowed[ordinal]):
-                    ids[at] = piece.content.ids[ordinal]
-    return [_known(packed) for packed in ids]
+                here[here] = piece.allowed[ordinals[here]]
+            found |= here
+            ours = zip(rows[here].tolist(), ordinals[here].tolist(), strict=True)
+            self._seen.update((row, (piece, ordinal)) for row, ordinal in ours)
+        return found
 
-
-def _known(packed: bytes | None) -> bytes:
-    assert packed is not None
-    return packed
+    def ids(self, rows: Sequence[int]) -> list[bytes]:
+        """The packed ids of rows that may be found."""
+        others, seen = self._others, self._seen
+        unseen = [row for row in rows if row not in others and row not in seen]
+        if unseen:
+            self.allowed(np.array(unseen, np.int64))
+        ids: list[bytes] = []
+        for row in rows:
+            packed = others.get(row)
+            if packed is None:
+                piece, ordinal = seen[row]
+                packed = piece.content.ids[ordinal]
+            ids.append(packed)
+        return ids
 
 
 def unindexed_in(
@@ -229,7 +233,7 @@ def unindexed_in(
     if not new:
         return {}, {}
     rows = np.fromiter((one.row for one in new), np.int64, len(new))
-    here = np.flatnonzero(_allowed(pieces, rows)).tolist()
+    here = np.flatnonzero(_Places(pieces, {}).allowed(rows)).tolist()
     if len(here) > UNINDEXED_MAX:
         raise IndexBehind(
             f"{len(here)} documents are not in the full-text index yet; try again later.",
