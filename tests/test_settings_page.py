@@ -1,4 +1,4 @@
-"""docs/settings.md and the program agree; docs/running.md quotes what is really said."""
+"""docs/operations.md and the program agree, and it quotes what is really said."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from treestore.settings import ENVIRONMENT_PREFIX, ServerSettings, flag_of, load
 from treestore.stores.namespaces.upkeep import UpkeepOptions
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-PAGE = (CHECKOUT / "docs/settings.md").read_text("utf-8")
-RUNNING = (CHECKOUT / "docs/running.md").read_text("utf-8")
+PAGE = (CHECKOUT / "docs/operations.md").read_text("utf-8")
+TROUBLE = PAGE.partition("\n## Troubleshooting\n")[2]
 
 
 def table(heading: str) -> dict[str, list[str]]:
@@ -45,7 +45,7 @@ def table(heading: str) -> dict[str, list[str]]:
 
 
 OPTIONS = (EngineOptions, WriterLimits, ScrubOptions, UpkeepOptions)
-SERVER = table("## `treestore serve`")
+SERVER = table("### `treestore serve`")
 FIELDS = attrs.fields_dict(ServerSettings)
 
 
@@ -92,7 +92,7 @@ def shown(name: str, value: Any) -> str:
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_options_of_an_embedded_store(options: type[attrs.AttrsInstance]) -> None:
-    rows = table(f"### `{options.__module__}.{options.__name__}`")
+    rows = table(f"#### `{options.__module__}.{options.__name__}`")
     fields = attrs.fields_dict(options)
     assert list(rows) == list(fields)
     for name, (unit, default, what, when) in rows.items():
@@ -104,7 +104,7 @@ def test_options_of_an_embedded_store(options: type[attrs.AttrsInstance]) -> Non
 
 
 def test_arguments_of_open() -> None:
-    rows = table("## `treestore.open()`")
+    rows = table("### `treestore.open()`")
     parameters = inspect.signature(open_database).parameters
     named = {name: row for name, row in rows.items() if name in parameters}
     assert list(named) == list(parameters)
@@ -151,7 +151,7 @@ def test_the_commands_variables_are_all_there() -> None:
             variable = parameter.envvar or (told and told[1])
             if variable:
                 found.add((variable, max(parameter.opts, key=len)))
-    rows = table("## Other commands")
+    rows = table("### Other commands")
     assert found - {("TREESTORE_CONFIG", "--config")} == {
         (variable, row[0].strip("`")) for variable, row in rows.items()
     }
@@ -173,7 +173,7 @@ def strings_of_the_program() -> str:
 
 
 def test_quoted_sentences_are_really_said() -> None:
-    rows = [line for line in RUNNING.splitlines() if line.startswith("| ")]
+    rows = [line for line in TROUBLE.splitlines() if line.startswith("| ")]
     quoted = [part for row in rows for part in re.findall(r'"([^"]+)"', row.split("|")[1])]
     assert len(quoted) >= 9
     said = strings_of_the_program()
@@ -183,21 +183,20 @@ def test_quoted_sentences_are_really_said() -> None:
 
 def test_named_metrics_and_settings_exist() -> None:
     metrics = {metric.full_name for metric in CATALOGUE}
-    for page in (PAGE, RUNNING):
-        for name in re.findall(r"`(treestore_\w+)`", page):
-            assert name in metrics, name
-    rows = "\n".join(line for line in RUNNING.splitlines() if line.startswith("| "))
+    for name in re.findall(r"`(treestore_\w+)`", PAGE):
+        assert name in metrics, name
+    rows = "\n".join(line for line in TROUBLE.splitlines() if line.startswith("| "))
     others = {"run_transaction", "wait_when_limited", "request_id", "explain", "describe"}
     codes = {"corruption", "outcome_unknown", "snapshot_expired", "feed_expired", "internal"}
     for name in re.findall(r"`([a-z]+_[a-z_]+)`", rows):
         assert name in FIELDS or name in metrics | others | codes, name
 
 
-@pytest.mark.parametrize("page", ["settings.md", "running.md"])
+@pytest.mark.parametrize("page", sorted(path.name for path in (CHECKOUT / "docs").glob("*.md")))
 def test_links_lead_somewhere(page: str) -> None:
     text = (CHECKOUT / "docs" / page).read_text("utf-8")
     for file, _, anchor in (link.partition("#") for link in re.findall(r"\]\(([^)]+)\)", text)):
-        target = (CHECKOUT / "docs" / file).read_text("utf-8")
+        target = (CHECKOUT / "docs" / (file or page)).read_text("utf-8")
         headings = re.findall(r"^#+ (.*)$", target, re.MULTILINE)
         anchors = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
         assert not anchor or anchor in anchors, f"{file}#{anchor}"

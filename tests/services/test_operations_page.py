@@ -1,4 +1,4 @@
-"""docs/operations.md: its examples run over TCP, and what other stores got wrong is right."""
+"""docs/planned-operations.md: its examples run over TCP; what others got wrong is right."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.actors.wire_tools import listening
 from treestore.errors import NotFound
 from treestore.stores.operation import OPERATIONS
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs/operations.md").read_text("utf-8")
+PAGE = (Path(__file__).resolve().parents[2] / "docs/planned-operations.md").read_text("utf-8")
 
 PLANNED = """
 StoreDocument GetDocument DeleteDocument GetNode GetChildren GetSubtree GetAncestorPath
@@ -71,7 +71,7 @@ def examples() -> list[str]:
 async def test_the_examples_run_over_tcp(client: Any) -> None:
     source = "async def run(db):\n" + textwrap.indent("\n".join(examples()), "    ")
     namespace: dict[str, Any] = {}
-    exec(compile(ast.parse(source), "operations.md", "exec"), namespace)
+    exec(compile(ast.parse(source), "planned-operations.md", "exec"), namespace)
     with trio.fail_after(60):
         await namespace["run"](client)
 

@@ -246,7 +246,7 @@ class Views(RuleBasedStateMachine):
         try:
             self.store.index_some(limit, [lease for lease, _ in self.held])
         except UseTree:
-            # An attribute that becomes filterable loses the view, too; the next one to ask loads it.
+            # An attribute that becomes filterable loses the view too; the next to ask loads it.
             assert self.store.damaged or self.store.known_view() is None
 
     @rule()
