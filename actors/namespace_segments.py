@@ -195,7 +195,7 @@ class SegmentKeeper:
         """Write the file. On a thread."""
         from treestore.search.columns.blobs import ColumnsDamaged
         from treestore.search.vectors.segment_file import SegmentDamaged
-        from treestore.stores.namespaces.live.pieces import UseTree
+        from treestore.stores.namespaces.live.pieces import StateTooOld, UseTree
 
         txn, position, pause = lease.read(), lease.state.position, self._engine.environment.pause
         try:
@@ -203,6 +203,8 @@ class SegmentKeeper:
                 return self._maker.merge(txn, position, there, old, pause=pause)
             most = self._options.seal_rows_max
             return self._maker.seal(txn, position, there, rows_max=most, pause=pause)
+        except StateTooOld:
+            return None  # A query was quicker to load the view; the next turn has a later state.
         except UseTree as error:
             if self._views.damaged:
                 return None  # That comes first.

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
+import pytest
 import trio
 
 from actors.database import Database, open_database
+from actors.namespace_segments import SegmentKeeper
+from treestore.engine.snapshot import Snapshot
 from treestore.stores.namespaces.upkeep import (
     FANOUT,
     SegmentSize,
@@ -98,6 +102,33 @@ async def test_a_held_snapshot_answers_alike_before_and_after(tmp_path: Path) ->
                 assert len(await snapshot.namespaces.query("n", text="number4")) == 1
             assert await db.namespaces.query("n", text="number4") == []
             assert (await db.admin.check()).ok
+
+
+async def test_a_query_may_load_the_view_from_a_later_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the keeper's look at what is to be sealed and the sealing: it does that later."""
+    raced: list[str] = []
+
+    def look(self: SegmentKeeper, lease: Snapshot) -> Any:
+        work = original(self, lease)
+        if work is not None and not raced:
+            raced.append(work[0])
+            trio.from_thread.run(db.namespaces.upsert, "n", documents(500, 1))
+            query = partial(db.namespaces.query, "n", vector=[0.0] * DIM)
+            assert trio.from_thread.run(query)
+        return work
+
+    original = SegmentKeeper._look
+    monkeypatch.setattr(SegmentKeeper, "_look", look)
+    with trio.fail_after(120):
+        async with open_database(tmp_path / "data", namespaces=OPTIONS) as db:
+            await db.namespaces.create("n", schema())
+            await db.namespaces.upsert("n", documents(0, 60))
+            await until(lambda: keeper(db).counters.rows >= 50)
+            assert raced == ["a seal"]
+            assert not any(status.restarts for status in db.supervisor.actors.values())
+            assert await db.namespaces.count("n") == 61
 
 
 async def test_files_that_nobody_names_go(tmp_path: Path) -> None:

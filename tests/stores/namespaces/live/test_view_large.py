@@ -13,6 +13,7 @@ import pytest
 from tests.stores.namespaces.live.living import NAME, LivingStore, request
 from treestore.stores.namespaces import catalog, exact, writing
 from treestore.stores.namespaces.asking import RecallRequest
+from treestore.stores.namespaces.live.pieces import StateTooOld
 
 DIM, ROWS, AT_ONCE = 24, 6000, 500
 
@@ -171,3 +172,17 @@ def test_readers_need_no_lock(store: LivingStore, vectors: Any) -> None:
         for lease in snapshots:
             lease.close()
     assert wrong == []
+
+
+def test_segments_are_not_made_of_states_before_the_view(store: LivingStore, vectors: Any) -> None:
+    lease = store.engine.snapshot("test")
+    store.run(writing.upsert, NAME, [document(2, vectors)])
+    store.lose_view()
+    store.view()
+    before = lease.read(), lease.state.position, store.there
+    with pytest.raises(StateTooOld):
+        store.maker.seal(*before)
+    with pytest.raises(StateTooOld):
+        store.maker.merge(*before, [number for number, _ in store.manifests()])
+    lease.close()
+    assert store.seal() is not None

@@ -28,6 +28,7 @@ from treestore.stores.namespaces.catalog import Opened
 from treestore.stores.namespaces.layout import row_of
 from treestore.stores.namespaces.live.arrays import Rows
 from treestore.stores.namespaces.live.files import SUFFIX, SegmentFolder, Source
+from treestore.stores.namespaces.live.pieces import StateTooOld
 from treestore.stores.namespaces.live.view import View, left_out_of, new_row, types_of
 from treestore.stores.namespaces.live.views import Views
 from treestore.stores.namespaces.manifests import SegmentManifest
@@ -97,6 +98,7 @@ class Maker:
 
         Raises:
             UseTree: there is no view; see `Views.view`.
+            StateTooOld: there is one, and it was loaded from a later state: try again with such.
             OSError: the file cannot be written.
         """
         view = self._views.view(txn, position, there, pause)
@@ -135,7 +137,8 @@ class Maker:
         pause: Pause,
     ) -> Made:
         layout = view.at(position.lsn)
-        assert layout is not None  # It has just followed to there.
+        if layout is None:
+            raise StateTooOld
         source = Source.of_rows([part.content for part in layout.parts], rows)
         name = self._new_name()
         columns = _columns(txn, there, source)

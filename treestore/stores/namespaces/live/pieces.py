@@ -19,6 +19,13 @@ class UseTree(Exception):
     """The view cannot answer this, or not now; the tree can."""
 
 
+class StateTooOld(UseTree):
+    """The state was before the view: somebody else had it loaded from a later one."""
+
+    def __init__(self) -> None:
+        super().__init__("the state is older than the view")
+
+
 @attrs.frozen(eq=False)
 class Piece:
     """Some rows of a part.

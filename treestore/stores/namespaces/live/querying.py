@@ -16,7 +16,14 @@ from treestore.stores.namespaces.layout import row_of, unpacked_id
 from treestore.stores.namespaces.live import hybrid, legs
 from treestore.stores.namespaces.live.layouts import Layout
 from treestore.stores.namespaces.live.legs import Found, VectorReport
-from treestore.stores.namespaces.live.pieces import Hidden, Piece, UseTree, hidden_rows, pieces
+from treestore.stores.namespaces.live.pieces import (
+    Hidden,
+    Piece,
+    StateTooOld,
+    UseTree,
+    hidden_rows,
+    pieces,
+)
 from treestore.stores.namespaces.live.view import View
 from treestore.stores.namespaces.live.words import (
     Words,
@@ -110,7 +117,7 @@ class Execution:
     ) -> None:
         layout = view.at(lsn)
         if layout is None:
-            raise UseTree("the state is older than the view")
+            raise StateTooOld
         self._txn = txn
         self._asked = asked
         self._view = view
