@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import partial
 
 import attrs
-import structlog
 import trio
 
 from actors.threads import WORKER_THREADS, Threads
@@ -20,8 +19,9 @@ from treestore.engine.backup.archive import Archive
 from treestore.engine.engine import Engine
 from treestore.engine.log import LogPosition
 from treestore.errors import TreeStoreError
+from treestore.loggers import get_logger
 
-log = structlog.get_logger("treestore.archiver")
+log = get_logger("treestore.archiver")
 
 TICK_S = 0.25
 """How often it looks for closed segments."""

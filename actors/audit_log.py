@@ -14,8 +14,9 @@ from typing import Any
 import structlog
 
 from treestore.errors import InvalidArgument
+from treestore.loggers import get_logger
 
-log = structlog.get_logger("treestore.audit")
+log = get_logger("treestore.audit")
 
 MODE = 0o600
 """Addresses and names are nobody else's business."""

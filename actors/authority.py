@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any
 
 import attrs
-import structlog
 import trio
 
 from actors.audit_log import log_line
@@ -27,6 +26,7 @@ from actors.writer import Writer
 from treestore.engine.engine import Engine
 from treestore.engine.transaction import WriteTransaction
 from treestore.errors import TreeStoreError, Unauthenticated
+from treestore.loggers import get_logger
 from treestore.model.security import ApiKey, ApiKeyInfo
 from treestore.stores.security import apikeys, audit
 from treestore.stores.security.apikeys import KeyRecord, KeyRequest
@@ -34,7 +34,7 @@ from treestore.stores.security.audit import Actor
 from treestore.stores.security.bucket import Bucket
 from treestore.stores.security.scopes import Grants, parse_scopes
 
-log = structlog.get_logger("treestore.security")
+log = get_logger("treestore.security")
 
 TICK_S = 1.0
 NOTE_USES_TICKS = 60

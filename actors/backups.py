@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
-import structlog
 import trio
 
 from treestore.engine.backup.copy import BackupCopy, Source
@@ -18,12 +17,13 @@ from treestore.engine.backup.manifest import PAGES, Backup, iso_time, open_chain
 from treestore.engine.backup.verify import open_view
 from treestore.engine.options import MEBIBYTE
 from treestore.errors import InvalidArgument, TreeStoreError, Unavailable
+from treestore.loggers import get_logger
 from treestore.model.admin import BackupProgress, BackupResult
 
 if TYPE_CHECKING:
     from actors.database import Database
 
-log = structlog.get_logger("treestore.backup")
+log = get_logger("treestore.backup")
 
 T = TypeVar("T")
 

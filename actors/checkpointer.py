@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import attrs
-import structlog
 import trio
 
 from actors.threads import WORKER_THREADS, Threads
@@ -20,8 +19,9 @@ from treestore.engine.engine import Engine
 from treestore.engine.log import LogPosition
 from treestore.errors import ResourceExhausted, TreeStoreError, Unavailable
 from treestore.histogram import Histogram, HistogramSnapshot
+from treestore.loggers import get_logger
 
-log = structlog.get_logger("treestore.checkpointer")
+log = get_logger("treestore.checkpointer")
 
 RETRY_S = 1.0
 """Pause after a checkpoint that the full disk did not allow."""

@@ -10,7 +10,6 @@ from collections import deque
 from typing import Any
 
 import attrs
-import structlog
 import trio
 
 from actors.checkpointer import Checkpointer
@@ -21,9 +20,10 @@ from actors.writer import Writer
 from treestore.engine.compaction import MoveStep, Quiet, Search, Settle, Step, plan
 from treestore.engine.engine import Engine
 from treestore.errors import TreeStoreError, Unavailable
+from treestore.loggers import get_logger
 from treestore.model.admin import CompactResult
 
-log = structlog.get_logger("treestore.compactor")
+log = get_logger("treestore.compactor")
 
 LOOK_S = 10.0
 LOOKS = 7

@@ -14,7 +14,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
 import attrs
-import structlog
 import trio
 
 from actors.archiver import Archiver
@@ -49,13 +48,14 @@ from treestore.engine.options import MEBIBYTE, EngineOptions, Environment, OpenP
 from treestore.engine.realdisk import real_environment
 from treestore.engine.snapshot import Snapshot
 from treestore.errors import InvalidArgument, TreeStoreError, Unavailable
+from treestore.loggers import get_logger
 from treestore.services import Services
 from treestore.stores.changes.service import Watching
 from treestore.stores.deduplication import Sessions
 from treestore.stores.namespaces.upkeep import UpkeepOptions
 from treestore.stores.operation import Async, ReadWrite
 
-log = structlog.get_logger("treestore.database")
+log = get_logger("treestore.database")
 
 READ_THREADS = 4
 """Long reads that run at a time; they share the interpreter, so more would not be faster."""

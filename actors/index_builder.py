@@ -11,13 +11,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-import structlog
 import trio
 
 from actors.mail import Call
 from actors.writer import Writer
 from treestore.engine.engine import Engine
 from treestore.errors import TreeStoreError, Unavailable
+from treestore.loggers import get_logger
 from treestore.model.collections import CollectionIndex
 from treestore.stores.collections import building
 from treestore.stores.collections.indexes import Definition
@@ -25,7 +25,7 @@ from treestore.stores.collections.indexes import Definition
 if TYPE_CHECKING:
     from actors.database import Database
 
-log = structlog.get_logger("treestore.index_builder")
+log = get_logger("treestore.index_builder")
 
 RETRY_S = 1.0
 """Until a step is tried again that failed for want of room, say."""

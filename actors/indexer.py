@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import structlog
 import trio
 
 from actors.threads import WORKER_THREADS, Threads
@@ -26,12 +25,13 @@ from treestore.engine.engine import Engine
 from treestore.engine.log import LogPosition
 from treestore.engine.snapshot import Snapshot
 from treestore.errors import CorruptionError, NotFound, Unavailable
+from treestore.loggers import get_logger
 from treestore.search.folder import IndexFailed
 from treestore.stores.documents.history import History, Notes
 from treestore.stores.documents.text_index import Identity, Progress, TextIndex, day_of
 from treestore.stores.documents.touched import Changes
 
-log = structlog.get_logger("treestore.indexer")
+log = get_logger("treestore.indexer")
 
 FOLDER = "search"
 """In the data directory; a folder for each kind of index is in it."""

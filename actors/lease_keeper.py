@@ -5,15 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import structlog
 import trio
 
 from actors.threads import WORKER_THREADS, Threads
 from treestore.engine.engine import Engine
 from treestore.engine.leases import Pinned
 from treestore.engine.snapshot import Snapshot
+from treestore.loggers import get_logger
 
-log = structlog.get_logger("treestore.lease_keeper")
+log = get_logger("treestore.lease_keeper")
 
 TICK_S = 1.0
 

@@ -6,7 +6,6 @@ import ssl
 from collections.abc import Callable, Sequence
 
 import attrs
-import structlog
 import trio
 
 from actors.host import Host
@@ -17,8 +16,9 @@ from actors.principal import Principal
 from actors.session import Session
 from actors.wire import Authenticate, Counters, Methods, Shared, WireSettings, WireStatistics
 from protocol import codes
+from treestore.loggers import get_logger
 
-log = structlog.get_logger("treestore.listener")
+log = get_logger("treestore.listener")
 
 REFUSALS_MAX = 64
 """Connections above the limit that are told so at a time; more are closed without a word."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-import structlog
 import trio
 
 from actors.mail import Call
@@ -19,13 +18,14 @@ from actors.writer import Writer
 from treestore.engine.engine import Engine
 from treestore.engine.snapshot import Snapshot
 from treestore.errors import TreeStoreError
+from treestore.loggers import get_logger
 from treestore.model.namespaces import Namespace
 from treestore.stores.namespaces import catalog, copying, dropping
 
 if TYPE_CHECKING:
     from actors.database import Database
 
-log = structlog.get_logger("treestore.namespace_keeper")
+log = get_logger("treestore.namespace_keeper")
 
 RETRY_S = 1.0
 """Until a step is tried again that failed for want of room, say."""

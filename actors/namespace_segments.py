@@ -16,7 +16,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import structlog
 import trio
 
 from actors.mail import Call
@@ -26,13 +25,14 @@ from actors.writer import Writer
 from treestore.engine.engine import Engine
 from treestore.engine.snapshot import Snapshot
 from treestore.errors import OutcomeUnknown, TreeStoreError
+from treestore.loggers import get_logger
 
 if TYPE_CHECKING:
     from treestore.stores.namespaces.catalog import Opened
     from treestore.stores.namespaces.live.making import Made, Maker
     from treestore.stores.namespaces.upkeep import UpkeepOptions
 
-log = structlog.get_logger("treestore.namespace_segments")
+log = get_logger("treestore.namespace_segments")
 
 LOOK_S = 0.5
 """It looks so often what there is to do, where anything was written; ..."""

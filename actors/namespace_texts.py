@@ -16,13 +16,13 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import structlog
 import trio
 
 from actors.namespace_views import NamespaceViews
 from actors.threads import WORKER_THREADS, Threads
 from treestore.engine.engine import Engine
 from treestore.engine.snapshot import Snapshot
+from treestore.loggers import get_logger
 
 if TYPE_CHECKING:
     from treestore.model.namespaces import FullTextSchema
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from treestore.stores.namespaces.live.view import View
     from treestore.stores.namespaces.live.views import Views
 
-log = structlog.get_logger("treestore.namespace_texts")
+log = get_logger("treestore.namespace_texts")
 
 TICK_S = 0.25
 COMMIT_S = 1.0

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import attrs
-import structlog
 
 from treestore.engine.changes import notes_of
 from treestore.engine.engine import Engine
+from treestore.loggers import get_logger
 
 if TYPE_CHECKING:
     from treestore.stores.namespaces.live.files import SegmentFolder
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from treestore.stores.namespaces.live.view import View
     from treestore.stores.namespaces.live.views import Views
 
-log = structlog.get_logger("treestore.namespace_views")
+log = get_logger("treestore.namespace_views")
 
 FOLDER = Path("search", "namespaces")
 """In the data directory; ``segments`` and ``texts`` are in it."""

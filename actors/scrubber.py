@@ -16,7 +16,6 @@ from functools import partial
 from typing import TypeVar
 
 import attrs
-import structlog
 import trio
 
 from actors.checkpointer import Checkpointer
@@ -26,8 +25,9 @@ from treestore.engine.log import LogPosition
 from treestore.engine.meta import slot_warnings
 from treestore.engine.scrub import Place, Scrub, Slice
 from treestore.errors import CorruptionError
+from treestore.loggers import get_logger
 
-log = structlog.get_logger("treestore.scrubber")
+log = get_logger("treestore.scrubber")
 
 T = TypeVar("T")
 

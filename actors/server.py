@@ -20,7 +20,6 @@ from collections.abc import AsyncIterator, Callable, Generator
 from functools import partial
 
 import attrs
-import structlog
 import trio
 
 from actors.audit_log import AuditFile
@@ -41,11 +40,12 @@ from protocol.limits import KIB, MIB, Limits
 from treestore import __version__
 from treestore.engine.options import EngineOptions, OpenProgress
 from treestore.errors import InvalidArgument, PermissionDenied, Unavailable
+from treestore.loggers import get_logger
 from treestore.settings import ServerSettings, is_loopback
 from treestore.stores.namespaces.upkeep import UpkeepOptions
 from treestore.stores.security.audit import ACTOR
 
-log = structlog.get_logger("treestore.server")
+log = get_logger("treestore.server")
 
 EXPORT_S = 5.0
 """How long the last spans may take to leave, where there are any."""

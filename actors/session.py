@@ -29,7 +29,6 @@ from functools import partial
 from typing import Any
 
 import msgspec
-import structlog
 import trio
 
 from actors.host import HostSnapshot, HostTransaction, Submission
@@ -64,8 +63,9 @@ from treestore.errors import (
     TreeStoreError,
     Unavailable,
 )
+from treestore.loggers import get_logger
 
-log = structlog.get_logger("treestore.session")
+log = get_logger("treestore.session")
 
 BURST_S = 0.001
 """Answering queries holds the event loop for about this long and one query, then others run. The

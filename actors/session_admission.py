@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-import structlog
 import trio
 
 from actors.session_transactions import ROLLBACK
@@ -14,13 +13,14 @@ from protocol import codes
 from protocol.errors import RemoteProtocolError
 from protocol.messages import Hello, Request
 from treestore.errors import TreeStoreError, Unauthenticated
+from treestore.loggers import get_logger
 from treestore.stores.deduplication import session_prefix
 from treestore.stores.security.audit import ACTOR
 
 if TYPE_CHECKING:
     from actors.session import Session
 
-log = structlog.get_logger("treestore.session")
+log = get_logger("treestore.session")
 
 UNCOUNTED = frozenset({SETTLE.name, ROLLBACK, "session.close_snapshot"})
 """Requests that a rate limit lets through: they end what was counted when it was begun, and give

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import structlog
-
 from actors.memory import Account
 from actors.observability.requests import Failed
 from actors.session_work import failure_of
@@ -15,8 +13,9 @@ from protocol.limits import KIB
 from protocol.messages import Failure
 from treestore.client.duplex import Duplex
 from treestore.errors import ResourceExhausted
+from treestore.loggers import get_logger
 
-log = structlog.get_logger("treestore.session")
+log = get_logger("treestore.session")
 
 LARGE_SIZE_BYTES = 64 * KIB
 """Output of this size and more is charged to the memory budget."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import attrs
-import structlog
 import trio
 
-log = structlog.get_logger("treestore.supervisor")
+from treestore.loggers import get_logger
+
+log = get_logger("treestore.supervisor")
 
 BACK_OFF_S_MIN = 0.05
 BACK_OFF_S_MAX = 10.0

@@ -21,7 +21,6 @@ from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import structlog
 import trio
 
 from actors.embedded import SLICE_BUDGET, SLICE_RESERVE
@@ -39,13 +38,14 @@ from treestore.errors import (
     Unavailable,
 )
 from treestore.histogram import Histogram, HistogramSnapshot
+from treestore.loggers import get_logger
 from treestore.stores.operation import Operation
 
 if TYPE_CHECKING:
     from actors.database import Database
     from actors.reader import Reader
 
-log = structlog.get_logger("treestore.transactions")
+log = get_logger("treestore.transactions")
 
 T = TypeVar("T")
 

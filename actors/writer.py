@@ -23,7 +23,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import structlog
 import trio
 
 from actors.mail import BEGUN, TAKEN_BACK, Call, Mail, WriterLimits, WriterStatistics
@@ -40,8 +39,9 @@ from treestore.errors import (
     Unavailable,
 )
 from treestore.histogram import COUNTS, SIZES_BYTES, Histogram
+from treestore.loggers import get_logger
 
-log = structlog.get_logger("treestore.writer")
+log = get_logger("treestore.writer")
 
 
 class Writer:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import structlog
 from litestar import Litestar, Response
 from litestar.exceptions import HTTPException
 from litestar.response.base import ASGIResponse
@@ -32,9 +31,10 @@ from actors.http.settings import HttpSettings
 from actors.http.table import OBJECT, of_collections, of_namespaces, of_operations
 from treestore import __version__
 from treestore.errors import TreeStoreError
+from treestore.loggers import get_logger
 from treestore.stores.operation import OPERATIONS, Operation
 
-log = structlog.get_logger("treestore.http")
+log = get_logger("treestore.http")
 
 
 def build_app(

@@ -23,7 +23,6 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import h11
-import structlog
 import trio
 
 from actors.http.exchange import REASONS, AsgiApp, Exchange, PlainExchange, date_now
@@ -32,11 +31,12 @@ from actors.http.problems import JSON, Problem, problem, told
 from actors.http.requests import new_request_id
 from actors.pacing import is_gone
 from treestore.errors import ProtocolError, TreeStoreError
+from treestore.loggers import get_logger
 
 if TYPE_CHECKING:
     from actors.http.server import HttpPort
 
-log = structlog.get_logger("treestore.http")
+log = get_logger("treestore.http")
 
 RECEIVE_SIZE_BYTES = 64 * 1024
 WRITE_SIZE_BYTES = 64 * 1024

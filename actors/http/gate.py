@@ -10,7 +10,6 @@ import time
 from collections.abc import Awaitable, Callable
 from urllib.parse import unquote_to_bytes
 
-import structlog
 import trio
 
 from actors.http.access import Authenticate, Context, Observation, Observe
@@ -18,8 +17,9 @@ from actors.http.exchange import AsgiApp, Message, Receive, Scope, Send
 from actors.http.problems import JSON, code_of, problem, told
 from actors.http.requests import request_id_of
 from treestore.errors import TreeStoreError
+from treestore.loggers import get_logger
 
-log = structlog.get_logger("treestore.http")
+log = get_logger("treestore.http")
 
 OPEN_PATHS = frozenset({"/health", "/ready"})
 """What is answered without a key and without a limit: those who watch over a server have none."""

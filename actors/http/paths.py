@@ -10,12 +10,12 @@ from typing import Any
 
 import attrs
 import msgspec
-import structlog
 
 from actors.http.problems import JSON, problem, told
 from actors.http.requests import new_request_id
+from treestore.loggers import get_logger
 
-log = structlog.get_logger("treestore.http")
+log = get_logger("treestore.http")
 
 
 @attrs.frozen

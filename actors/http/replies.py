@@ -11,15 +11,15 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import msgspec
-import structlog
 import trio
 from litestar.response.base import ASGIResponse
 
 from actors.http.access import Context
 from actors.http.problems import code_of, told
 from treestore.errors import TreeStoreError, Unauthenticated
+from treestore.loggers import get_logger
 
-log = structlog.get_logger("treestore.http")
+log = get_logger("treestore.http")
 
 LINES_TYPE = b"application/x-ndjson"
 

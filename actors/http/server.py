@@ -6,14 +6,14 @@ import ssl
 from collections.abc import Callable, Sequence
 
 import attrs
-import structlog
 import trio
 
 from actors.http.connection import Connection
 from actors.http.exchange import AsgiApp
 from actors.http.settings import HttpSettings
+from treestore.loggers import get_logger
 
-log = structlog.get_logger("treestore.http")
+log = get_logger("treestore.http")
 
 LOOK_INTERVAL_S = 0.5
 """How often connections are looked at: is somebody there for the answer, does a request come?"""

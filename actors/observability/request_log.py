@@ -10,11 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import structlog
-
 from actors.observability.requests import CANCELLED, OK, SeenRequest
+from treestore.loggers import get_logger
 
-log = structlog.get_logger("treestore.request")
+log = get_logger("treestore.request")
 
 LINES_PER_S = 200.0
 LINES_BURST = 1000.0

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-import structlog
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 from treestore.cli.console import errors
 from treestore.engine.options import OpenProgress
+from treestore.loggers import get_logger
 
 QUIET_S = 0.5
 """A recovery that is quicker shows nothing."""
@@ -18,7 +18,7 @@ QUIET_S = 0.5
 LINE_S = 2.0
 """Between two log lines."""
 
-log = structlog.get_logger("treestore.recovery")
+log = get_logger("treestore.recovery")
 
 
 class _Bar:
