@@ -1,7 +1,8 @@
 """Ranking, on judgements that people made.
 
 The floors lie a little below what ``python -m scripts.ranking`` prints: nothing here depends on
-time, and vectors only on how a machine rounds.
+time, and vectors only on how a machine rounds. Average precisions are lower here, as they are those
+of the first hundred hits.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import pytest
 import trio
 
 import treestore
+from scripts.lsa import Lsa
 from scripts.ranking import documents, namespaces
 from scripts.ranking.cranfield import Collection, read_collection
 from scripts.ranking.namespaces import WAYS
@@ -24,21 +26,27 @@ ON_SERVERS = ("words", "both, rrf", "both, weighted, words × 0.5")
 QUESTIONS_ON_SERVERS = 40
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def collection(data_directory: Path) -> Collection:
     return read_collection(data_directory / "cranfield")
 
 
+@pytest.fixture(scope="module")
+def lsa(collection: Collection) -> Lsa:
+    return namespaces.learn(collection)
+
+
 async def test_documents_rank_as_well_as_they_did(collection: Collection, tmp_path: Path) -> None:
     with trio.fail_after(300):
-        figures = await documents.measure(collection, tmp_path / "data")
+        figures = await documents.measure(collection, tmp_path / "data", depth=100)
     assert figures.ndcg >= 0.52
-    assert figures.map >= 0.425
+    assert figures.map >= 0.42
     assert figures.recall >= 0.76
 
 
-async def test_namespaces_rank_as_well_as_they_did(collection: Collection, tmp_path: Path) -> None:
-    lsa = namespaces.learn(collection)
+async def test_namespaces_rank_as_well_as_they_did(
+    collection: Collection, lsa: Lsa, tmp_path: Path
+) -> None:
     reached: dict[str, tuple[float, ...]] = {}
     with trio.fail_after(300):
         async with treestore.open(tmp_path / "data") as db:
@@ -68,8 +76,9 @@ async def test_namespaces_rank_as_well_as_they_did(collection: Collection, tmp_p
     assert not missed
 
 
-async def test_servers_rank_as_the_library_does(collection: Collection, tmp_path: Path) -> None:
-    lsa = namespaces.learn(collection)
+async def test_servers_rank_as_the_library_does(
+    collection: Collection, lsa: Lsa, tmp_path: Path
+) -> None:
     queries = [
         {**WAYS[name].query(question.text, lsa.embed(question.text)), "top_k": 10}
         for question in collection.questions[:QUESTIONS_ON_SERVERS]
