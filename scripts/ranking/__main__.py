@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx  # noqa: ASYNC127 - litestar brings it along
 import trio
 
 import treestore

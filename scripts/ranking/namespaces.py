@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
 import attrs
-import httpx
+import httpx  # noqa: ASYNC127 - litestar brings it along
 
 from scripts.lsa import Lsa
 from scripts.ranking.cranfield import Abstract, Collection, Question

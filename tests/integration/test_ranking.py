@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
+import httpx  # noqa: ASYNC127 - litestar brings it along
 import pytest
 import trio
 
