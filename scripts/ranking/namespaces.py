@@ -65,7 +65,7 @@ WAYS: Final[Mapping[str, Way]] = {
     "both, weighted": Way(fusion={"method": "weighted"}),
     "both, weighted, words × 0.5": Way(fusion={"method": "weighted", "weights": HALF_OF_WORDS}),
 }
-"""Of each leg's weight 0.25 to 2 was tried, and one chosen by the questions with even numbers."""
+"""Half of a leg's weight is a round number; docs/search.md says what others give."""
 
 
 def schema(dim: int) -> dict[str, Any]:
