@@ -241,10 +241,10 @@ PROBES = {
     "russian": ("новые законы страны", "закон"),
     "spanish": ("las casas antiguas", "casa"),
     "swedish": ("husen vid vägen", "huset"),
-    "tamil": ("வீடுகள் பெரியவை", "பெரிய"),
-    "turkish": ("evler büyüktür", "evlerde"),
+    "tamil": ("வீடுகள் மற்றும் நகரத்தில்", "நகரம்"),
+    "turkish": ("İlk ev ISIRGAN", "ilk ısırgan"),
     "chinese": ("南京市长江大桥欢迎您", "长江"),
-    "none": ("seadused jõustuvad", "seadused"),
+    "none": ("seadused jõustuvad हिन्दी", "हिन्दी"),
 }
 
 
@@ -260,6 +260,22 @@ async def test_every_language_finds_other_forms_of_a_word(db: Any) -> None:
                 assert ids(hits) == ["n"], language
                 hits = await db.documents.search(query, language=language, top_k=30)
                 assert [hit.node.policy_id for hit in hits] == [language]
+            await indexed(db)
+
+
+async def test_words_with_marks_are_not_cut(db: Any) -> None:
+    with trio.fail_after(60):
+        for language, text in (("tamil", "பள்ளிகளில் மற்றும்"), ("none", "हिन्दी भाषा")):
+            nodes = [{"node_id": language, "title": "", "text": text}]
+            await db.documents.store(language, "v1", nodes, language=language)
+        for _ in range(2):
+            assert await found(db, "பள்ளி") == {"tamil"}
+            assert await found(db, "பள்*") == {"tamil"}
+            # A stop word, and parts of words, which marks do not end.
+            assert await found(db, "மற்றும்") == set()
+            assert await found(db, "மற") == set()
+            assert await found(db, "हिन") == set()
+            assert await found(db, '"हिन्दी भाषा"') == {"none"}
             await indexed(db)
 
 

@@ -1,10 +1,10 @@
 """Languages: how a text becomes words that are compared.
 
-For a stemmed language, a text is normalised (Unicode NFKC), cut into runs of letters and digits,
-words of more than `WORD_CHARACTERS_MAX` are dropped, the others lower-cased, stop words dropped (a
-word keeps its position all the same), and stemmed. ``none`` stops after lower-casing: for any
-other language. ``chinese`` has no spaces: a dictionary cuts it into words; each of these, and the
-shorter words inside it, are found.
+For a stemmed language, a text is normalised (Unicode NFKC), cut into runs of letters and digits
+(and marks: `word_tokenizer`), words of more than `WORD_CHARACTERS_MAX` are dropped, the others
+lower-cased (`turkish_case`), stop words dropped (a word keeps its position all the same), and
+stemmed. ``none`` stops after lower-casing: for any other language. ``chinese`` has no spaces: a
+dictionary cuts it into words; each of these, and the shorter words inside it, are found.
 
 A change here changes what an index has to hold: raise `ANALYSIS_VERSION`, and indexes are rebuilt.
 """
@@ -21,10 +21,10 @@ from typing import Final, NamedTuple
 import tantivy
 from tantivy import Filter, PreTokenizedString, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
 
-from treestore.search.names import CHINESE, STEMMED
+from treestore.search.names import CHINESE, MARKED, STEMMED, TURKISH
 from treestore.search.stopwords import STOP_WORDS
 
-ANALYSIS_VERSION: Final = 1
+ANALYSIS_VERSION: Final = 2
 
 WORD_CHARACTERS_MAX: Final = 100
 """Longer words are not indexed: no word of a language, and a hash still fits."""
@@ -65,11 +65,19 @@ def stop_filter(language: str) -> Filter:
     return Filter.stopword(language) if own is None else Filter.custom_stopword(own.split())
 
 
+def word_tokenizer(language: str | None) -> Tokenizer:
+    """What cuts a text into words: where the language has marks, these belong to the word. It
+    takes three times as long, and other languages' marks are one with their letters in NFKC."""
+    if language in MARKED:
+        return Tokenizer.regex(r"[\p{Alphabetic}\p{N}\p{M}]+")
+    return Tokenizer.simple()
+
+
 def _simple(language: str | None) -> TextAnalyzer:
-    builder = TextAnalyzerBuilder(Tokenizer.simple())
+    builder = TextAnalyzerBuilder(word_tokenizer(language))
     # In bytes of UTF-8, so the limit is generous.
     builder = builder.filter(Filter.remove_long(4 * WORD_CHARACTERS_MAX)).filter(Filter.lowercase())
-    if language is not None:
+    if language in STEMMED:
         builder = builder.filter(stop_filter(language)).filter(Filter.stemmer(language))
     return builder.build()
 
@@ -93,7 +101,7 @@ class Analyzer:
         self.language = language
         self.surface_chain = surface_analyzer() if surface_chain is None else surface_chain
         if chain is None:
-            chain = _simple(language) if language in STEMMED else self.surface_chain
+            chain = _simple(language) if language != CHINESE else self.surface_chain
         self.chain: TextAnalyzer = chain
         self.keeps_beginnings = language == "english"
         """Whether a word nearly always begins as its stem does, but for the stem's last letter."""
@@ -178,6 +186,39 @@ def whole_words(words: Sequence[Word]) -> list[Word]:
     ]
 
 
+def turkish_case(text: str) -> str:
+    """The text with those capitals in lower case that are others in Turkish: "I" is that of "ı",
+    "İ" that of "i". Lower-cased as elsewhere they would be "i", and "i" with one more dot."""
+    return text.translate(_TURKISH_CASE)
+
+
+_TURKISH_CASE: Final = {ord("I"): "ı", ord("İ"): "i"}
+
+
+class TurkishAnalyzer(Analyzer):
+    """Knows that "i" has its dot in capitals too."""
+
+    def words(self, text: str) -> list[Word]:
+        """See `Analyzer.words`."""
+        return super().words(turkish_case(text))
+
+    def pre_tokenized(self, text: str) -> PreTokenizedString:
+        """See `Analyzer.pre_tokenized`."""
+        return super().pre_tokenized(turkish_case(text))
+
+    def surfaces(self, text: str) -> list[str]:
+        """See `Analyzer.surfaces`."""
+        return super().surfaces(turkish_case(text))
+
+    def surface(self, word: str) -> str:
+        """See `Analyzer.surface`."""
+        return super().surface(turkish_case(word))
+
+    def surface_text(self, text: str) -> str:
+        """See `Analyzer.surface_text`."""
+        return turkish_case(text)
+
+
 class ChineseAnalyzer(Analyzer):
     """Cuts Chinese with a dictionary and, for what it does not hold, a model of word borders."""
 
@@ -212,7 +253,8 @@ class ChineseAnalyzer(Analyzer):
 @cache
 def analyzer(language: str) -> Analyzer:
     """The analyzer of one of `LANGUAGES`."""
-    return ChineseAnalyzer(language) if language == CHINESE else Analyzer(language)
+    kinds = {CHINESE: ChineseAnalyzer, TURKISH: TurkishAnalyzer}
+    return kinds.get(language, Analyzer)(language)
 
 
 @cache

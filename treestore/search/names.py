@@ -13,6 +13,11 @@ STEMMED: Final = (
 )  # fmt: skip
 CHINESE: Final = "chinese"
 PLAIN: Final = "none"
+TURKISH: Final = "turkish"
+MARKED: Final = ("tamil", PLAIN)
+"""Languages in whose words marks stand that are no letters by themselves, as the dot that takes a
+consonant's vowel away in the scripts of India; of ``none``, at least some are."""
+
 LANGUAGES: Final = tuple(sorted((*STEMMED, CHINESE, PLAIN)))
 
 

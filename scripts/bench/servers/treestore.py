@@ -26,6 +26,8 @@ class RunningServer:
     pid: int
     metrics: str = ""
     """Where its metrics are."""
+    http: str = ""
+    """Where it listens for HTTP."""
 
     def processor_s(self) -> float:
         """Processor time that it used so far, of all threads (Linux; 0 elsewhere)."""
@@ -75,9 +77,9 @@ def _address(line: str) -> str:
     raise WorkerFailed(f"no address in the server's ready line: {line!r}")
 
 
-def _metrics(line: str) -> str:
+def _named(line: str, name: str) -> str:
     try:
-        return str(json.loads(line).get("metrics", ""))
+        return str(json.loads(line).get(name, ""))
     except ValueError:
         return ""
 
@@ -113,7 +115,9 @@ def run_treestore(
                 process.wait()
                 said = Path(errors.name).read_text(errors="replace").strip().splitlines()
                 raise WorkerFailed(f"treestore serve: {said[-1] if said else 'ended at once'}")
-            yield RunningServer(_address(line), process.pid, _metrics(line))
+            yield RunningServer(
+                _address(line), process.pid, _named(line, "metrics"), _named(line, "http")
+            )
         finally:
             process.send_signal(signal.SIGTERM)
             try:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.ranking import field, gain, precision, read_judgements, sections
+from scripts.ranking.cranfield import read_collection
+from scripts.ranking.figures import Figures
 from tests.search.test_query import PIECES
 from treestore.errors import InvalidArgument
 from treestore.model.namespaces import FullTextSchema
@@ -302,22 +303,19 @@ def test_cranfield(tmp_path: Path, data_directory: Path) -> None:
     folder = data_directory / "cranfield"
     if not folder.is_dir():
         pytest.skip("no Cranfield collection to test with")
-    records = sections((folder / "cran.all.1400").read_text())
-    ids = [record.partition("\n")[0].strip() for record in records]
-    rows = [{"title": field(its, "T"), "body": field(its, "W")} for its in records]
+    collection = read_collection(folder)
+    ids = [its.number for its in collection.abstracts]
+    rows = [{"title": its.title, "body": its.text} for its in collection.abstracts]
     schema = {"title": FullTextSchema(), "body": FullTextSchema()}
     texts = build(tmp_path, schema, rows)
-    questions = [field(record, "W") for record in sections((folder / "cran.qry").read_text())]
-    relevant = read_judgements(folder / "cranqrel")
 
     def quality(**options: Any) -> tuple[float, float]:
-        gains, precisions = [], []
-        for number, question in enumerate(questions, 1):
-            found = best(texts.serving.view, {"query": question, **options}, 1000)
+        figures = Figures()
+        for question in collection.questions:
+            found = best(texts.serving.view, {"query": question.text, **options}, 1000)
             order = [ids[row] for row, _ in found]
-            gains.append(gain(order, relevant[number]))
-            precisions.append(precision(order, relevant[number]))
-        return float(np.mean(gains)), float(np.mean(precisions))
+            figures.add(order, order, question.relevant)
+        return figures.ndcg, figures.map
 
     assert np.allclose(quality(), (0.520, 0.425), atol=0.002)
     assert np.allclose(quality(weights={"title": 0.5}), (0.525, 0.432), atol=0.002)

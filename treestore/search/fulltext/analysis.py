@@ -3,9 +3,9 @@
 In this order, the same for texts and for queries:
 
 1. Unicode normal form NFKC;
-2. runs of letters and digits are words (Chinese: a dictionary says where words end);
+2. runs of letters, digits and their marks are words (Chinese: a dictionary says where words end);
 3. words of more than ``token_length_max`` characters, as written, are dropped;
-4. lower case, unless ``case_sensitive``;
+4. lower case, unless ``case_sensitive`` (Turkish has its own);
 5. accents are taken off (``ascii_folding``);
 6. stop words are dropped (``remove_stopwords``), whatever their case; the others keep their places;
 7. stems (``stemming``), or every run of some letters of each word (``ngram``).
@@ -32,9 +32,11 @@ from treestore.search.languages import (
     chinese_words,
     normalized,
     stop_filter,
+    turkish_case,
     whole_words,
+    word_tokenizer,
 )
-from treestore.search.names import CHINESE, STEMMED
+from treestore.search.names import CHINESE, STEMMED, TURKISH
 from treestore.search.query import QUERY_CHARACTERS_MAX
 from treestore.search.stopwords import folded_stop_words
 
@@ -68,6 +70,8 @@ class AttributeAnalyzer(Analyzer):
         self.stops = stemmed and schema.remove_stopwords
         self.stems = stemmed and schema.stemming and not self.is_ngram
         self._cuts_chinese = schema.language == CHINESE and not self.is_ngram
+        self._is_turkish = schema.language == TURKISH
+        self._lowers_turkish = self._is_turkish and not schema.case_sensitive
         self._ngrams = schema.ngram_min, schema.ngram_max
         self._characters_max = schema.token_length_max
         self._long = re.compile(rf"\S{{{schema.token_length_max + 1}}}")
@@ -92,7 +96,7 @@ class AttributeAnalyzer(Analyzer):
     @property
     def is_native(self) -> bool:
         """Whether the index can cut the texts itself, with `chain`: but see `has_long`."""
-        return not (self.is_ngram or self._cuts_chinese or self._stop_chain)
+        return not (self.is_ngram or self._cuts_chinese or self._stop_chain or self._lowers_turkish)
 
     @property
     def has_surfaces(self) -> bool:
@@ -109,8 +113,12 @@ class AttributeAnalyzer(Analyzer):
         """See `Analyzer.words`."""
         if self._cuts_chinese:
             return self._chinese(text)
+        text = self._cased(text)
         words = self._kept(text, self.chain)
         return list(self._runs(words, all_of=True)) if self.is_ngram else list(words)
+
+    def _cased(self, text: str) -> str:
+        return turkish_case(text) if self._lowers_turkish else text
 
     def _chinese(self, text: str) -> list[Word]:
         at: list[int] | None = None
@@ -151,6 +159,7 @@ class AttributeAnalyzer(Analyzer):
         return self._surfaces(text)
 
     def _surfaces(self, text: str) -> list[str]:
+        text = self._cased(text)
         if self.has_long(text):
             return [word.text for word in self._kept(text, self.surface_chain, stops=False)]
         return self.surface_chain.analyze(text)
@@ -159,7 +168,7 @@ class AttributeAnalyzer(Analyzer):
         """See `Analyzer.surface_text`."""
         if self._cuts_chinese or self.has_long(text):
             return " ".join(self.written(text))
-        return text
+        return self._cased(text)
 
     def _kept(self, text: str, chain: TextAnalyzer, *, stops: bool = True) -> Iterator[Word]:
         """The words of a chain that are not too long, nor stop words that it does not know."""
@@ -176,7 +185,9 @@ class AttributeAnalyzer(Analyzer):
             assert self._stop_chain is not None
             if len(self._is_stop) >= _WORDS_KEPT:
                 self._is_stop.clear()
-            found = self._is_stop[word] = not self._stop_chain.analyze(word)
+            found = self._is_stop[word] = not self._stop_chain.analyze(
+                turkish_case(word) if self._is_turkish else word
+            )
         return found
 
     def _runs(self, words: Iterator[Word], *, all_of: bool) -> Iterator[Word]:
@@ -220,8 +231,8 @@ class AttributeAnalyzer(Analyzer):
     def surface(self, word: str) -> str:
         """See `Analyzer.surface`."""
         if self._surface_is_lower:
-            return word.lower()
-        return "".join(self._word_chain.analyze(word))
+            return self._cased(word).lower()
+        return "".join(self._word_chain.analyze(self._cased(word)))
 
 
 _WORDS_KEPT: Final = 50_000
@@ -229,7 +240,7 @@ _WORDS_KEPT: Final = 50_000
 
 def _begun(schema: FullTextSchema, tokenizer: Tokenizer | None = None) -> TextAnalyzerBuilder:
     """Words as they are written, but for case and accents."""
-    builder = TextAnalyzerBuilder(tokenizer or Tokenizer.simple())
+    builder = TextAnalyzerBuilder(tokenizer or word_tokenizer(schema.language))
     # Its limit is in bytes of UTF-8 and excluded; that in characters is checked afterwards.
     builder = builder.filter(Filter.remove_long(4 * schema.token_length_max + 1))
     if not schema.case_sensitive:

@@ -1,0 +1,1 @@
+"""How well searches rank, by judgements that people made: ``python -m scripts.ranking``."""
