@@ -124,7 +124,7 @@ class Words:
         def find(limit: int) -> list[Any]:
             return self._search.best(
                 limit,
-                allowed=None if only is not None else places.allowed,
+                allowed=places.allowed,  # With few rows, too: it looks up all at once.
                 share=min(1.0, count / total),
                 only=only,
                 unindexed=self._unindexed,
