@@ -12,13 +12,14 @@ from typing import Annotated, Any, Final
 import attrs
 
 from treestore.errors import InvalidArgument, TreeStoreError
-from treestore.model.namespaces import PatchResult, UpsertResult
+from treestore.model.namespaces import DocumentId, PatchResult, UpsertResult
 from treestore.stores.access import Write
 from treestore.stores.documents.layout import shown
 from treestore.stores.namespaces import catalog, vectors
 from treestore.stores.namespaces.catalog import Opened
 from treestore.stores.namespaces.filters import NamespaceFilter, compile_filter
 from treestore.stores.namespaces.layout import (
+    ID_SIZE_BYTES_MAX,
     Space,
     attributes_of,
     decode_attributes,
@@ -197,13 +198,24 @@ def checked_document(there: Opened, document: Any) -> tuple[bytes, bytes, bytes]
     return packed, packed_attributes(checked), _vector(there, given.get("vector"))
 
 
+def told_id(id: Any) -> DocumentId | None:
+    """An id as an answer or an error can name it, be it wrong; None where it cannot."""
+    if isinstance(id, str):
+        # Neither half of a surrogate pair nor a whole text travels.
+        return str(id[:ID_SIZE_BYTES_MAX]).encode(errors="replace").decode()
+    if isinstance(id, int) and not isinstance(id, bool) and -(2**63) <= id < 2**64:
+        return int(id)
+    return None
+
+
 def _of_one(error: TreeStoreError, what: str, number: int, document: Any) -> TreeStoreError:
     """The same error, with the place of the document in the list."""
     details = {**error.details, "index": number}
     where = f"{what}[{number}]"
-    if isinstance(document, Mapping) and isinstance(document.get("id"), int | str):
-        details["id"] = document["id"]
-        where += f" (id {shown(document['id'])})"
+    id = told_id(document.get("id")) if isinstance(document, Mapping) else None
+    if id is not None:
+        details["id"] = id
+        where += f" (id {shown(id)})"
     return type(error)(f"{where}: {error.message}", **details)
 
 
