@@ -272,7 +272,9 @@ async def test_writes_have_conditions(n: Any) -> None:
 async def test_documents_are_deleted(n: Any) -> None:
     with trio.fail_after(BOUND_S):
         assert await n.delete("cases", [1, 1, "none"]) == 1
-        assert await n.delete("cases", filter={"tags": "tax"}) == 1
+        assert await n.delete("cases", {"tags": "tax"}) == 1  # A filter in place of ids.
+        with pytest.raises(InvalidArgument):
+            await n.delete("cases", {"tags": "tax"}, filter={})
         assert await n.delete("cases", filter={}, limit=1) == 1
         assert ids(await n.export("cases")) == ["three", 5]
         with pytest.raises(InvalidArgument):

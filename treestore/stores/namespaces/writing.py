@@ -405,7 +405,7 @@ def _chosen(txn: Write, there: Opened, filter: Any, limit: int | None) -> list[t
 def delete(
     txn: Write,
     name: str,
-    ids: list[int | str] | None = None,
+    ids: list[int | str] | dict[str, Any] | None = None,
     *,
     filter: dict[str, Any] | None = None,
     limit: int | None = None,
@@ -413,7 +413,8 @@ def delete(
     """Remove documents: by their ids, by a filter, or of these ids those that satisfy the filter.
 
     Args:
-        ids: at most 10,000. Those without a document do not matter.
+        ids: at most 10,000. Those without a document do not matter. A filter may stand in their
+            place.
         filter: docs/filters.md; ``{}``, without ids, is all documents.
         limit: without ids: at most so many documents, the first ones in the order of their ids.
 
@@ -426,6 +427,10 @@ def delete(
         ResourceExhausted: it is more than a transaction may write; use ``limit``.
     """
     there = catalog.require(txn, name)
+    if isinstance(ids, dict):
+        if filter is not None:
+            raise InvalidArgument("There are two filters; make one of them with $and.")
+        ids, filter = None, ids
     rows = Rows(txn, there)
     for packed, record in _to_delete(txn, there, ids, filter, limit):
         rows.enter(packed, Change(record))
