@@ -233,7 +233,8 @@ class _Group:
         if self.kind != "not":
             return whole
         # Not not is nothing.
-        return whole.get("$not", {"$not": whole})
+        found: dict[str, Any] = whole.get("$not", {"$not": whole})
+        return found
 
 
 def _group(given: dict[str, Any]) -> _Group:

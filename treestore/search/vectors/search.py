@@ -229,6 +229,8 @@ def _search_index(
             # Seen from far away, many rows are about equally far, and estimates tell less.
             more = round(2 * effort.candidates * share / hardness)
             effort = attrs.evolve(effort, candidates=min(more, count))
+            if index.costs.indexed(effort, share) >= index.costs.comparing(count):
+                return None
     rows = len(source)
     while True:
         candidates = index.search(ranked, effort, allowed=allowed, least=effort.candidates)
