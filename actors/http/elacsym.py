@@ -227,14 +227,16 @@ class _Group:
         if not parts:
             # Of no conditions all hold, and none does.
             return {"$nor": [{}]} if self.kind == "or" else {}
-        whole = parts[0]
+        whole: dict[str, Any] = parts[0]
         if len(parts) > 1:
             whole = {"$or" if self.kind == "or" else "$and": parts}
         if self.kind != "not":
             return whole
         # Not not is nothing.
-        found: dict[str, Any] = whole.get("$not", {"$not": whole})
-        return found
+        if "$not" in whole:
+            found: dict[str, Any] = whole["$not"]
+            return found
+        return {"$not": whole}
 
 
 def _group(given: dict[str, Any]) -> _Group:
