@@ -6,10 +6,13 @@ of ``full_text``) passes through as it is, so one path serves both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import attrs
+
 from treestore.errors import InvalidArgument
+from treestore.stores.namespaces.schema import METRICS
 
 COMPARISONS: Mapping[str, str] = {
     "eq": "$eq",
@@ -38,15 +41,13 @@ TYPES: Mapping[str, str] = {
 }
 """Types of attributes that go by another name."""
 
-DEPTH_MAX = 100
-"""Levels of a filter."""
-
 _NAMES = {name.replace("_", ""): operator for name, operator in COMPARISONS.items()}
 
 QUERY = frozenset(
     {
         *("vector", "full_text", "text", "filter", "top_k", "metric", "include_vector"),
         *("include_attributes", "fusion", "exact", "consistency"),
+        *("include_legs", "order_by", "offset", "cursor"),
     }
 )
 
@@ -85,34 +86,58 @@ def _attribute(name: str, value: Any) -> dict[str, Any]:
             found["type"] = TYPES.get(plain, kind)
     if "indexed" in found:
         found["filterable"] = found.pop("indexed")
+    text = found.get("full_text")
+    if isinstance(text, dict) and text.get("tokenizer") == "default":
+        found["full_text"] = {**text, "tokenizer": "word"}
     return found
 
 
-def documents(body: Any) -> list[Any]:
-    """The documents of ``POST …/upsert``: ``{"documents": […]}`` or the list itself."""
-    if isinstance(body, list):
-        return body
-    given = _object(body, "body")
-    _only(given, {"documents"}, "body")
+def documents(body: Any, name: str) -> dict[str, Any]:
+    """The arguments of an operation that writes documents, without the name of the namespace.
+
+    Args:
+        body: ``{"documents": […]}``, perhaps with a ``condition``, or the list itself.
+        name: of the parameter that the documents are.
+    """
+    given = {"documents": body} if isinstance(body, list) else _object(body, "body")
+    _only(given, {"documents", "condition"}, "body")
     found = given.get("documents")
     if not isinstance(found, list):
-        raise InvalidArgument("The body's documents are a list.")
-    return found
+        raise InvalidArgument('The body has a list of documents: {"documents": [{"id": 1, …}]}.')
+    arguments: dict[str, Any] = {name: found}
+    if given.get("condition") is not None:
+        arguments["condition"] = mongo(given["condition"])
+    return arguments
+
+
+def exported(page: dict[str, Any]) -> dict[str, Any]:
+    """A page of documents, without what is the store's own in their records."""
+    for item in page["items"]:
+        item.pop("row", None)
+    return page
 
 
 def query(body: Any) -> dict[str, Any]:
     """The arguments of ``namespaces.query``, without the name."""
     given = dict(_object(body, "body"))
     _only(given, QUERY, "body")
-    given.pop("metric", None)  # The schema's counts.
+    metric = given.pop("metric", None)  # The schema's counts.
+    if metric is not None and metric not in METRICS:
+        raise InvalidArgument(
+            f"The metric of vectors is one of {', '.join(METRICS)}, not {metric!r:.40}; it is the "
+            "schema that says which."
+        )
     if "full_text" in given:
         if "text" in given:
             raise InvalidArgument("A query has full_text or text, which are one; not both.")
         text = given.pop("full_text")
         if text is not None:
             given["text"] = _full_text(text)
-    if given.get("vector") is None and given.get("text") is None:
-        raise InvalidArgument("A query has a vector, full_text, or both.")
+    if not any(given.get(name) is not None for name in ("vector", "text", "filter", "order_by")):
+        raise InvalidArgument(
+            "A query has a vector, full_text, or both; or, to be in the order of attributes, "
+            "order_by or a filter."
+        )
     if given.get("filter") is not None:
         given["filter"] = mongo(given["filter"])
     return {name: value for name, value in given.items() if value is not None}
@@ -156,39 +181,81 @@ def _full_text(value: Any) -> Any:
 def mongo(filter: Any) -> Any:
     """Elacsym's filter in MongoDB's form.
 
-    ``{"type": "and"|"or", "conditions": […]}``, a condition ``{"field", "op", "value"}``, each
-    within the other as deep as `DEPTH_MAX`. Anything else is taken to be MongoDB's already.
+    ``{"type": "and"|"or"|"not", "conditions": […]}``, a condition ``{"field", "op", "value"}``,
+    each within the other. Anything else is taken to be MongoDB's already. Levels that say nothing
+    (a group of one, an ``and`` in an ``and``) are left out, so that only what is really nested
+    counts towards the limit of filters.
     """
     if not isinstance(filter, dict) or not ("conditions" in filter or _is_condition(filter)):
         return filter
-    return _translated(filter, 1)
+    # A stack of its own: how deep it is, is for the filter language to say.
+    stack = [_Group("and", iter([filter]))]
+    while True:
+        group = stack[-1]
+        given = next(group.waiting, None)
+        if given is None:
+            made = stack.pop().made()
+            if not stack:
+                return made
+            stack[-1].take(made)
+        elif "conditions" in given:
+            stack.append(_group(given))
+        else:
+            group.take(_condition(given))
 
 
 def _is_condition(value: Mapping[str, Any]) -> bool:
     return value.keys() == {"field", "op", "value"}
 
 
-def _translated(value: Any, depth: int) -> dict[str, Any]:
-    if depth > DEPTH_MAX:
-        raise InvalidArgument(f"A filter has at most {DEPTH_MAX} levels.")
-    given = _object(value, "condition")
-    if "conditions" in given:
-        _only(given, {"type", "conditions"}, "filter")
-        kind = str(given.get("type", "and")).lower()
-        if kind not in ("and", "or", "not"):
-            raise InvalidArgument(f"A filter's type is and, or, or not; not {kind!r:.40}.")
-        conditions = given["conditions"]
-        if not isinstance(conditions, list):
-            raise InvalidArgument("The conditions of a filter are a list.")
-        parts = [_translated(each, depth + 1) for each in conditions]
-        if kind == "not":
-            return {"$nor": [{"$and": parts}]} if parts else {}
+@attrs.define
+class _Group:
+    """An ``and``, ``or`` or ``not`` that is being translated."""
+
+    kind: str
+    waiting: Iterator[dict[str, Any]]
+    parts: list[dict[str, Any]] = attrs.field(factory=list)
+
+    def take(self, part: dict[str, Any]) -> None:
+        """Add a translated condition or group."""
+        joined = "$or" if self.kind == "or" else "$and"
+        self.parts += part.get(joined, [part])
+
+    def made(self) -> dict[str, Any]:
+        """The group in MongoDB's form."""
+        parts = self.parts
         if not parts:
             # Of no conditions all hold, and none does.
-            return {} if kind == "and" else {"$nor": [{}]}
-        return {f"${kind}": parts}
+            return {"$nor": [{}]} if self.kind == "or" else {}
+        whole: dict[str, Any] = parts[0]
+        if len(parts) > 1:
+            whole = {"$or" if self.kind == "or" else "$and": parts}
+        if self.kind != "not":
+            return whole
+        # Not not is nothing.
+        if "$not" in whole:
+            found: dict[str, Any] = whole["$not"]
+            return found
+        return {"$not": whole}
+
+
+def _group(given: dict[str, Any]) -> _Group:
+    _only(given, {"type", "conditions"}, "filter")
+    kind = str(given.get("type", "and")).lower()
+    if kind not in ("and", "or", "not"):
+        raise InvalidArgument(f"A filter's type is and, or, or not; not {kind!r:.40}.")
+    conditions = given["conditions"]
+    if not isinstance(conditions, list):
+        raise InvalidArgument("The conditions of a filter are a list.")
+    return _Group(kind, (_object(each, "condition") for each in conditions))
+
+
+def _condition(given: dict[str, Any]) -> dict[str, Any]:
     if not _is_condition(given):
-        raise InvalidArgument("A condition has field, op and value, and nothing else.")
+        raise InvalidArgument(
+            "A condition has field, op and value, and nothing else; a group of them has type and "
+            "conditions."
+        )
     field, name = given["field"], given["op"]
     if not isinstance(field, str) or not isinstance(name, str):
         raise InvalidArgument("A condition's field and op are strings.")
@@ -196,12 +263,14 @@ def _translated(value: Any, depth: int) -> dict[str, Any]:
     if operator is None:
         known = ", ".join(sorted(COMPARISONS))
         raise InvalidArgument(f"There is no op {name!r:.40}; there is: {known}.")
+    if field.startswith("$"):
+        raise InvalidArgument(f"A condition's field is an attribute's name, not {field!a:.60}.")
     return {field: {operator: given["value"]}}
 
 
 def results(hits: list[dict[str, Any]], took_ms: float) -> dict[str, Any]:
     """The answer of ``POST …/query``."""
-    kept = ("id", "score", "distance", "attributes", "vector")
+    kept = ("id", "score", "distance", "attributes", "vector", "legs", "cursor")
     shown: Callable[[dict[str, Any]], dict[str, Any]] = lambda hit: {  # noqa: E731
         name: hit[name] for name in kept if hit.get(name) is not None
     }
@@ -210,7 +279,7 @@ def results(hits: list[dict[str, Any]], took_ms: float) -> dict[str, Any]:
 
 def _object(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise InvalidArgument(f"The {what} is a JSON object.")
+        raise InvalidArgument(f"{what}: a JSON object belongs here, not {value!a:.60}.")
     return value
 
 

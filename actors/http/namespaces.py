@@ -13,7 +13,7 @@ from litestar.response.base import ASGIResponse
 
 from actors.http import elacsym
 from actors.http.access import Context
-from actors.http.bodies import Bodies, number_parameters, query_of
+from actors.http.bodies import Bodies, flag_parameter, number_parameters, query_of
 from actors.http.replies import NO_CONTENT, reply
 from actors.http.requests import AnyRequest
 from actors.http.routes import context_of, path_part
@@ -41,8 +41,9 @@ class Namespaces:
 
     async def list_all(self, request: AnyRequest) -> ASGIResponse:
         """``GET /v1/namespaces``."""
-        query_of(request, ())
-        return await self.runner.reply(context_of(request), "namespaces.list", {})
+        query = query_of(request, ("prefix", "limit", "cursor"))
+        arguments = {**query, **number_parameters(query, ("limit",))}
+        return await self.runner.reply(context_of(request), "namespaces.list", arguments)
 
     async def describe(self, request: AnyRequest) -> ASGIResponse:
         """``GET /v1/namespaces/{ns}``."""
@@ -78,10 +79,13 @@ class Namespaces:
     async def upsert(self, request: AnyRequest) -> ASGIResponse:
         """``POST /v1/namespaces/{ns}/upsert``."""
         query_of(request, ())
-        documents = elacsym.documents(await self.bodies.json(request))
-        arguments = {"name": path_part(request, "ns"), "documents": documents}
-        await self.runner.call(context_of(request), "namespaces.upsert", arguments)
-        return reply({"count": len(documents)})
+        arguments = elacsym.documents(await self.bodies.json(request), "documents")
+        arguments["name"] = path_part(request, "ns")
+        found = unpack(await self.runner.call(context_of(request), "namespaces.upsert", arguments))
+        answer = {"count": len(arguments["documents"])}
+        if "condition" in arguments:
+            answer |= {"count": found["stored"], "skipped": found["skipped"]}
+        return reply(answer)
 
     async def query(self, request: AnyRequest) -> ASGIResponse:
         """``POST /v1/namespaces/{ns}/query``."""
@@ -95,8 +99,8 @@ class Namespaces:
     async def patch(self, request: AnyRequest) -> ASGIResponse:
         """``POST /v1/namespaces/{ns}/patch``."""
         query_of(request, ())
-        patches = elacsym.documents(await self.bodies.json(request))
-        arguments = {"name": path_part(request, "ns"), "patches": patches}
+        arguments = elacsym.documents(await self.bodies.json(request), "patches")
+        arguments["name"] = path_part(request, "ns")
         return await self.runner.reply(context_of(request), "namespaces.patch", arguments)
 
     async def delete(self, request: AnyRequest) -> ASGIResponse:
@@ -117,10 +121,13 @@ class Namespaces:
 
     async def export(self, request: AnyRequest) -> ASGIResponse:
         """``GET /v1/namespaces/{ns}/documents``: all of them, a page at a time."""
-        query = query_of(request, ("limit", "cursor"))
+        query = query_of(request, ("limit", "cursor", "include_vector"))
         arguments: dict[str, Any] = {**query, **number_parameters(query, ("limit",))}
+        if "include_vector" in query:
+            arguments["include_vector"] = flag_parameter(query, "include_vector")
         arguments["name"] = path_part(request, "ns")
-        return await self.runner.reply(context_of(request), "namespaces.export", arguments)
+        page = unpack(await self.runner.call(context_of(request), "namespaces.export", arguments))
+        return reply(elacsym.exported(page))
 
     async def bulk(self, request: AnyRequest) -> ASGIResponse:
         """``POST /v1/namespaces/{ns}/bulk``: lines of documents, stored as they come."""

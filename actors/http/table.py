@@ -273,7 +273,8 @@ def of_namespaces(handlers: Namespaces) -> list[Route]:
         route(*("POST", at + "/bulk", handlers.bulk, "Store lines of documents"), **_BULK),
         route(
             *("GET", "/v1/namespaces", handlers.list_all, "List namespaces"),
-            answers={200: json_body(ANY)},
+            query=(PREFIX, LIMIT, CURSOR),
+            answers={200: json_body(PAGE)},
         ),
         route("GET", at, handlers.describe, "Describe a namespace"),
         route(
@@ -303,7 +304,15 @@ def of_namespaces(handlers: Namespaces) -> list[Route]:
         ),
         route(
             *("GET", at + "/documents", handlers.export, "Export documents, in pages"),
-            query=(LIMIT, CURSOR),
+            query=(
+                LIMIT,
+                CURSOR,
+                Parameter(
+                    name="include_vector",
+                    text="Whether they come with their vectors: true, unless it says false.",
+                    schema=BOOLEAN,
+                ),
+            ),
             answers={200: json_body(PAGE)},
         ),
     ]

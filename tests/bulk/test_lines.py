@@ -154,7 +154,7 @@ def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"name": [1]}), tmp_path / "noid.parquet")
     for source, format, text in (
         (tmp_path / "missing", None, "no file"),
-        (tmp_path, None, "no file"),
+        (tmp_path, None, "is a directory"),
         (tmp_path / "a.parquet", None, "no parquet file"),
         (tmp_path / "noid.parquet", None, "no column 'id'"),
         (tmp_path / "a.gz", None, "cannot be read"),

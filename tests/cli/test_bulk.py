@@ -69,6 +69,7 @@ def test_what_makes_no_sense(files: Path) -> None:
         ("n", files / "good.ndjson", "--schema", files / "good.ndjson"),
         ("n", files / "good.ndjson", "--schema", files / "schema.json", "--format", "parquet"),
         ("other", files / "good.ndjson"),
+        ("n", files, "--schema", files / "schema.json"),
     ):
         done = treestore("bulk", *arguments, *target)
         assert done.returncode in (1, 2), done.stdout

@@ -70,6 +70,16 @@ async def test_wrong_lines_are_told(n: Edge) -> None:
     assert (await n.ask("POST", AT + "/count", 200, json={}))["count"] == 3
 
 
+async def test_lines_whose_ids_no_answer_could_hold(n: Edge) -> None:
+    text = line(1) + b'{"id": 18446744073709551616}\n' + b'{"id": "%s"}\n' % (b"x" * 10_000)
+    text += b'{"id": "\\ud800"}\n' + b'{"id": 1, "attributes": {"\xff": 1}}\n'
+    found = await n.ask("POST", AT + "/bulk", 200, content=text, headers=LINES)
+    assert found["count"] == 1
+    assert [(one["line"], one["id"]) for one in found["errors"]] == [
+        *[(2, None), (3, "x" * 200), (4, None), (5, None)]
+    ]
+
+
 async def test_an_import_that_was_cut_off_goes_on(n: Edge) -> None:
     whole = b"".join(map(line, range(2500)))
     async with await n.connect() as stream:

@@ -37,6 +37,11 @@ def test_schemas() -> None:
         },
     }
     assert elacsym.schema(found) == found  # Ours passes through.
+    text = {"type": "string", "full_text": {"tokenizer": "default"}}
+    assert elacsym.schema({"attributes": {"a": text}})["attributes"]["a"] == {
+        "type": "string",
+        "full_text": {"tokenizer": "word"},
+    }
 
 
 @pytest.mark.parametrize(
@@ -55,7 +60,23 @@ def test_schemas() -> None:
                     {"type": "and", "conditions": [{"field": "b", "op": "lte", "value": 2}]},
                 ],
             },
-            {"$or": [{"a": {"$gt": 1}}, {"$and": [{"b": {"$lte": 2}}]}]},
+            {"$or": [{"a": {"$gt": 1}}, {"b": {"$lte": 2}}]},
+        ),
+        (
+            {
+                "type": "not",
+                "conditions": [
+                    {"field": "a", "op": "eq", "value": 1},
+                    {
+                        "type": "and",
+                        "conditions": [
+                            {"field": "b", "op": "eq", "value": 2},
+                            {"field": "c", "op": "eq", "value": 3},
+                        ],
+                    },
+                ],
+            },
+            {"$not": {"$and": [{"a": {"$eq": 1}}, {"b": {"$eq": 2}}, {"c": {"$eq": 3}}]}},
         ),
         ({"year": {"$gte": 2000}}, {"year": {"$gte": 2000}}),
         ({"field": 5}, {"field": 5}),
@@ -65,12 +86,24 @@ def test_filters(given: Any, expected: Any) -> None:
     assert elacsym.mongo(given) == expected
 
 
-def test_deep_filters_end() -> None:
-    deep: Any = {"field": "a", "op": "eq", "value": 1}
-    for _ in range(200):
-        deep = {"type": "and", "conditions": [deep]}
-    with pytest.raises(InvalidArgument, match="levels"):
-        elacsym.mongo(deep)
+OTHER = {"field": "year", "op": "lt", "value": 0}
+
+
+def deep(kinds: tuple[str, ...], levels: int, *beside: Any) -> Any:
+    """Groups within each other, the outermost being the last of the kinds."""
+    found: Any = {"field": "year", "op": "gte", "value": 2021}
+    for level in range(levels):
+        found = {"type": kinds[level % len(kinds)], "conditions": [found, *beside]}
+    return found
+
+
+def test_levels_that_say_nothing_are_left_out() -> None:
+    plain = {"year": {"$gte": 2021}}
+    assert elacsym.mongo(deep(("and", "or"), 5000)) == plain
+    assert elacsym.mongo(deep(("not",), 5000)) == plain
+    assert elacsym.mongo(deep(("not",), 5001)) == {"$not": plain}
+    other = {"field": "a", "op": "eq", "value": 1}
+    assert elacsym.mongo(deep(("and",), 3, other)) == {"$and": [plain, *[{"a": {"$eq": 1}}] * 3]}
 
 
 def test_queries() -> None:
@@ -84,7 +117,7 @@ def test_queries() -> None:
     ) == {
         "vector": [1, 2],
         "text": {"fields": ["title"], "query": "tax", "weights": {"title": 0.5}},
-        "filter": {"$and": [{"y": {"$gte": 1}}]},
+        "filter": {"y": {"$gte": 1}},
     }
     several = {"fields": ["a", "b"], "query": "x", "weights": {"a": 2}}
     assert elacsym.query({"full_text": several, "top_k": 5}) == {"text": several, "top_k": 5}
@@ -110,6 +143,8 @@ def test_queries() -> None:
         {"vector": [1], "filter": {"field": 5, "op": "eq", "value": 1}},
         {"vector": [1], "filter": {"type": "and", "conditions": [5]}},
         {"vector": [1], "filter": {"type": "and", "conditions": [{"a": 1}]}},
+        {"vector": [1], "filter": {"field": "$or", "op": "eq", "value": [{"a": 1}]}},
+        {"vector": [1], "metric": "nix"},
     ],
 )
 def test_bad_queries(body: Any) -> None:
@@ -118,7 +153,7 @@ def test_bad_queries(body: Any) -> None:
 
 
 def test_results() -> None:
-    hits = [{"id": 1, "score": 0.5, "distance": None, "attributes": {"a": 1}, "legs": {}}]
+    hits = [{"id": 1, "score": 0.5, "distance": None, "attributes": {"a": 1}, "legs": None}]
     assert elacsym.results(hits, 1.23456) == {
         "results": [{"id": 1, "score": 0.5, "attributes": {"a": 1}}],
         "took_ms": 1.235,
@@ -166,6 +201,79 @@ async def test_namespaces_over_http(edge: Edge) -> None:
     await edge.ask("POST", path, 404, json={"vector": [1, 0]})
 
 
+async def test_filters_as_deep_as_anyone_likes(edge: Edge) -> None:
+    await edge.ask("PUT", "/v1/namespaces/n", 201, json=SCHEMA)
+    await edge.ask("POST", "/v1/namespaces/n/upsert", 200, json=DOCUMENTS)
+    never = {"field": "year", "op": "lt", "value": 0}
+    later = {"field": "year", "op": "gt", "value": 2021}
+    endless = b'{"filter": ' + b'{"type": "not", "conditions": [' * 5000
+    headers = {"Content-Type": "application/json"}
+    request: Any = {"content": endless, "headers": headers}
+    error = await edge.ask("POST", "/v1/namespaces/n/count", 400, **request)
+    assert "deeply" in error["message"]
+    for filter, wanted in [
+        (deep(("and",), 300), [3, "two"]),
+        (deep(("not",), 301), [1]),
+        (deep(("and", "or", "not", "not"), 300), [3, "two"]),
+        (deep(("or", "and"), 200, later), [3]),  # Each level counts.
+        (deep(("or", "and"), 201, never), []),
+    ]:
+        body = {"vector": [0, 1], "filter": filter, "top_k": 5}
+        found = await edge.ask("POST", "/v1/namespaces/n/query", 200, json=body)
+        assert {hit["id"] for hit in found["results"]} == set(wanted)
+        counted = await edge.ask("POST", "/v1/namespaces/n/count", 200, json={"filter": filter})
+        assert counted == {"count": len(wanted)}
+
+
+async def test_orders_pages_and_legs_over_http(edge: Edge) -> None:
+    schema = {**SCHEMA, "attributes": {**SCHEMA["attributes"], "text": _TEXT}}
+    await edge.ask("PUT", "/v1/namespaces/n", 201, json=schema)
+    await edge.ask("POST", "/v1/namespaces/n/upsert", 200, json=DOCUMENTS)
+    patches = [{"id": 1, "attributes": {"text": "a tax"}}, {"id": 9, "attributes": {}}]
+    found = await edge.ask("POST", "/v1/namespaces/n/patch", 200, json={"documents": patches})
+    assert (found["patched"], found["missing"]) == (1, [9])
+
+    path = "/v1/namespaces/n/query"
+    body: Any = {"order_by": "-year", "top_k": 2}
+    found = await edge.ask("POST", path, 200, json=body)
+    assert [hit["id"] for hit in found["results"]] == [3, "two"]
+    body["cursor"] = found["results"][-1]["cursor"]
+    found = await edge.ask("POST", path, 200, json=body)
+    assert [hit["id"] for hit in found["results"]] == [1]
+    found = await edge.ask("POST", path, 200, json={"vector": [1, 0], "offset": 1})
+    assert [hit["id"] for hit in found["results"]] == ["two", 3]
+    body = {"vector": [1, 0], "text": "taxes", "include_legs": True, "top_k": 1}
+    (hit,) = (await edge.ask("POST", path, 200, json=body))["results"]
+    assert hit["id"] == 1
+    assert hit["legs"]["vector"]["rank"] == hit["legs"]["text"]["rank"] == 1
+
+    body = {"documents": [{"id": 1}, {"id": 7}], "condition": {"year": {"$gt": 2020}}}
+    found = await edge.ask("POST", "/v1/namespaces/n/upsert", 200, json=body)
+    assert found == {"count": 1, "skipped": [1]}
+
+    page = await edge.ask("GET", "/v1/namespaces/n/documents?limit=2&include_vector=false", 200)
+    assert [set(each) for each in page["items"]] == [{"id", "attributes"}] * 2
+    after = f"/v1/namespaces/n/documents?cursor={page['next_cursor']}"
+    page = await edge.ask("GET", after, 200)
+    assert [each["id"] for each in page["items"]] == [3, 7]
+    assert page["items"][0]["vector"] == [0, 1]
+
+
+async def test_namespaces_are_listed_in_pages(edge: Edge) -> None:
+    for name in ("a1", "a2", "a3", "b1"):
+        await edge.ask("PUT", f"/v1/namespaces/{name}", 201, json={"attributes": {}})
+    page = await edge.ask("GET", "/v1/namespaces?prefix=a&limit=2", 200)
+    assert [each["name"] for each in page["items"]] == ["a1", "a2"]
+    after = f"/v1/namespaces?prefix=a&limit=2&cursor={page['next_cursor']}"
+    page = await edge.ask("GET", after, 200)
+    assert [each["name"] for each in page["items"]] == ["a3"]
+    assert page["next_cursor"] is None
+    await edge.ask("GET", "/v1/namespaces?limit=0", 400)
+
+
+_TEXT = {"type": "string", "full_text": {"language": "english"}}
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
@@ -179,6 +287,14 @@ async def test_namespaces_over_http(edge: Edge) -> None:
         ("/v1/namespaces/n/query", {"vector": [1, 0], "top_k": 0}),
         ("/v1/namespaces/n/query", {"vector": [1, 0], "filter": {"x": 1}}),
         ("/v1/namespaces/n/query", {"vector": "no"}),
+        ("/v1/namespaces/n/query", {"vector": [1, 0], "fusion": "nix"}),
+        ("/v1/namespaces/n/query", {"vector": [1, 0], "metric": "nix"}),
+        ("/v1/namespaces/n/query", {"vector": [1, 0], "cursor": "nix"}),
+        ("/v1/namespaces/n/query", {"vector": [1, 0], "filter": {"year": {"$gt": 10**400}}}),
+        ("/v1/namespaces/n/query", {"vector": [1, 0], "filter": deep(("or", "and"), 260, OTHER)}),
+        ("/v1/namespaces/n/upsert", {"documents": [{"id": 10**30}]}),
+        ("/v1/namespaces/n/upsert", {"documents": [{"id": 1}], "condition": {"x": 1}}),
+        ("/v1/namespaces/%2E%2E", SCHEMA),
     ],
 )
 async def test_bad_input_over_http(edge: Edge, path: str, body: Any) -> None:

@@ -80,6 +80,16 @@ async def test_what_is_wrong_is_told_line_by_line(db: Any) -> None:
         assert await db.namespaces.count("n") == 2488
 
 
+async def test_what_ends_an_import_says_what_is_stored(db: Any) -> None:
+    with trio.fail_after(60):
+        await db.namespaces.create("n", SCHEMA)
+        with pytest.raises(InvalidArgument, match="Line 2501 is longer") as caught:
+            await db.namespaces.bulk("n", [*LINES, "x" * (17 << 20)])
+        assert caught.value.details == {"lines": 2000, "stored": 2000}
+        assert "2,000 documents are stored" in str(caught.value)
+        assert await db.namespaces.count("n") == 2000
+
+
 async def test_all_or_nothing(db: Any) -> None:
     with trio.fail_after(60):
         await db.namespaces.create("n", SCHEMA)

@@ -272,7 +272,9 @@ async def test_writes_have_conditions(n: Any) -> None:
 async def test_documents_are_deleted(n: Any) -> None:
     with trio.fail_after(BOUND_S):
         assert await n.delete("cases", [1, 1, "none"]) == 1
-        assert await n.delete("cases", filter={"tags": "tax"}) == 1
+        assert await n.delete("cases", {"tags": "tax"}) == 1  # A filter in place of ids.
+        with pytest.raises(InvalidArgument):
+            await n.delete("cases", {"tags": "tax"}, filter={})
         assert await n.delete("cases", filter={}, limit=1) == 1
         assert ids(await n.export("cases")) == ["three", 5]
         with pytest.raises(InvalidArgument):
@@ -517,3 +519,20 @@ async def test_a_copy_is_one_state(n: Any) -> None:
         with pytest.raises(NotFound):
             await n.copy("none", "other")
         assert [each.name for each in await n.list()] == ["cases", "copied"]
+
+
+async def test_filters_as_deep_as_the_language_allows(db: Any, n: Any) -> None:
+    """Whatever reads a filter calls itself level by level, on every face's stack."""
+    filter: Any = {"year": 2021}
+    for level in range(249):
+        filter = {("$or", "$and")[level % 2]: [filter, {"year": 2021}]}
+    with trio.fail_after(BOUND_S):
+        assert await n.count("cases", filter) == 2
+        assert ids(await n.query("cases", vector=[1, 0, 0], filter=filter)) == [1]
+        assert ids(await n.query("cases", text="one", filter=filter)) == [1]
+        assert (await n.explain("cases", vector=[1, 0, 0], filter=filter)).allowed == 2
+        async with db.transaction() as txn:
+            assert ids(await txn.namespaces.query("cases", filter=filter)) == [1, 5]
+        with pytest.raises(InvalidArgument, match="250 levels"):
+            await n.count("cases", {"$not": filter})
+        assert await n.delete("cases", filter) == 2

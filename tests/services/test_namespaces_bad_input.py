@@ -51,6 +51,9 @@ SCHEMAS: list[Any] = [
 
 DOCUMENTS: list[Any] = [
     5,
+    {"id": 10**30},
+    {"id": 10**5000},
+    {"id": "x" * 100_000},
     None,
     [],
     {},
@@ -163,6 +166,11 @@ QUERIES: list[dict[str, Any]] = [
     {"vector": [1, 0], "cursor": "nonsense"},
     {"vector": [1, 0], "cursor": 5},
     {"vector": [1, 0], "fusion": 5},
+    {"vector": [1, 0], "fusion": "nix"},
+    {"vector": [1, 0], "filter": {"year": {"$gt": 10**400}}},
+    {"vector": [1, 0], "filter": {"price": {"$in": [1, -(10**5000)]}}},
+    {"vector": [1, 0], "fusion": {"depth": 0}},
+    {"order_by": "year", "fusion": {"weights": {"image": 1}}},
     {"order_by": "unknown"},
     {"order_by": "hidden"},
     {"order_by": 5},
@@ -221,6 +229,9 @@ async def test_names_and_schemas(n: Any) -> None:
         for name in NAMES:
             await refused(n.create, name, {})
             await refused(n.upsert, name, [])
+        for name in (".", ".."):  # Of an address, clients would make another one.
+            await refused(n.create, name, {})
+            await refused(n.copy, "plain", name)
         for schema in SCHEMAS:
             await refused(n.create, "new", schema)
             await refused(n.update_schema, "plain", schema) if schema else None

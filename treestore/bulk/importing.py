@@ -51,7 +51,9 @@ class Import:
             self._stored, self._rejected = known.stored, known.rejected
         try:
             await self._write()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, TreeStoreError) and mode == "best_effort" and self._seen:
+                self._add_progress(error)
             if import_id is not None and not is_named:
                 # Cancelled, it is left behind: `bulk_imports` tells.
                 await self._give_up(import_id)  # noqa: ASYNC102
@@ -83,6 +85,15 @@ class Import:
                 f"has {self._seen}: it is not the one that the import began with."
             )
 
+    def _add_progress(self, error: TreeStoreError) -> None:
+        """Say in an error that ends the import what it leaves behind."""
+        error.details |= {"lines": self._seen, "stored": self._stored}
+        error.message += (
+            f" The {self._seen:,} lines before that batch are done: {self._stored:,} documents are "
+            "stored."
+        )
+        error.args = (error.message,)
+
     async def _read(self) -> Batch | None:
         """The next batch, read beside the event loop where there is one."""
         if self._steps.blocks:
@@ -91,8 +102,8 @@ class Import:
 
     async def _take(self, batch: Batch) -> None:
         """Send a batch, where it is not done yet."""
-        self._seen += batch.count
-        if self._seen > self._before:
+        seen = self._seen + batch.count
+        if seen > self._before:
             answer = await self._steps.bulk_write(
                 self._name,
                 first=batch.first,
@@ -107,6 +118,7 @@ class Import:
                 self._stored, self._rejected = answer.stored, answer.rejected
             room = REJECTIONS_MAX - len(self._rejections)
             self._rejections += answer.rejections[:room]
+        self._seen = seen
         if self._on_progress is not None:
             self._on_progress(batch.read_bytes, self._source.size_bytes)
 

@@ -119,6 +119,8 @@ def open_source(source: Any, format: str | None) -> Source:
 def _file(path: Path, format: str | None) -> Source:
     suffix = path.suffix.lower()
     kind = format or SUFFIXES.get(suffix, "ndjson")
+    if path.is_dir():
+        raise InvalidArgument(f"{str(path)!r:.300} is a directory; name a file to import.")
     if not path.is_file():
         raise InvalidArgument(f"There is no file {str(path)!r:.300} to import.")
     size = path.stat().st_size

@@ -29,8 +29,9 @@ from treestore.query.expression import (
 )
 from treestore.query.values import ALIASES, TYPES
 
-DEPTH_MAX: Final = 50
-"""Levels of conditions inside conditions."""
+DEPTH_MAX: Final = 250
+"""Levels of conditions inside conditions. Whatever follows them calls itself at most three times a
+level, so that there is room left on the stack of whoever asks."""
 
 VALUE_DEPTH_MAX: Final = 100
 """Levels of a value that is compared with."""
@@ -93,9 +94,9 @@ class Parser:
             raise InvalidArgument(f"{at}: there is no operator {_shown(name)}.{_known(name)}")
         if not isinstance(condition, list | tuple) or not condition:
             raise InvalidArgument(f"{at} is a list of at least one filter.")
-        parts = [
-            self.filter(part, f"{at}[{number}]", depth + 1) for number, part in enumerate(condition)
-        ]
+        parts: list[Expression] = []
+        for number, part in enumerate(condition):  # A comprehension is one more call a level.
+            parts.append(self.filter(part, f"{at}[{number}]", depth + 1))
         if name == "$and":
             return both(parts)
         return either(parts) if name == "$or" else Not(either(parts))

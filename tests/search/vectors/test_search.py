@@ -204,6 +204,22 @@ def test_a_filter_that_goes_with_the_vectors(segment: Segment, metric: Metric) -
 
 
 @pytest.mark.usefixtures("indexes_are_cheap")
+@pytest.mark.parametrize("out", [100, 300])
+def test_a_filter_that_leaves_out_what_is_near(segment: Segment, metric: Metric, out: int) -> None:
+    """Nearly all rows count, but those around the query do not."""
+    found: list[Answer] = []
+    truth: list[Answer] = []
+    for query in clouds(ROWS + 60, DIM, seed=1)[-60:]:
+        distances = Query(query, metric).exact(segment.vectors, segment.squares)
+        allowed = np.ones(ROWS, bool)
+        allowed[np.argsort(distances)[:out]] = False
+        found += answers(segment, metric, query[None, :], allowed, 10, exact=False)
+        truth += answers(segment, metric, query[None, :], allowed, 10, exact=True)
+    assert "index" in {answer.parts[0].way for answer in found}
+    assert recall(found, truth) >= 0.95
+
+
+@pytest.mark.usefixtures("indexes_are_cheap")
 def test_never_fewer_than_there_are(segment: Segment, metric: Metric) -> None:
     """With one list and few candidates to begin with, and allowed rows that are far away."""
     assert segment.index is not None

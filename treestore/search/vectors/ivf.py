@@ -121,9 +121,13 @@ class Ranked:
         With a filter that has to do with the vectors it can be far from the share of all rows: the
         nearest of those that count are then as far away as with a stricter filter that has not.
         """
-        chosen = self._nearest(self.far, lists)
+        chosen = self.nearest(lists)
         total = int(self.every[chosen].sum())
         return float(self.sizes[chosen].sum()) / total if total else 1.0
+
+    def nearest(self, lists: int) -> Ordinals:
+        """The nearest lists, in no order."""
+        return self._nearest(self.far, lists)
 
     def choose(self, probes: int, least: int) -> tuple[Ordinals, int]:
         """The nearest lists with rows that count, and about how many such rows they have.
@@ -187,18 +191,32 @@ class Ivf:
         bits = self.space.rotation.dim_out
         return Costs(dim=self.space.dim, bits=bits, rows=self.rows, lists=self.lists)
 
-    def rank(self, query: Query, allowed: Flags | None, count: int) -> Ranked:
+    def share_nearby(self, ranked: Ranked, allowed: Flags, lists: int, rows: int) -> float:
+        """The share of rows that count among those that seem nearest, whether they count or not.
+
+        `Ranked.share_around` counts whole lists. One in which most rows count can hold just those
+        near ones that do not: the query's own cluster, say, that the filter leaves out.
+        """
+        chosen = ranked.nearest(lists)
+        found = probe(self.index, ranked.prepared, chosen[None, :], min(rows, self.rows), None)[0]
+        found = found[found >= 0]
+        return float(np.count_nonzero(allowed[found])) / len(found) if len(found) else 1.0
+
+    def rank(
+        self, query: Query, allowed: Flags | None, count: int, *, counted: bool = False
+    ) -> Ranked:
         """How far the lists are from a query, and how many rows that count are in them.
 
         Args:
             query: what to be near to.
             allowed: a flag for each row, whether it counts; None: all do.
             count: how many of them are set.
+            counted: whether these rows are counted list by list also where they are not few.
         """
         prepared = self.space.prepare_query(query)
         far = library.squared_distances(prepared[0], self.centroids())
         every = np.diff(self.bounds)
-        if allowed is not None and count < FEW * self.rows:
+        if allowed is not None and (counted or count < FEW * self.rows):
             return Ranked(prepared, far, every, self.count(allowed).astype(np.float64))
         return Ranked(prepared, far, every, every * (count / self.rows))
 

@@ -9,6 +9,7 @@ the rows are divided into parts. Equal distances are ordered by a key that the c
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import ceil
 from typing import Any, Final, Literal
 
 import attrs
@@ -31,6 +32,12 @@ _AROUND_MIN: Final = 4
 """The share of rows that count is looked at in so many of the nearest lists."""
 _AROUND_LEAST: Final = 0.1
 """It is not taken for less than this part of the share of all rows: at the edge it says little."""
+_NEARBY: Final = 40
+"""So many rows that count should be among the nearest ones that are looked at ..."""
+_NEARBY_MAX: Final = 400
+"""... of so many at most."""
+_ALIKE: Final = 0.6
+"""From this part of the share of all rows on, a smaller share of those is taken for chance."""
 
 _SORTED_AT_ONCE: Final = 2000
 """Sorting holds the interpreter; so many keys take it about a millisecond."""
@@ -205,14 +212,25 @@ def _search_index(
     if effort is None:
         return None
     ranked = index.rank(query, allowed, count)
-    if share < FEW:
-        around = ranked.share_around(max(_AROUND_MIN, effort.probes // _AROUND_OF_PROBES))
+    if allowed is not None:
+        near = max(_AROUND_MIN, effort.probes // _AROUND_OF_PROBES)
+        around = index.share_nearby(ranked, allowed, near, min(_NEARBY_MAX, ceil(_NEARBY / share)))
+        if around >= share * _ALIKE:
+            around = share  # What it is less is chance.
+        if share < FEW:
+            around = min(around, ranked.share_around(near))
+        elif around < share:
+            ranked = index.rank(query, allowed, count, counted=True)
         if around < share:
-            effort = _worth(index, aim, share, max(around, share * _AROUND_LEAST))
+            hardness = max(around, share * _AROUND_LEAST)
+            effort = _worth(index, aim, share, hardness)
             if effort is None:
                 return None
             # Seen from far away, many rows are about equally far, and estimates tell less.
-            effort = attrs.evolve(effort, candidates=2 * effort.candidates)
+            more = round(2 * effort.candidates * share / hardness)
+            effort = attrs.evolve(effort, candidates=min(more, count))
+            if index.costs.indexed(effort, share) >= index.costs.comparing(count):
+                return None
     rows = len(source)
     while True:
         candidates = index.search(ranked, effort, allowed=allowed, least=effort.candidates)

@@ -88,7 +88,10 @@ decode_any = msgspec.msgpack.Decoder().decode
 
 def shown(value: Any) -> str:
     """``value`` for a message: its repr, cut where it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # An int of thousands of digits; lists without end.
+        return f"this {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -21,6 +21,7 @@ from treestore.stores.namespaces.layout import (
     NEXT_NUMBER_KEY,
     Space,
     check_name,
+    check_new_name,
     dropped_key,
     namespace_key,
 )
@@ -150,7 +151,7 @@ def create(txn: Write, name: str, schema: SchemaParameter) -> Namespace:
     """Make a namespace.
 
     Args:
-        name: 1 to 128 ASCII letters, digits and ``-``, ``_``, ``.``.
+        name: 1 to 128 ASCII letters, digits and ``-``, ``_``, ``.``; not ``.`` or ``..`` alone.
         schema: `NamespaceSchema` or a dict of its form, such as ``{"vector": {"dim": 768,
             "metric": "cosine"}, "attributes": {"year": {"type": "int"}, "title": {"type":
             "string", "full_text": {"language": "english"}}}}``.
@@ -160,7 +161,7 @@ def create(txn: Write, name: str, schema: SchemaParameter) -> Namespace:
             the same.
         InvalidArgument: it is no name, or no schema.
     """
-    check_name(name)
+    check_new_name(name)
     wanted = parse_schema(schema)
     there = find(txn, name)
     if there is not None:

@@ -31,6 +31,7 @@ from treestore.stores.namespaces.layout import (
     COPIES,
     Space,
     check_name,
+    check_new_name,
     copy_key,
     dropped_key,
     namespace_key,
@@ -74,7 +75,7 @@ async def copy(host: CopyHost, source: str, name: str) -> Namespace:
         AlreadyExists: there is one of the copy's name, or came to be meanwhile.
     """
     check_name(source)
-    check_name(name)
+    check_new_name(name)
     return await host.namespaces_copy(source, name)
 
 

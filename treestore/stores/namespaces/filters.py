@@ -182,7 +182,11 @@ def _fitted_scalar(operand: Any, kind: str) -> Any:
         # A number is compared with the other kind of numbers by value.
         if isinstance(operand, bool) or not isinstance(operand, int | float):
             raise Unfit
-        if not math.isfinite(operand):
+        try:
+            fits = math.isfinite(operand)
+        except OverflowError:
+            fits = False  # An int that is beyond every float; columns compare with these.
+        if not fits:
             raise Unfit
         return operand
     if kind == ID:
@@ -193,6 +197,8 @@ def _fitted_scalar(operand: Any, kind: str) -> Any:
 
 
 def _wanted(kind: str) -> str:
+    if kind in ("int", "float"):
+        return "compared with a finite number"
     return "an int or a string" if kind == ID else WANTED[kind]
 
 

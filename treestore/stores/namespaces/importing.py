@@ -38,7 +38,7 @@ from treestore.stores.namespaces.layout import (
     row_of,
 )
 from treestore.stores.namespaces.upkeep import staged
-from treestore.stores.namespaces.writing import Change, Rows, checked_document
+from treestore.stores.namespaces.writing import Change, Rows, checked_document, told_id
 
 REJECTIONS_MAX: Final = 1000
 """Rejected lines of which one answer tells why."""
@@ -247,8 +247,9 @@ def _store(
 
 
 def _id_of(document: Any) -> DocumentId | None:
+    """What a rejected document is called, where an answer can say so."""
     id = document.get("id") if isinstance(document, Mapping) else None
-    return id if isinstance(id, int | str) and not isinstance(id, bool) else None
+    return told_id(id)
 
 
 def bulk_end(txn: Write, name: str, import_id: str) -> BulkProgress:

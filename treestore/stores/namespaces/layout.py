@@ -57,6 +57,20 @@ def check_name(name: Any, what: str = "The name of a namespace") -> str:
     return name
 
 
+def check_new_name(name: Any) -> str:
+    """The name, if a new namespace can have it.
+
+    Raises:
+        InvalidArgument: it cannot.
+    """
+    if check_name(name) in (".", ".."):
+        raise InvalidArgument(
+            f"No namespace is called {name}: in a path that means another place. Any other name of "
+            "letters, digits, and - _ . does."
+        )
+    return str(name)
+
+
 def packed_id(id: Any) -> bytes:
     """A document's id as a key element: strings come before ints.
 

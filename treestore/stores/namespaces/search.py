@@ -25,6 +25,7 @@ from treestore.model.namespaces import NamespaceHit
 from treestore.query.ordering import encode as sortable
 from treestore.query.sorting import ID as SORT_ID
 from treestore.query.sorting import Order, parse_sort, to_pairs
+from treestore.search.fusion import parse_fusion
 from treestore.stores.access import Read
 from treestore.stores.documents.layout import encode, shown
 from treestore.stores.namespaces import catalog, vectors
@@ -212,6 +213,7 @@ def make_request(
     words = None if text is None else _text(text)
     if fusion is not None and not isinstance(fusion, str | dict):
         raise InvalidArgument(f'fusion is "rrf", "weighted" or an object, not {shown(fusion)}.')
+    parse_fusion(fusion)  # Wrong is wrong, though a query of one leg has no use for it.
     if order_by is not None and (packed is not None or words is not None):
         raise InvalidArgument(
             "A query with a vector or text is in the order of its scores; leave order_by out."
@@ -337,8 +339,15 @@ def _cursors(*parts: Any) -> Cursors:
         encode(scope)
     except (TypeError, UnicodeEncodeError, OverflowError, RecursionError, ValueError):
         # Something in the filter that cannot be; whoever compiles it says what.
-        scope = (*scope[:4], ascii(filter), ascii(order_by), ascii(fusion))
+        scope = (*scope[:4], _printed(filter), _printed(order_by), _printed(fusion))
     return Cursors(scope)
+
+
+def _printed(value: Any) -> str:
+    try:
+        return ascii(value)
+    except (ValueError, RecursionError):  # It has an int of thousands of digits.
+        return ""
 
 
 # --- fitted to a namespace -------------------------------------------------------------------

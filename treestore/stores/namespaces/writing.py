@@ -12,13 +12,14 @@ from typing import Annotated, Any, Final
 import attrs
 
 from treestore.errors import InvalidArgument, TreeStoreError
-from treestore.model.namespaces import PatchResult, UpsertResult
+from treestore.model.namespaces import DocumentId, PatchResult, UpsertResult
 from treestore.stores.access import Write
 from treestore.stores.documents.layout import shown
 from treestore.stores.namespaces import catalog, vectors
 from treestore.stores.namespaces.catalog import Opened
 from treestore.stores.namespaces.filters import NamespaceFilter, compile_filter
 from treestore.stores.namespaces.layout import (
+    ID_SIZE_BYTES_MAX,
     Space,
     attributes_of,
     decode_attributes,
@@ -197,13 +198,24 @@ def checked_document(there: Opened, document: Any) -> tuple[bytes, bytes, bytes]
     return packed, packed_attributes(checked), _vector(there, given.get("vector"))
 
 
+def told_id(id: Any) -> DocumentId | None:
+    """An id as an answer or an error can name it, be it wrong; None where it cannot."""
+    if isinstance(id, str):
+        # Neither half of a surrogate pair nor a whole text travels.
+        return str(id[:ID_SIZE_BYTES_MAX]).encode(errors="replace").decode()
+    if isinstance(id, int) and not isinstance(id, bool) and -(2**63) <= id < 2**64:
+        return int(id)
+    return None
+
+
 def _of_one(error: TreeStoreError, what: str, number: int, document: Any) -> TreeStoreError:
     """The same error, with the place of the document in the list."""
     details = {**error.details, "index": number}
     where = f"{what}[{number}]"
-    if isinstance(document, Mapping) and isinstance(document.get("id"), int | str):
-        details["id"] = document["id"]
-        where += f" (id {shown(document['id'])})"
+    id = told_id(document.get("id")) if isinstance(document, Mapping) else None
+    if id is not None:
+        details["id"] = id
+        where += f" (id {shown(id)})"
     return type(error)(f"{where}: {error.message}", **details)
 
 
@@ -393,7 +405,7 @@ def _chosen(txn: Write, there: Opened, filter: Any, limit: int | None) -> list[t
 def delete(
     txn: Write,
     name: str,
-    ids: list[int | str] | None = None,
+    ids: list[int | str] | dict[str, Any] | None = None,
     *,
     filter: dict[str, Any] | None = None,
     limit: int | None = None,
@@ -401,7 +413,8 @@ def delete(
     """Remove documents: by their ids, by a filter, or of these ids those that satisfy the filter.
 
     Args:
-        ids: at most 10,000. Those without a document do not matter.
+        ids: at most 10,000. Those without a document do not matter. A filter may stand in their
+            place.
         filter: docs/filters.md; ``{}``, without ids, is all documents.
         limit: without ids: at most so many documents, the first ones in the order of their ids.
 
@@ -414,6 +427,10 @@ def delete(
         ResourceExhausted: it is more than a transaction may write; use ``limit``.
     """
     there = catalog.require(txn, name)
+    if isinstance(ids, dict):
+        if filter is not None:
+            raise InvalidArgument("There are two filters; make one of them with $and.")
+        ids, filter = None, ids
     rows = Rows(txn, there)
     for packed, record in _to_delete(txn, there, ids, filter, limit):
         rows.enter(packed, Change(record))
