@@ -90,11 +90,13 @@ class Candidates:
 
     Attributes:
         ordinals: of rows that may be among the nearest, ascending.
+        by_estimate: the same, that with the smallest estimate first.
         probes: lists that were read.
         estimated: rows whose distance was estimated.
     """
 
     ordinals: Ordinals
+    by_estimate: Ordinals
     probes: int
     estimated: int
 
@@ -241,8 +243,7 @@ class Ivf:
         wanted = min(effort.candidates, self.rows)
         found = probe(self.index, ranked.prepared, chosen[None, :], wanted, allowed)[0]
         found = found[found >= 0]
-        found.sort()
-        return Candidates(found, len(chosen), estimated)
+        return Candidates(np.sort(found), found, len(chosen), estimated)
 
     def count(self, allowed: Flags) -> NDArray[np.int64]:
         """How many allowed rows each list has."""

@@ -16,7 +16,7 @@ import attrs
 import numpy as np
 
 from treestore.search.vectors.distances import Query
-from treestore.search.vectors.ivf import Ivf
+from treestore.search.vectors.ivf import Candidates, Ivf, Ranked
 from treestore.search.vectors.library import Doubles, Flags, Ordinals
 from treestore.search.vectors.nearest import Found, nearest
 from treestore.search.vectors.planning import FEW, WANTED_RECALL, Effort
@@ -38,6 +38,9 @@ _NEARBY_MAX: Final = 400
 """... of so many at most."""
 _ALIKE: Final = 0.6
 """From this part of the share of all rows on, a smaller share of those is taken for chance."""
+_MOST: Final = 0.7
+"""Where more rows count than this, as where a tenth is dead, all are searched, and those that do
+not count left out afterwards: the one search also tells whether they are among the nearest."""
 
 _SORTED_AT_ONCE: Final = 2000
 """Sorting holds the interpreter; so many keys take it about a millisecond."""
@@ -213,44 +216,96 @@ def _search_index(
         return None
     ranked = index.rank(query, allowed, count)
     if allowed is not None:
-        near = max(_AROUND_MIN, effort.probes // _AROUND_OF_PROBES)
-        around = index.share_nearby(ranked, allowed, near, min(_NEARBY_MAX, ceil(_NEARBY / share)))
-        if around >= share * _ALIKE:
-            around = share  # What it is less is chance.
-        if share < FEW:
-            around = min(around, ranked.share_around(near))
-        elif around < share:
-            ranked = index.rank(query, allowed, count, counted=True)
-        if around < share:
-            hardness = max(around, share * _AROUND_LEAST)
-            effort = _worth(index, aim, share, hardness)
-            if effort is None:
-                return None
-            # Seen from far away, many rows are about equally far, and estimates tell less.
-            more = round(2 * effort.candidates * share / hardness)
-            effort = attrs.evolve(effort, candidates=min(more, count))
-            if index.costs.indexed(effort, share) >= index.costs.comparing(count):
-                return None
-    rows = len(source)
+        if share > _MOST:
+            found = _search_all(source, index, query, aim, allowed, count, ranked, effort)
+            if found is not None:
+                return found
+        harder = _harder(index, query, aim, allowed, count, ranked, effort)
+        if harder is None:
+            return None
+        ranked, effort = harder
     while True:
         candidates = index.search(ranked, effort, allowed=allowed, least=effort.candidates)
         result = nearest(source, query, aim.k, candidates=candidates.ordinals)
-        report = PartReport(
-            way="index",
-            rows=rows,
-            allowed=count,
-            probes=candidates.probes,
-            lists=index.lists,
-            estimated=candidates.estimated,
-            compared=result.compared,
-            recall=effort.recall,
-        )
         if len(result.ordinals) >= min(aim.k, count):
-            return result, report
+            return result, _report(index, candidates, result, effort, count)
         if effort.probes >= index.lists:
             # The index lost rows. It cannot, unless it is wrong; an answer must not depend on it.
             return None
         effort = attrs.evolve(effort, probes=min(2 * effort.probes, index.lists))
+
+
+def _search_all(
+    source: Segment | TailView,
+    index: Ivf,
+    query: Query,
+    aim: _Aim,
+    allowed: Flags,
+    count: int,
+    ranked: Ranked,
+    effort: Effort,
+) -> tuple[Found, PartReport] | None:
+    """The nearest rows that count of all rows; None: too many that do not are among the nearest."""
+    share = count / index.rows
+    wide = attrs.evolve(effort, candidates=ceil(effort.candidates / share))
+    candidates = index.search(ranked, wide, least=wide.candidates)
+    first = candidates.by_estimate[: ceil(_NEARBY / share)]
+    if np.count_nonzero(allowed[first]) < _ALIKE * share * len(first):
+        return None
+    kept = candidates.ordinals[allowed[candidates.ordinals]]
+    result = nearest(source, query, aim.k, candidates=kept)
+    if len(result.ordinals) < min(aim.k, count):
+        return None
+    return result, _report(index, candidates, result, effort, count)
+
+
+def _harder(
+    index: Ivf,
+    query: Query,
+    aim: _Aim,
+    allowed: Flags,
+    count: int,
+    ranked: Ranked,
+    effort: Effort,
+) -> tuple[Ranked, Effort] | None:
+    """More effort, where fewer rows count around the query than elsewhere; None: comparing all
+    that count is cheaper."""
+    share = count / index.rows
+    near = max(_AROUND_MIN, effort.probes // _AROUND_OF_PROBES)
+    around = index.share_nearby(ranked, allowed, near, min(_NEARBY_MAX, ceil(_NEARBY / share)))
+    if around >= share * _ALIKE:
+        around = share  # What it is less is chance.
+    if share < FEW:
+        around = min(around, ranked.share_around(near))
+    elif around < share:
+        ranked = index.rank(query, allowed, count, counted=True)
+    if around >= share:
+        return ranked, effort
+    hardness = max(around, share * _AROUND_LEAST)
+    found = _worth(index, aim, share, hardness)
+    if found is None:
+        return None
+    # Seen from far away, many rows are about equally far, and estimates tell less.
+    more = round(2 * found.candidates * share / hardness)
+    found = attrs.evolve(found, candidates=min(more, count))
+    if index.costs.indexed(found, share) >= index.costs.comparing(count):
+        return None
+    return ranked, found
+
+
+def _report(
+    index: Ivf, candidates: Candidates, result: Found, effort: Effort, count: int
+) -> PartReport:
+    return PartReport(
+        way="index",
+        rows=index.rows,
+        allowed=count,
+        probes=candidates.probes,
+        lists=index.lists,
+        estimated=candidates.estimated,
+        compared=result.compared,
+        recall=effort.recall,
+    )
 
 
 def _worth(index: Ivf, aim: _Aim, share: float, hardness: float) -> Effort | None:
