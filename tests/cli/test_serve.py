@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -139,3 +140,39 @@ def test_an_idle_client_does_not_hold_up_a_stop(tmp_path: Path, serve: Serve) ->
     assert time.monotonic() - began < 15
     for connection in sockets:
         connection.close()
+
+
+DEEP = """
+import sys, treestore, trio
+from treestore.errors import InvalidArgument
+
+async def main():
+    async with treestore.connect(sys.argv[1]) as db:
+        await db.collections.create("c")
+        for depth in (150, 400, *range(950, 1000), 5000):
+            document = 1
+            for _ in range(depth):
+                document = {"a": document}
+            try:
+                await db.collections.insert("c", document)
+            except InvalidArgument as error:
+                print(depth, "answered" if "cannot be sent" not in error.message else "not sent")
+
+trio.run(main)
+"""
+
+
+def test_arguments_as_deep_as_a_client_can_send_are_answered(tmp_path: Path, serve: Serve) -> None:
+    """The client in a program of its own: what it can send depends on how deep its stack is."""
+    server = serve("--data", tmp_path / "data", *FREE_PORTS)
+    done = subprocess.run(
+        [sys.executable, "-c", DEEP, server.facts["tcp"]],
+        capture_output=True,
+        text=True,
+        timeout=25,  # A request that breaks its connection is tried again for 30 s.
+        check=True,
+    )
+    said = [line.split(" ", 1)[1] for line in done.stdout.splitlines()]
+    assert len(said) == 53
+    assert said == sorted(said), "those that are too deep to be sent are the deepest"
+    assert {"answered", "not sent"} == set(said)

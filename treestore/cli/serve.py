@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import typing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import click
@@ -40,6 +41,10 @@ def _option(field: attrs.Attribute[Any]) -> click.Option:
     return click.Option([flag, field.name], default=None, help=help, **extra)
 
 
+RECURSION_LIMIT: Final = 3000
+"""Thrice the interpreter's default, which is what clients have."""
+
+
 @click.command(
     cls=rich_click.RichCommand,
     params=[
@@ -72,6 +77,8 @@ def serve(context: click.Context, /, config: Path | None, as_json: bool, **flags
     except InvalidArgument as error:
         raise click.UsageError(error.message, context) from None
     logs.configure(settings.log_level)
+    # What a client could encode must be read here, however deeply it is nested, to be answered.
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
     from actors.server import serve as serve_here
     from treestore.cli.recovering import recovering
 
