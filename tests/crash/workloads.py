@@ -19,6 +19,14 @@ from tests.crash.history import (
     remove,
     remove_keys,
 )
+from tests.crash.namespaces import (
+    namespace_copies,
+    namespace_imports,
+    namespace_merges,
+    namespace_schema,
+    namespace_seals,
+    namespace_writes,
+)
 from tests.crash.world import World
 from tests.engine.compacting import compact, steps_of
 from treestore.stores.collections import building, catalog, writing
@@ -368,6 +376,12 @@ WORKLOADS: dict[str, Workload] = {
         collections,
         compaction,
         transactions,
+        namespace_writes,
+        namespace_seals,
+        namespace_merges,
+        namespace_schema,
+        namespace_imports,
+        namespace_copies,
         mixed,
     )
 }
