@@ -204,3 +204,13 @@ def _copy(keep: Keeping, name: str) -> None:
     keep.write(lambda txn: copying.put(txn, number, pairs[half:]))
     keep.docs[name] = docs
     keep.write(lambda txn: copying.finish(txn, number, source))
+
+
+NAMESPACE_WORKLOADS = (
+    namespace_writes,
+    namespace_seals,
+    namespace_merges,
+    namespace_schema,
+    namespace_imports,
+    namespace_copies,
+)

@@ -19,7 +19,6 @@ from random import Random
 
 import attrs
 
-from tests.crash.history import State
 from tests.crash.keeping import go_on, start_keeper, verify_files, verify_namespaces
 from tests.crash.simdisk import Crash, SimDisk
 from tests.crash.workloads import WORKLOADS

@@ -19,14 +19,7 @@ from tests.crash.history import (
     remove,
     remove_keys,
 )
-from tests.crash.namespaces import (
-    namespace_copies,
-    namespace_imports,
-    namespace_merges,
-    namespace_schema,
-    namespace_seals,
-    namespace_writes,
-)
+from tests.crash.namespaces import NAMESPACE_WORKLOADS
 from tests.crash.world import World
 from tests.engine.compacting import compact, steps_of
 from treestore.stores.collections import building, catalog, writing
@@ -376,12 +369,7 @@ WORKLOADS: dict[str, Workload] = {
         collections,
         compaction,
         transactions,
-        namespace_writes,
-        namespace_seals,
-        namespace_merges,
-        namespace_schema,
-        namespace_imports,
-        namespace_copies,
+        *NAMESPACE_WORKLOADS,
         mixed,
     )
 }
