@@ -163,7 +163,7 @@ BUGS: list[tuple[Callable[[pytest.MonkeyPatch], None], str, int]] = [
 
 
 @pytest.mark.parametrize(
-    ("plant", "workload", "images"), BUGS, ids=lambda it: getattr(it, "__name__", "")
+    ("plant", "workload", "images"), BUGS, ids=[plant.__name__ for plant, *_ in BUGS]
 )
 def test_a_planted_bug_is_found(
     plant: Callable[[pytest.MonkeyPatch], None],
