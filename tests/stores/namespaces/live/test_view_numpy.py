@@ -32,6 +32,7 @@ from treestore.search.vectors import building
 from treestore.search.vectors.planning import Costs
 from treestore.stores.namespaces import catalog, reading, writing
 from treestore.stores.namespaces.check import check_namespaces
+from treestore.stores.namespaces.live.words import rows_of
 
 DIM: Final = 12
 IDS: Final = 1200
@@ -232,6 +233,11 @@ class Numpy(RuleBasedStateMachine):
     @rule(limit=st.sampled_from([None, 40]))
     def index_words(self, limit: int | None) -> None:
         self.store.index_some(limit, [one.lease for one in self.held])
+        assert self.store.texts is not None
+        index = self.store.texts.serving.view
+        if limit is None and not self.held:
+            # Nothing is left of rows that nobody can see.
+            assert sorted(rows_of(index)) == self.store.view().live_rows().tolist()
 
     def tidy(self) -> None:
         """What no snapshot needs any more is let go of, as the keeper does after each thing."""
