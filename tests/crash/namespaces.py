@@ -42,21 +42,29 @@ def _several(changes: Any, txn: Any) -> None:
 
 
 def namespace_seals(world: World) -> None:
-    """A seal while its rows die; one whose file nobody names; one whose file is lost."""
+    """A seal while its rows die; one whose file nobody names; a file that is lost, before its
+    manifest is entered or later."""
     keep = Keeping(world)
+    early = world.random.random() < 0.5
+    how = world.random.choice(["flip", "cut", "remove"])
     keep.write(keep.create("a"))
     keep.write(keep.upsert("a", documents(range(world.random.randrange(8, 14)))))
     made = keep.make(keep.there("a"))
     keep.write(keep.delete("a", [1, 2]))
     keep.write(keep.upsert("a", documents([3, 50], turn=1)))
+    if early:
+        assert made is not None
+        assert made.manifest is not None
+        keep.spoil(made.manifest.uuid, how)
     keep.enter(made)
-    keep.compare()
+    keep.compare()  # Whoever made it has it open.
     world.checkpoint()
     assert keep.make(keep.there("a")) is not None
     keep.kill()
     keep.tidy()
     (name,) = keep.segments("a").values()
-    keep.spoil(name, world.random.choice(["flip", "cut", "remove"]))
+    if not early:
+        keep.spoil(name, how)
     keep.write(keep.upsert("a", documents([4], turn=2)))
     keep.kill()
     keep.compare()  # From the tree.
@@ -91,6 +99,7 @@ def namespace_merges(world: World) -> None:
     assert not keep.keeper.from_tree
     lease.close()
     world.checkpoint()
+    keep.spoil(next(iter(old.values())), "cut")  # Nobody wants it any more.
     keep.tidy()
     keep.write(keep.delete_where("a", {}))
     keep.enter(keep.make(keep.there("a"), list(keep.segments("a"))))

@@ -235,6 +235,7 @@ class Numpy(RuleBasedStateMachine):
         self.store.index_some(limit, [one.lease for one in self.held])
         assert self.store.texts is not None
         index = self.store.texts.serving.view
+        assert index is not None
         if limit is None and not self.held:
             # Nothing is left of rows that nobody can see.
             assert sorted(rows_of(index)) == self.store.view().live_rows().tolist()
@@ -302,7 +303,7 @@ class Numpy(RuleBasedStateMachine):
         hits = self.store.query(request(**asked, top_k=top_k), lease)
         known = {hit.id: hit.distance for hit in exact}
         assert [hit.distance for hit in hits] == [known[hit.id] for hit in hits]
-        places = {id: place for place, id in enumerate(order)}
+        places: dict[Any, int] = {id: place for place, id in enumerate(order)}
         assert len({hit.id for hit in hits}) == len(hits) == min(top_k, len(order))
         assert [hit.id for hit in hits] == sorted((hit.id for hit in hits), key=places.__getitem__)
         self.found += len({hit.id for hit in hits} & set(order[:top_k]))
