@@ -156,8 +156,8 @@ BUGS: list[tuple[Callable[[pytest.MonkeyPatch], None], str, int]] = [
     (forget_early_deaths, "namespace_seals", 1),
     (ignore_snapshots, "namespace_merges", 1),
     (remove_too_soon, "namespace_merges", 1),
-    (never_sync_files, "namespace_seals", 2),
-    (forget_folders, "namespace_seals", 2),
+    (never_sync_files, "namespace_merges", 2),
+    (forget_folders, "namespace_merges", 2),
     (publish_in_two, "namespace_imports", 1),
 ]
 
