@@ -249,7 +249,7 @@ class TextKeeper:
 
     def _bring_up(self, its: Kept, texts: Texts, lease: Snapshot, there: Opened) -> bool:
         """Add what is new, remove what nobody sees any more, and commit, where it is time."""
-        txn, lsn = lease.read(), lease.state.position.lsn
+        lsn = lease.state.position.lsn
         gone = texts.take_gone(self._oldest_lsn())
         if gone:
             its.index.remove(gone)
@@ -266,22 +266,39 @@ class TextKeeper:
             its.lacking_since = now
         if len(new) < COMMIT_ROWS and now - its.lacking_since < COMMIT_S:
             return False
-        some = new[:ROWS_AT_ONCE]
-        for done, one in enumerate(some, 1):
-            self._add(its.index, one, txn, there)
+        settled, more = self._add_some(its.index, new, lease, there)
+        its.lacking_since = None
+        if settled or gone:
+            self.counters.rows += len(settled)
+            self._commit(its, texts, settled)
+        return more
+
+    def _add_some(
+        self, index: NamespaceTexts, new: Sequence[NewText], lease: Snapshot, there: Opened
+    ) -> tuple[list[NewText], bool]:
+        """Add the first of the new rows; those that are dealt with, and whether there are more.
+
+        A row that died before its texts were read stays new while a snapshot is open that may see
+        it: searches look at it by itself.
+        """
+        txn = lease.read()
+        seen = self._oldest_lsn() < lease.state.position.lsn
+        settled: list[NewText] = []
+        added = 0
+        for done, one in enumerate(new, 1):
+            texts: Any = one.texts
+            if texts is None:
+                texts = _texts_of(txn, there, one.packed_id, one.row)
+            if texts is not None:
+                index.add(one.row, texts)
+                added += 1
+            if texts is not None or not seen:
+                settled.append(one)
+            if added == ROWS_AT_ONCE:
+                return settled, done < len(new)
             if done % BREATH_ROWS == 0:
                 self._engine.environment.pause()
-        self.counters.rows += len(some)
-        self._commit(its, texts, some)
-        its.lacking_since = None
-        return len(new) > len(some)
-
-    def _add(self, index: NamespaceTexts, one: NewText, txn: Read, there: Opened) -> None:
-        texts: Any = one.texts
-        if texts is None:
-            texts = _texts_of(txn, there, one.packed_id, one.row)
-        if texts is not None:  # Else it died meanwhile.
-            index.add(one.row, texts)
+        return settled, False
 
     def _commit(self, its: Kept, texts: Texts, added: Sequence[NewText]) -> None:
         texts.show(its.index.commit(), added)

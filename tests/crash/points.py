@@ -19,7 +19,7 @@ from random import Random
 
 import attrs
 
-from tests.crash.history import State
+from tests.crash.keeping import go_on, start_keeper, verify_files, verify_namespaces
 from tests.crash.simdisk import Crash, SimDisk
 from tests.crash.workloads import WORKLOADS
 from tests.crash.world import OPTIONS, World, verify_contents
@@ -35,6 +35,9 @@ TIGHT = attrs.evolve(OPTIONS, recovery_batch_bytes=2000, recovery_dirty_bytes=20
 
 WORK_EVERY = 8
 """One recovered store in so many is written to, checkpointed, closed and opened again."""
+
+NEW_LUCK = 1000
+"""Processes of a workload have luck of their own up to here, and those that go on from here."""
 
 FAULTS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
 """What may befall a call; EIO leaves a part of a write, and forgets after a sync."""
@@ -119,6 +122,8 @@ def explore(
     world = World(SimDisk(seed), seed)
 
     def observe(step: int, _op: str, _path: str) -> None:
+        if world.quiet:
+            return
         tally.steps += 1
         for image in range(images):
             point = Point(workload, seed, step, image)
@@ -135,16 +140,29 @@ def explore(
     return tally
 
 
-def explore_faults(workload: str, seed: int, images: int, *, only: Point | None = None) -> Tally:
+def explore_faults(
+    workload: str, seed: int, images: int, *, only: Point | None = None, path: str = ""
+) -> Tally:
     """Let every call of a run fail in turn, each way, and crash after what came of it.
+
+    Args:
+        workload, seed, images, only: as for `explore`.
+        path: only calls whose path contains it.
 
     Raises:
         Violation: a promise was broken, or the failure came out as an error of no known type.
     """
     tally = Tally()
     total = World(SimDisk(seed), seed)
+    steps: list[int] = []
+
+    def note(step: int, _op: str, its: str) -> None:
+        if path in its and not total.quiet:
+            steps.append(step)
+
+    total.disk.on_step = note
     WORKLOADS[workload](total)
-    for step in range(1, total.disk.steps + 1):
+    for step in steps:
         for fault in FAULTS:
             first = Point(workload, seed, step, 0, fault)
             if only is not None and attrs.evolve(only, image=0) != first:
@@ -182,36 +200,41 @@ def _examine(world: World, point: Point, tally: Tally) -> None:
     disk = world.disk
     image = disk.killed() if point.image == 0 else disk.crash(random)
     try:
-        _recover(image, world.history.allowed(), random, tally)
+        _recover(image, world, random, tally)
     except (Exception, Crash) as error:
         raise Violation(point, f"{type(error).__name__}: {error}") from error
     tally.points += 1
 
 
-def _recover(image: SimDisk, allowed: list[State], random: Random, tally: Tally) -> None:
+def _recover(image: SimDisk, crashed: World, random: Random, tally: Tally) -> None:
     """Recover, perhaps with crashes within; then once more; then perhaps go on working."""
+    allowed, spoiled = crashed.history.allowed(), crashed.spoiled
     for _ in range(random.choice([0, 0, 1, 1, 2])):
         image = _recover_in_part(image, random, tally)
     store = open_small(image, random.choice([OPTIONS, TIGHT]))
     tally.recoveries += 1
     found = verify_contents(store, allowed)
+    crashed.verify_once(found, lambda: verify_namespaces(store.engine.read()))
+    verify_files(image, store, spoiled)
     tally.outcomes[store.report.outcome] += 1
     tally.outcomes["checkpointed"] += store.engine.checkpoints > 0
     tally.outcomes["newest" if found == allowed[-1] else "older"] += 1
     image = image.crash(random) if random.random() < 0.5 else image.killed()
-    store = open_small(image, OPTIONS)
+    store = open_small(image, OPTIONS, seed=NEW_LUCK)
     tally.recoveries += 1
     verify_contents(store, [found])
     if random.randrange(WORK_EVERY) == 0:
         world = World(image, random.getrandbits(32))
         world.history.acknowledged = found
-        world.store = store
-        world.write(lambda txn: txn.put(b"after", b"recovery"))
+        world.store, world.starts = store, NEW_LUCK + 1
+        world.write(lambda txn: txn.put(b"~after", b"recovery"))
         world.checkpoint()
+        go_on(world)
         assert_clean(world.store)
         world.reopen()
         tally.recoveries += 1
         verify_contents(world.store, [world.history.acknowledged])
+        verify_files(image, world.store, set())
 
 
 def _recover_in_part(image: SimDisk, random: Random, tally: Tally) -> SimDisk:
@@ -226,7 +249,7 @@ def _recover_in_part(image: SimDisk, random: Random, tally: Tally) -> SimDisk:
     image.steps = 0
     image.on_step = stop
     try:
-        open_small(image, options)
+        start_keeper(image, open_small(image, options))
     except Crash:
         tally.outcomes["cut short"] += 1
     tally.recoveries += 1

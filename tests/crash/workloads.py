@@ -19,6 +19,7 @@ from tests.crash.history import (
     remove,
     remove_keys,
 )
+from tests.crash.namespaces import NAMESPACE_WORKLOADS
 from tests.crash.world import World
 from tests.engine.compacting import compact, steps_of
 from treestore.stores.collections import building, catalog, writing
@@ -368,6 +369,7 @@ WORKLOADS: dict[str, Workload] = {
         collections,
         compaction,
         transactions,
+        *NAMESPACE_WORKLOADS,
         mixed,
     )
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 import attrs
@@ -23,6 +24,10 @@ OPTIONS = attrs.evolve(
 """Small segments, so that the log rotates within some transactions."""
 
 
+STATES_KEPT = 4
+"""A crash leaves one of a few states; which ones moves on with the workload."""
+
+
 class World:
     """What a workload works on.
 
@@ -31,6 +36,9 @@ class World:
         store: the open store; `start` opens it.
         history: which states a crash may leave.
         random: of the workload, from its seed.
+        spoiled: segments whose files the workload damaged.
+        starts: processes that opened the store.
+        quiet: a crash now is for other workloads to look at.
     """
 
     def __init__(self, disk: SimDisk, seed: int, history: History | None = None) -> None:
@@ -38,10 +46,22 @@ class World:
         self.random = Random(seed)
         self.history = history or History()
         self.store: OpenStore
+        self.spoiled: set[str] = set()
+        self.starts = 0
+        self.quiet = False
+        self._verified: list[State] = []
 
     def start(self) -> None:
         """Open the store."""
-        self.store = open_small(self.disk, OPTIONS)
+        # Each process has luck of its own, so that names are not given twice.
+        self.store = open_small(self.disk, OPTIONS, seed=self.starts)
+        self.starts += 1
+
+    def verify_once(self, found: State, verify: Callable[[], None]) -> None:
+        """Do what depends on a state alone, unless it was done for the same one."""
+        if found not in self._verified[-STATES_KEPT:]:
+            verify()
+            self._verified.append(found)
 
     def write(self, change: Change) -> None:
         """One durable transaction."""

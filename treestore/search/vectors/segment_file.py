@@ -272,9 +272,18 @@ def list_segment_files(folder: Path) -> Iterator[Path]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for segments, with its parents."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _sync_directory(folder.parent)
+    """Make a folder for segments, with its parents; when this returns, their names are safe."""
+    if not folder.parent.exists():
+        make_folder(folder.parent)
+    there = folder.exists()
+    folder.mkdir(exist_ok=True)
+    try:
+        _sync_directory(folder.parent)
+    except OSError:
+        if not there:  # Or whoever comes next would take it for safe.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 # -- reading ------------------------------------------------------------------------------------

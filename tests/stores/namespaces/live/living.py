@@ -180,19 +180,22 @@ class LivingStore(EngineStore):
         view = self.view()
         texts = self.views.texts(self.there.number)
         prefix = self.there.space.documents
-        new = texts.new()[:limit]
-        for one in new:
+        oldest = min([view.position.lsn, *(lease.state.position.lsn for lease in leases)])
+        self.texts.remove(gone := texts.take_gone(oldest))
+        settled = []
+        for one in texts.new()[:limit]:
             found = one.texts
             if found is None:
                 record = self.txn.get(prefix + one.packed_id)
                 if record is None or row_of(record) != one.row:
+                    if oldest == view.position.lsn:
+                        settled.append(one)  # Nobody sees it any more.
                     continue
                 found = decode_attributes(attributes_of(record))
             self.texts.add(one.row, found)
-        oldest = min([view.position.lsn, *(lease.state.position.lsn for lease in leases)])
-        self.texts.remove(texts.take_gone(oldest))
-        if new:
-            texts.show(self.texts.commit(), new)
+            settled.append(one)
+        if settled or gone:
+            texts.show(self.texts.commit(), settled)
 
 
 def schema_of(there: catalog.Opened, name: str) -> Any:

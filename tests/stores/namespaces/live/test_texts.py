@@ -66,3 +66,16 @@ def test_without_an_index_nothing_is_followed() -> None:
     texts.end()
     assert texts.basis() is None
     assert not texts.followed
+
+
+def test_what_nobody_sees_any_more_is_not_added() -> None:
+    """Else it would be added after it was removed, and stay."""
+    texts = begun()
+    texts.born([(7, ids(7), {}), (8, ids(8), {})], 11)
+    texts.died(7, 12)
+    texts.died(8, 14)
+    assert texts.take_gone(12) == [3, 7]
+    assert rows(texts) == [1, 5, 8]
+    assert texts.take_gone(13) == []
+    assert texts.take_gone(14) == [8]
+    assert rows(texts) == [1, 5]

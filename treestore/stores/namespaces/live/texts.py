@@ -170,11 +170,15 @@ class Texts:
             return tuple(self._new)
 
     def take_gone(self, before_lsn: int) -> list[int]:
-        """Rows that nobody sees who reads at ``before_lsn`` or later; each is told once."""
+        """Rows that nobody sees who reads at ``before_lsn`` or later; each is told once, and is not
+        to be added any more."""
         gone: list[int] = []
         with self._lock:
             while self._gone and self._gone[0][0] <= before_lsn:
                 gone.append(self._gone.popleft()[1])
+            rows = set(gone)
+            if any(one.row in rows for one in self._new):
+                self._new = deque(one for one in self._new if one.row not in rows)
         return gone
 
     # -- searches' ------------------------------------------------------------------------------
