@@ -128,6 +128,7 @@ async def test_a_query_may_load_the_view_from_a_later_state(
             await db.namespaces.upsert("n", documents(0, 60))
             await until(lambda: keeper(db).counters.rows >= 50)
             assert raced == ["a seal"]
+            assert db.supervisor is not None
             assert not any(status.restarts for status in db.supervisor.actors.values())
             assert await db.namespaces.count("n") == 61
 
