@@ -38,6 +38,7 @@ from actors.namespace_segments import SegmentKeeper
 from actors.namespace_texts import TextKeeper
 from actors.namespace_views import NamespaceViews
 from actors.overlay import Overlay
+from actors.pace import Pace
 from actors.reader import Reader
 from actors.scrubber import Scrubber, ScrubOptions
 from actors.supervisor import Supervisor
@@ -127,6 +128,7 @@ class Database(
         self.lease_keeper = LeaseKeeper(store.engine, threads)
         self.dismantler = Dismantler(store.engine)
         self.read_limiter = trio.CapacityLimiter(READ_THREADS)
+        self.pace = Pace()
         self.compactor = Compactor(
             store.engine, self.writer, self.checkpointer, threads, self.read_limiter
         )

@@ -52,9 +52,6 @@ WRITER_IDLE_S = 10.0
 CHECK_WAIT_S = 60.0
 """How long a check waits for the index."""
 
-PACE_S = 0.001
-"""Of searches on the event loop, between two checkpoints."""
-
 RETRY_S_MIN, RETRY_S_MAX = 1.0, 60.0
 """Between two attempts to make an index, while making it fails."""
 
@@ -97,7 +94,6 @@ class Indexer:
         self._wrote_at = 0.0
         self._retry_s = RETRY_S_MIN
         self._damaged: str | None = None
-        self._pace_until = 0.0
         self._held = 0
         """Checks that run."""
 
@@ -290,15 +286,6 @@ class Indexer:
             self.history.forget_before(min([lsn, *oldest]))
 
     # -- those who search -------------------------------------------------------------------------
-
-    async def pace(self) -> None:
-        """Once a millisecond of searches on the event loop let the other tasks run."""
-        now = time.perf_counter()
-        if now >= self._pace_until:
-            await trio.lowlevel.checkpoint()
-            self._pace_until = time.perf_counter() + PACE_S
-        else:
-            await trio.lowlevel.checkpoint_if_cancelled()
 
     def damaged(self, error: IndexFailed) -> None:
         """A search found the index damaged: make it anew. Any thread."""

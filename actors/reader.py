@@ -90,7 +90,7 @@ class Reader:
             raise Unavailable("This store was opened without a search index.")
         found = self._at_once(indexer, request, strong=strong)
         if found is not None:
-            await indexer.pace()
+            await self._database.pace()
             return found
         lease = pin(self._database, self._snapshot, "documents.search")
         deadline = _deadline()

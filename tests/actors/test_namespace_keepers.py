@@ -160,6 +160,46 @@ async def test_a_snapshot_finds_words_of_rows_that_died_before_they_were_indexed
             assert len(await db.namespaces.query("n", text="tax", top_k=99)) == 8
 
 
+async def test_short_queries_for_words_need_no_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_database(tmp_path / "data", namespaces=OPTIONS) as db:
+        with trio.fail_after(60):
+            await db.namespaces.create("n", schema())
+            await db.namespaces.upsert("n", documents(0, 30))
+            await db.namespaces.query("n", text="taxes")  # Loads the view.
+            await until(lambda: db.text_keeper is not None and not db.text_keeper.counters.lag_rows)
+            expected = await db.namespaces.query("n", text="number7", filter={"n": {"$gte": 0}})
+            threads: list[str] = []
+            run = db.threads.run
+
+            async def noted(job: Any, **options: Any) -> Any:
+                threads.append(getattr(job, "__module__", ""))
+                return await run(job, **options)
+
+            monkeypatch.setattr(type(db.threads), "run", staticmethod(noted))
+            views = db.namespace_views
+            assert views is not None
+            answered = views.statistics().queries
+            for _ in range(20):
+                assert await db.namespaces.query("n", text="number7") == expected
+            assert "actors.namespace_reader" not in threads
+            assert views.statistics().queries == answered + 20
+            async with db.snapshot() as snapshot:
+                assert await snapshot.namespaces.query("n", text="number7") == expected
+                assert "actors.namespace_reader" not in threads
+            # What takes longer has a thread: a filter, a prefix, a page of many.
+            for asked in (
+                {"text": "number7", "filter": {"n": {"$gte": 0}}},
+                {"text": "number7*"},
+                {"text": "number7", "top_k": 500},
+                {"text": "number7", "vector": [0.0] * DIM},
+            ):
+                threads.clear()
+                assert await db.namespaces.query("n", **asked)
+                assert "actors.namespace_reader" in threads, asked
+
+
 async def test_files_that_nobody_names_go(tmp_path: Path) -> None:
     with trio.fail_after(120):
         async with open_database(tmp_path / "data", namespaces=OPTIONS) as db:

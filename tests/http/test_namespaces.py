@@ -211,13 +211,14 @@ async def test_filters_as_deep_as_anyone_likes(edge: Edge) -> None:
     request: Any = {"content": endless, "headers": headers}
     error = await edge.ask("POST", "/v1/namespaces/n/count", 400, **request)
     assert "deeply" in error["message"]
-    for filter, wanted in [
+    cases: list[tuple[Any, list[Any]]] = [
         (deep(("and",), 300), [3, "two"]),
         (deep(("not",), 301), [1]),
         (deep(("and", "or", "not", "not"), 300), [3, "two"]),
         (deep(("or", "and"), 200, later), [3]),  # Each level counts.
         (deep(("or", "and"), 201, never), []),
-    ]:
+    ]
+    for filter, wanted in cases:
         body = {"vector": [0, 1], "filter": filter, "top_k": 5}
         found = await edge.ask("POST", "/v1/namespaces/n/query", 200, json=body)
         assert {hit["id"] for hit in found["results"]} == set(wanted)
@@ -226,7 +227,8 @@ async def test_filters_as_deep_as_anyone_likes(edge: Edge) -> None:
 
 
 async def test_orders_pages_and_legs_over_http(edge: Edge) -> None:
-    schema = {**SCHEMA, "attributes": {**SCHEMA["attributes"], "text": _TEXT}}
+    attributes: Any = SCHEMA["attributes"]
+    schema = {**SCHEMA, "attributes": {**attributes, "text": _TEXT}}
     await edge.ask("PUT", "/v1/namespaces/n", 201, json=schema)
     await edge.ask("POST", "/v1/namespaces/n/upsert", 200, json=DOCUMENTS)
     patches = [{"id": 1, "attributes": {"text": "a tax"}}, {"id": 9, "attributes": {}}]

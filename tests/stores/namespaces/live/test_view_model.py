@@ -271,8 +271,13 @@ class Views(RuleBasedStateMachine):
     @rule(asked=requests())
     def query(self, asked: Any) -> None:
         if self.fits(asked):
-            hits = self.store.query(request(**asked))
-            self.same(hits, self.store.reference(request(**asked)))
+            store, one = self.store, request(**asked)
+            hits = store.query(one)
+            self.same(hits, store.reference(one))
+            at_once = store.views.query_at_once(store.txn, one, store.position)
+            if at_once is not None:
+                assert "text" in asked
+                assert at_once == hits
             if hits and hits[-1].cursor is not None and "offset" not in asked:
                 more = request(**asked, cursor=hits[-1].cursor)
                 if asked.get("fusion") is None or asked["top_k"] > 1:

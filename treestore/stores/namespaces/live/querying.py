@@ -24,6 +24,7 @@ from treestore.stores.namespaces.live.pieces import (
     hidden_rows,
     pieces,
 )
+from treestore.stores.namespaces.live.texts import Basis
 from treestore.stores.namespaces.live.view import View
 from treestore.stores.namespaces.live.words import (
     Words,
@@ -43,6 +44,18 @@ SURE_PER_HIT = 2
 ones, which only count where the words name them too, as they come. Measured with ten hits of depth
 100 on overlapping clusters: 98.1 % of the hits of exact legs with 1, 98.9 % with 2, 99.7 % with 5,
 which takes half as long again."""
+
+
+BRIEF_ROWS_MAX = 300_000
+"""Rows of a view, for a query that is answered at once: after a deletion all are looked at for
+which ones are visible."""
+
+BRIEF_NEW_MAX = 20
+"""Likewise, rows that the full-text index does not have; each takes some dozen microseconds."""
+
+
+class TooLong(Exception):
+    """The query is none that is answered at once. Never leaves the package."""
 
 
 class NoIndex(Unavailable):
@@ -101,6 +114,7 @@ class Execution:
         view: which has followed to the state.
         lsn: of the state (where a transaction asks: of the one that it began on).
         own: what the transaction wrote.
+        brief: whether others wait meanwhile: raise `TooLong` rather than work for long.
         pause: called between steps; what it raises ends the query.
     """
 
@@ -113,6 +127,7 @@ class Execution:
         *,
         own: Own | None = None,
         trace: Trace | None = None,
+        brief: bool = False,
         pause: Callable[[], None] | None = None,
     ) -> None:
         layout = view.at(lsn)
@@ -125,7 +140,10 @@ class Execution:
         self._layout: Layout = layout
         self._own = own if own is not None and own.ids else None
         self._trace = trace
+        self._brief = brief
         self._pause = pause
+        if brief and sum(len(part.content) for part in layout.parts) > BRIEF_ROWS_MAX:
+            raise TooLong
 
     def hits(self) -> list[NamespaceHit]:
         """The answer.
@@ -217,7 +235,11 @@ class Execution:
 
     def _words(self) -> Words:
         texts = self._view.texts
-        basis = None if texts is None else texts.basis()
+        basis: Basis | None = None
+        if texts is not None:
+            basis = texts.basis_at_once() if self._brief else texts.basis()
+        if self._brief and (basis is None or len(basis.new) > BRIEF_NEW_MAX):
+            raise TooLong
         if basis is None:
             raise NoIndex("The full-text index of this namespace is being built; try again later.")
         if self._lsn < basis.from_lsn:
@@ -227,7 +249,10 @@ class Execution:
             cut |= cut_records(basis.index, self._own_records)
             ids |= {row_of(record): packed for packed, record in self._own_records.items()}
         report = None if self._trace is None else self._trace.words
-        return Words(basis.index, self._asked, cut, ids, report)
+        words = Words(basis.index, self._asked, cut, ids, report)
+        if self._brief and not words.is_brief:
+            raise TooLong
+        return words
 
     def _fitting(self, words: Words, wanted: int, after: bytes) -> list[Found]:
         own = {row_of(record): packed for packed, record in self._own_records.items()}

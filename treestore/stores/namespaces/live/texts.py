@@ -190,6 +190,17 @@ class Texts:
                 return None
             return Basis(self._index, tuple(self._new), self._from_lsn)
 
+    def basis_at_once(self) -> Basis | None:
+        """Like `basis`, but None also where another thread is at it."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            if self._index is None:
+                return None
+            return Basis(self._index, tuple(self._new), self._from_lsn)
+        finally:
+            self._lock.release()
+
     def __len__(self) -> int:
         """Rows that the index does not have."""
         return len(self._new)

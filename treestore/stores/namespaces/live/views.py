@@ -18,6 +18,7 @@ from treestore.search.columns.blobs import ColumnsDamaged
 from treestore.search.columns.grouping import ColumnGroups
 from treestore.search.columns.sealed import AttributeLeftOut
 from treestore.search.fulltext.index import View as IndexView
+from treestore.search.names import CHINESE
 from treestore.search.vectors.segment_file import SegmentDamaged
 from treestore.stores.access import Read
 from treestore.stores.namespaces import reading
@@ -34,7 +35,14 @@ from treestore.stores.namespaces.live.loading import (
     load,
 )
 from treestore.stores.namespaces.live.pieces import UseTree
-from treestore.stores.namespaces.live.querying import Execution, Own, Trace, ViewWrong, own_of
+from treestore.stores.namespaces.live.querying import (
+    Execution,
+    Own,
+    TooLong,
+    Trace,
+    ViewWrong,
+    own_of,
+)
 from treestore.stores.namespaces.live.texts import Difference, Texts
 from treestore.stores.namespaces.live.view import View, ViewLost
 from treestore.stores.namespaces.live.words import rows_of
@@ -269,6 +277,41 @@ class Views:
             basis = self.texts(asked.there.number).basis()
             return from_tree.search(txn, request, None if basis is None else basis.index)
 
+    def query_at_once(
+        self, txn: Read, request: Request, position: LogPosition
+    ) -> list[NamespaceHit] | None:
+        """The best hits of a query for words that takes less time than the way to a thread; None
+        for any other.
+
+        Waits for nothing: not for a view to be loaded, nor for it to follow. The parameters are
+        those of `query`.
+
+        Raises:
+            NotFound, InvalidArgument: see `treestore.stores.namespaces.search.query`.
+        """
+        if request.text is None or request.vector is not None or request.filter:
+            return None
+        asked = Asked.of(txn, request)
+        number, attributes = asked.there.number, asked.there.schema.attributes
+        view = self.follower.view(number)
+        if view is None or view.position.lsn < position.lsn:
+            return None
+        texts = (its.full_text for its in attributes.values())
+        if any(its is not None and its.language == CHINESE for its in texts):
+            return None  # Whose dictionary is loaded when it is first needed: that takes a second.
+        try:
+            hits = Execution(txn, asked, view, position.lsn, brief=True).hits()
+        except (TooLong, UseTree, AttributeLeftOut, ViewWrong, SegmentDamaged, ColumnsDamaged):
+            return None  # `query` knows what to do.
+        self._count(number)
+        self.counters.hits += 1
+        return hits
+
+    def _count(self, number: int) -> None:
+        self.counters.queries += 1
+        self._uses += 1
+        self._used[number] = self._uses
+
     def _eventual(
         self, txn: Read, asked: Asked, position: LogPosition, pause: Pause
     ) -> list[NamespaceHit] | None:
@@ -309,9 +352,7 @@ class Views:
             own = own_of(before, asked, written)
         self.counters.hits += self.follower.view(there.number) is not None
         view = self.view(before, position, there, pause)
-        self.counters.queries += 1
-        self._uses += 1
-        self._used[there.number] = self._uses
+        self._count(there.number)
         return Execution(txn, asked, view, position.lsn, own=own, trace=trace, pause=pause)
 
     def explain(

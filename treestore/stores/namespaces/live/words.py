@@ -31,6 +31,10 @@ UNINDEXED_MAX: Final = 20_000
 """Rows that a search looks at one by one. With more, it waits for the index."""
 
 
+BRIEF_POSTINGS_MAX: Final = 50_000
+"""Rows that hold one of the words, for a query that is answered at once: about a millisecond."""
+
+
 class IndexBehind(Unavailable):
     """The full-text index lacks more rows than are looked at one by one."""
 
@@ -95,6 +99,11 @@ class Words:
         self._report = report or WordsReport()
         self._report.estimated = self._search.estimate() if report is not None else 0
         self._report.unindexed = len(unindexed)
+
+    @property
+    def is_brief(self) -> bool:
+        """Whether finding them takes less time than the way to a thread."""
+        return not self._search.is_costly and self._search.postings <= BRIEF_POSTINGS_MAX
 
     def among(
         self,
