@@ -189,12 +189,13 @@ async def test_short_queries_for_words_need_no_thread(
                 assert await snapshot.namespaces.query("n", text="number7") == expected
                 assert "actors.namespace_reader" not in threads
             # What takes longer has a thread: a filter, a prefix, a page of many.
-            for asked in (
+            others: list[dict[str, Any]] = [
                 {"text": "number7", "filter": {"n": {"$gte": 0}}},
                 {"text": "number7*"},
                 {"text": "number7", "top_k": 500},
                 {"text": "number7", "vector": [0.0] * DIM},
-            ):
+            ]
+            for asked in others:
                 threads.clear()
                 assert await db.namespaces.query("n", **asked)
                 assert "actors.namespace_reader" in threads, asked
