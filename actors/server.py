@@ -190,6 +190,7 @@ async def _run(
         if stopping.is_set():
             return
         _guard(settings, database)
+        await _import_search(database)
         async with trio.open_nursery() as nursery:
             ports = await _open_ports(settings, tls, database, observability, stopping, nursery)
             # What exists now lives as long as the process: the collector need not look at it.
@@ -208,6 +209,14 @@ async def _run(
             ports.measuring.cancel()
             # The ports keep to their own grace period; this is the fence behind it.
             nursery.cancel_scope.deadline = trio.current_time() + settings.grace + 5
+
+
+async def _import_search(database: Database) -> None:
+    """Where there are namespaces, import what searches them before anybody waits for it: half a
+    second, in much of which the interpreter lets no other thread run."""
+    views = database.namespace_views
+    if views is not None and (await database.namespaces.list(limit=1)).items:
+        await trio.to_thread.run_sync(views.views)
 
 
 def _guard(settings: ServerSettings, database: Database) -> None:

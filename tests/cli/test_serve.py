@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import EXAMPLE, FREE_PORTS, Running, treestore
+from treestore import connect_sync
 
 pytestmark = pytest.mark.slow  # every test starts processes
 
@@ -140,6 +141,19 @@ def test_an_idle_client_does_not_hold_up_a_stop(tmp_path: Path, serve: Serve) ->
     assert time.monotonic() - began < 15
     for connection in sockets:
         connection.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="/proc says what is loaded")
+def test_what_searches_namespaces_is_loaded_before_the_ready_line(
+    tmp_path: Path, serve: Serve
+) -> None:
+    server = serve("--data", tmp_path / "data", *FREE_PORTS)
+    assert "faiss" not in Path(f"/proc/{server.process.pid}/maps").read_text()
+    with connect_sync(server.facts["tcp"]) as db:
+        db.namespaces.create("n", {"vector": {"dim": 2}})
+    server.stop(signal.SIGTERM)
+    again = serve("--data", tmp_path / "data", *FREE_PORTS)
+    assert "faiss" in Path(f"/proc/{again.process.pid}/maps").read_text()
 
 
 DEEP = """
