@@ -19,6 +19,7 @@ from typing import Any
 import attrs
 import trio
 
+from actors.standing_back import StandBack
 from actors.threads import WORKER_THREADS, Threads
 from treestore.engine.changes import notes_of
 from treestore.engine.engine import Engine
@@ -79,7 +80,7 @@ class Indexer:
         identity = Identity(engine.identity.database_uuid, engine.identity.timeline)
         # Absolute: the process may change its directory.
         path = Path(directory).absolute() / FOLDER / "documents"
-        self.index = TextIndex(path, identity, engine.environment.pause)
+        self.index = TextIndex(path, identity, StandBack(engine.environment.pause))
         self.history = History(self._read_log, engine.durable.position)
         self.problem: str | None = None
         """Why there is no index at the moment; None where all is well."""
