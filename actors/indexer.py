@@ -80,8 +80,9 @@ class Indexer:
         identity = Identity(engine.identity.database_uuid, engine.identity.timeline)
         # Absolute: the process may change its directory.
         path = Path(directory).absolute() / FOLDER / "documents"
-        self.index = TextIndex(path, identity, StandBack(engine.environment.pause))
-        self.history = History(self._read_log, engine.durable.position)
+        self._stand_back = StandBack(engine.environment.pause)
+        self.index = TextIndex(path, identity, self._stand_back)
+        self.history = History(self._read_log, engine.durable.position, self._stand_back)
         self.problem: str | None = None
         """Why there is no index at the moment; None where all is well."""
         self.rebuilds = 0
@@ -146,7 +147,7 @@ class Indexer:
                     partial(self.index.open, txn, state.position.lsn)
                 )
                 if position is not None:
-                    history = History(self._read_log, position)
+                    history = History(self._read_log, position, self._stand_back)
                     await self._threads.run(partial(history.advance, state.position))
                     self.history = history
                     return
@@ -169,7 +170,7 @@ class Indexer:
             state = lease.state
             # Kept from the state that it is made from; what older snapshots need, as far as known.
             if not await self._keeps_history(state.position):
-                self.history = History(self._read_log, state.position)
+                self.history = History(self._read_log, state.position, self._stand_back)
             await self._steps(self.index.rebuild(lease.read(), state.position))
         finally:
             lease.close()

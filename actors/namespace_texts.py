@@ -19,6 +19,7 @@ import attrs
 import trio
 
 from actors.namespace_views import NamespaceViews
+from actors.standing_back import StandBack
 from actors.threads import WORKER_THREADS, Threads
 from treestore.engine.engine import Engine
 from treestore.engine.snapshot import Snapshot
@@ -99,6 +100,7 @@ class TextKeeper:
         self._engine = engine
         self._views = views
         self._threads = threads
+        self._stand_back = StandBack(engine.environment.pause)
         self._kept: dict[int, Kept] = {}
         self._writers: Writers | None = None
         self._retry_at: dict[int, tuple[float, float]] = {}
@@ -237,7 +239,7 @@ class TextKeeper:
                 if texts is not None:
                     making.add(row, texts)
             if done % BREATH_ROWS == 0:
-                self._engine.environment.pause()
+                self._stand_back()
             if done >= ROWS_AT_ONCE:
                 return True
         its.remaking = None
@@ -297,7 +299,7 @@ class TextKeeper:
             if added == ROWS_AT_ONCE:
                 return settled, done < len(new)
             if done % BREATH_ROWS == 0:
-                self._engine.environment.pause()
+                self._stand_back()
         return settled, False
 
     def _commit(self, its: Kept, texts: Texts, added: Sequence[NewText]) -> None:

@@ -20,6 +20,9 @@ Notes = Iterator[tuple[list[tuple[Any, bytes | None]], LogPosition]]
 ReadLog = Callable[[LogPosition, int], Notes]
 """The notes of the log after a position, up to an LSN that ends a group, and where each one is."""
 
+NOTES_AT_ONCE: Final = 1000
+"""So many are read without a pause: about a millisecond."""
+
 SEGMENTS_MAX: Final = 64
 """More are joined, two by two. A joined one says a little too much to whoever needs half of it."""
 
@@ -38,8 +41,12 @@ class History:
     asks. What is in a segment is not changed any more.
     """
 
-    def __init__(self, read: ReadLog, position: LogPosition) -> None:
+    def __init__(
+        self, read: ReadLog, position: LogPosition, pause: Callable[[], None] = lambda: None
+    ) -> None:
+        """``pause`` is called again and again while much is read."""
         self._read = read
+        self._pause = pause
         self._advancing = threading.Lock()
         """Held for as long as the log is read."""
         self._lock = threading.Lock()
@@ -69,9 +76,15 @@ class History:
         with self._advancing:
             if until.lsn <= self._position.lsn:
                 return
-            changes = Changes()
+            changes, count = Changes(), 0
             for notes, _ in self._read(self._position, until.lsn):
-                changes.note_all(notes)
+                for first in range(0, len(notes), NOTES_AT_ONCE):
+                    some = notes[first : first + NOTES_AT_ONCE]
+                    changes.note_all(some)
+                    count += len(some)
+                    if count >= NOTES_AT_ONCE:
+                        count = 0
+                        self._pause()
             with self._lock:
                 if changes:
                     self._segments.append(_Segment(self._position.lsn, until.lsn, changes))
