@@ -1,7 +1,7 @@
 """Namespaces as users meet them: embedded and over TCP, everything on, beside exact numpy and FTS5.
 
     python -m scripts.bench.namespaces [--sizes 10000x768,100000x768] [--bulk 1000000]
-        [--quick] [--json FILE] [--markdown FILE]
+        [--quick] [--json FILE] [--markdown docs/benchmarks.md]
 
 Vectors are of overlapping clusters, texts pieces of the D.C. Code. A tenth of the documents was
 deleted, and some are in no segment yet. Systems take turns of a few queries each, so that whatever
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
@@ -30,6 +31,7 @@ import treestore
 from scripts.bench.fulltext import pieces
 from scripts.bench.machine import describe_machine
 from scripts.bench.measure import percentiles_ms
+from scripts.bench.report import put_between
 from scripts.bench.servers.treestore import run_treestore
 from scripts.bench.systems.search_store import ask_fts, fts, questions
 from scripts.bench.vectors_data import clouds
@@ -45,6 +47,9 @@ LOOP_SEARCHES: Final = 8
 LOOP_SECONDS: Final = 6.0
 ASKED: Final = 100
 """Queries after a bulk import."""
+
+BEGIN: Final = "<!-- results of namespaces -->"
+END: Final = "<!-- end of results of namespaces -->"
 
 
 @attrs.frozen
@@ -378,19 +383,11 @@ async def measure(sizes: Sizes, folder: Path) -> dict[str, Any]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The results as a page."""
-    machine = ", ".join(f"{key} {value}" for key, value in describe_machine(Path.cwd()).items())
-    lines = [
-        "# Benchmarks of namespaces",
-        "",
-        f"Made by `python -m scripts.bench.namespaces` on {machine}.",
-        "",
-        "Documents have a vector (overlapping clusters) and about 40 words. A tenth was deleted,",
-        "and some thousand are in no segment yet. numpy compares with all vectors that the filter",
-        "leaves, laid out for it beforehand. Milliseconds, where nothing else is said.",
-    ]
+    """The results as a part of a page."""
+    facts = ", ".join(f"{key}: {value}" for key, value in describe_machine(Path.cwd()).items())
+    lines = [f"Run of {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. {facts}."]
     for title, rows in results.items():
-        lines += ["", f"## {title}", "", "| what | measured |", "|---|---|"]
+        lines += ["", f"### {title}", "", "| what | measured |", "|---|---|"]
         for name, numbers in rows.items():
             shown = ", ".join(f"{key} {value:,.4g}" for key, value in numbers.items())
             lines.append(f"| {name} | {shown} |")
@@ -431,7 +428,7 @@ def main() -> None:
     if given.json:
         given.json.write_text(json.dumps(results, indent=2))
     if given.markdown:
-        given.markdown.write_text(markdown(results))
+        put_between(given.markdown, BEGIN, END, markdown(results))
 
 
 if __name__ == "__main__":

@@ -152,12 +152,21 @@ def write_markdown(report: Report, path: Path) -> None:
     Raises:
         ValueError: the page has no markers.
     """
+    put_between(path, BEGIN, END, markdown(report))
+
+
+def put_between(path: Path, begin: str, end: str, text: str) -> None:
+    """Replace what stands between two markers of a page.
+
+    Raises:
+        ValueError: the page has no such markers.
+    """
     page = path.read_text(encoding="utf-8")
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{path} does not contain {BEGIN} and {END}")
-    path.write_text(f"{head}{BEGIN}\n\n{markdown(report)}\n{END}{tail}", encoding="utf-8")
+    head, first, rest = page.partition(begin)
+    _, last, tail = rest.partition(end)
+    if not first or not last:
+        raise ValueError(f"{path} does not contain {begin} and {end}")
+    path.write_text(f"{head}{begin}\n\n{text}\n{end}{tail}", encoding="utf-8")
 
 
 def markdown(report: Report) -> str:
