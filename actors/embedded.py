@@ -251,6 +251,15 @@ async def in_thread(
             lease.close()
 
 
+def read_at_once(database: Database, snapshot: Snapshot | None, *, raw: bool) -> ReadTransaction:
+    """Reads ``snapshot``, or the newest state, on the event loop: what takes more look-ups than a
+    slice of work has raises `OverBudget`."""
+    txn = database.engine.read(budget=SLICE_BUDGET, raw=raw)
+    if snapshot is not None:
+        txn.renew(snapshot.usable_root())
+    return txn
+
+
 def pin(database: Database, snapshot: Snapshot | None, owner: str) -> Snapshot:
     """A lease of its own on ``snapshot``'s state, or on the newest; the caller closes it."""
     if snapshot is None:

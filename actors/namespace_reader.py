@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
-from actors.embedded import SLICE_BUDGET, pin
+from actors.embedded import pin, read_at_once
 from treestore.engine.log import LogPosition
 from treestore.engine.snapshot import LeasedRead, Snapshot
 from treestore.engine.transaction import OverBudget
@@ -79,12 +79,9 @@ def _at_once(
     made = None if views is None else views.made
     if made is None or request.text is None or request.offset + request.top_k > BRIEF_WANTED_MAX:
         return None
-    engine = database.engine
-    state = engine.durable if snapshot is None else snapshot.state
-    txn = engine.read(budget=SLICE_BUDGET, raw=raw)
-    if snapshot is not None:
-        txn.renew(snapshot.usable_root())
+    state = database.engine.durable if snapshot is None else snapshot.state
     try:
+        txn = read_at_once(database, snapshot, raw=raw)
         return made.query_at_once(txn, request, state.position)
     except OverBudget:
         return None

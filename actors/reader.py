@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import trio
 
 from actors import namespace_reader
-from actors.embedded import SLICE_BUDGET, in_thread, pin
+from actors.embedded import SLICE_BUDGET, in_thread, pin, read_at_once
 from treestore.engine.snapshot import Snapshot, State
 from treestore.engine.transaction import OverBudget, ReadTransaction
 from treestore.errors import InvalidArgument, Unavailable
@@ -111,8 +111,8 @@ class Reader:
 
         Like any query on the event loop it has a small budget of look-ups.
         """
-        engine = self._database.engine
-        state = engine.durable if self._snapshot is None else self._snapshot.state
+        database = self._database
+        state = database.engine.durable if self._snapshot is None else self._snapshot.state
         if indexer.history.lsn < state.position.lsn or request.top_k > BRIEF_TOP_K_MAX:
             return None
         overlay = self._overlay
@@ -121,9 +121,7 @@ class Reader:
                 return None
             txn = overlay.read_at_once(SLICE_BUDGET, raw=self._raw)
         else:
-            txn = engine.read(budget=SLICE_BUDGET, raw=self._raw)
-            if self._snapshot is not None:
-                txn.renew(self._snapshot.usable_root())
+            txn = read_at_once(database, self._snapshot, raw=self._raw)
         try:
             most = BRIEF_CHANGES_MAX
             basis = self._basis(indexer, state, txn, strong=strong, changes_max=most, brief=True)
@@ -309,10 +307,8 @@ class PinnedReader:
                 with reading(self._lease):
                     result = await database.threads.run(work, limiter=database.read_limiter)
                 return result
-        txn = database.engine.read(budget=SLICE_BUDGET, raw=self._raw)
-        txn.renew(self._lease.usable_root())
         try:
-            return function(txn)
+            return function(read_at_once(database, self._lease, raw=self._raw))
         except OverBudget:
             result = await in_thread(database, self._lease, function, raw=self._raw)
             return result

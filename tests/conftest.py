@@ -23,7 +23,12 @@ settings.register_profile(
 # A change is judged by the same examples each time, so that what fails is the change. New ones are
 # looked for wherever else the tests run.
 settings.register_profile(
-    "ci", settings.get_profile("default"), derandomize=True, print_blob=True, database=None
+    "ci",
+    settings.get_profile("default"),
+    max_examples=100,
+    derandomize=True,
+    print_blob=True,
+    database=None,
 )
 settings.register_profile(
     "long", settings.get_profile("default"), max_examples=3000, print_blob=True

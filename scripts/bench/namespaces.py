@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -32,7 +31,7 @@ from scripts.bench.fulltext import pieces
 from scripts.bench.machine import describe_machine
 from scripts.bench.measure import percentiles_ms
 from scripts.bench.report import put_between
-from scripts.bench.servers.treestore import run_treestore
+from scripts.bench.servers.treestore import memory_bytes_of, run_treestore
 from scripts.bench.systems.search_store import ask_fts, fts, questions
 from scripts.bench.vectors_data import clouds
 
@@ -327,7 +326,7 @@ async def bulk_import(count: int, folder: Path) -> dict[str, float]:
             times.append(perf_counter() - before)
             exact = await db.namespaces.query("b", vector=query, top_k=TOP_K, exact=True)
             near += len({hit.id for hit in found} & {hit.id for hit in exact})
-        peak = peak_memory_mib()
+        peak = memory_bytes_of("self")[1] / 2**20
     return {
         "durable after s": took,
         "documents/s": count / took,
@@ -337,12 +336,6 @@ async def bulk_import(count: int, folder: Path) -> dict[str, float]:
         "recall@10": near / (TOP_K * len(queries)),
         **percentiles_ms(times),
     }
-
-
-def peak_memory_mib() -> float:
-    """Of this program. Not `resource.getrusage`: that begins with what the parent had."""
-    (line,) = re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text("ascii"))
-    return int(line) / 1024
 
 
 async def measure(sizes: Sizes, folder: Path) -> dict[str, Any]:

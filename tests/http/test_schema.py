@@ -23,7 +23,10 @@ from treestore.errors import AlreadyExists, TreeStoreError
 EXCLUDED_CHECKS = (
     # What fits a schema may still be refused: a policy that does not exist, a period that ends
     # before it begins. (Not excluded: that nothing which does not fit is accepted.)
-    "positive_data_acceptance"
+    "positive_data_acceptance,"
+    # What was deleted is there again where `keep_stored` came between, and a DELETE of all
+    # documents' address with a filter has not deleted each of them.
+    "use_after_free"
 )
 EXCLUDED_PATHS = (
     # Feeds have no end, a backup makes directories where the body says, and Schemathesis cannot
@@ -143,7 +146,7 @@ def served(directory: Path) -> Generator[str]:
 
 @pytest.mark.slow
 def test_schemathesis_finds_nothing(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """All its checks but one. TREESTORE_HYPOTHESIS_PROFILE=long: over and over for 50 minutes."""
+    """All its checks but two. TREESTORE_HYPOTHESIS_PROFILE=long: over and over for 50 minutes."""
     profile = os.environ.get("TREESTORE_HYPOTHESIS_PROFILE") or "default"
     examples = {"default": 3, "ci": 10, "long": 40}[profile]
     # Passes of some examples each, until the time is spent: one long pass, cut short by a busy

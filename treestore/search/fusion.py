@@ -103,8 +103,6 @@ def parse_fusion(source: Any) -> Fusion:
     """
     if source is None:
         return Fusion()
-    if isinstance(source, Fusion):
-        return source
     if isinstance(source, str):
         source = {"method": source}
     if not isinstance(source, Mapping):

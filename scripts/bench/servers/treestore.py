@@ -10,6 +10,7 @@ import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import attrs
 
@@ -38,14 +39,7 @@ class RunningServer:
 
     def memory_bytes(self) -> tuple[int, int]:
         """Resident memory now and at its peak (Linux; zeros elsewhere)."""
-        found = {"VmRSS": 0, "VmHWM": 0}
-        status = Path(f"/proc/{self.pid}/status")
-        if status.exists():
-            for line in status.read_text().splitlines():
-                name, _, rest = line.partition(":")
-                if name in found:
-                    found[name] = int(rest.split()[0]) * 1024
-        return found["VmRSS"], found["VmHWM"]
+        return memory_bytes_of(self.pid)
 
     def reset_peak(self) -> None:
         """Forget the peak so far (Linux)."""
@@ -53,6 +47,21 @@ class RunningServer:
             Path(f"/proc/{self.pid}/clear_refs").write_text("5")
         except OSError:
             pass
+
+
+def memory_bytes_of(process: int | Literal["self"]) -> tuple[int, int]:
+    """Resident memory of a process now and at its peak (Linux; zeros elsewhere).
+
+    Not `resource.getrusage`, whose peak begins with what the parent had.
+    """
+    found = {"VmRSS": 0, "VmHWM": 0}
+    status = Path(f"/proc/{process}/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            name, _, rest = line.partition(":")
+            if name in found:
+                found[name] = int(rest.split()[0]) * 1024
+    return found["VmRSS"], found["VmHWM"]
 
 
 def _address(line: str) -> str:

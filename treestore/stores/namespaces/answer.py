@@ -42,8 +42,8 @@ class Ranked:
     legs: Legs | None = None
 
 
-Record = Callable[[Ranked], bytes | None]
-"""What the tree has of a document that was found."""
+Record = Callable[[bytes], bytes | None]
+"""What the tree has of a document that was found, by its packed id."""
 
 
 def answer(
@@ -60,7 +60,7 @@ def answer(
     prefix = asked.there.space.documents
     hits: list[NamespaceHit] = []
     for one in page:
-        stored = txn.get(prefix + one.packed_id) if record is None else record(one)
+        stored = txn.get(prefix + one.packed_id) if record is None else record(one.packed_id)
         if stored is None:
             raise CorruptionError("A query found a document that is not there.")
         hits.append(_hit(txn, asked, one, stored))

@@ -14,7 +14,7 @@ from treestore.model.namespaces import NamespaceExplanation, Recall
 from treestore.model.plans import Group
 from treestore.stores.namespaces import vectors
 from treestore.stores.namespaces.search import (
-    Fusion,
+    FusionParameter,
     Request,
     Sort,
     Text,
@@ -73,7 +73,7 @@ async def explain(
     text: Text | None = None,
     filter: dict[str, Any] | None = None,
     top_k: int = 10,
-    fusion: Fusion | None = None,
+    fusion: FusionParameter | None = None,
     exact: bool = False,
     order_by: Sort | None = None,
     offset: int = 0,

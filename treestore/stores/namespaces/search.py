@@ -25,7 +25,7 @@ from treestore.model.namespaces import NamespaceHit
 from treestore.query.ordering import encode as sortable
 from treestore.query.sorting import ID as SORT_ID
 from treestore.query.sorting import Order, parse_sort, to_pairs
-from treestore.search.fusion import parse_fusion
+from treestore.search.fusion import Fusion, parse_fusion
 from treestore.stores.access import Read
 from treestore.stores.documents.layout import encode, shown
 from treestore.stores.namespaces import catalog, vectors
@@ -49,7 +49,7 @@ TEXT_SIZE_MAX: Final = 10_000
 _TEXT_NAMES: Final = ("query", "fields", "weights", "mode", "fuzzy")
 
 Consistency = Literal["strong", "eventual"]
-Fusion = str | dict[str, Any]
+FusionParameter = str | dict[str, Any]
 Text = str | dict[str, Any]
 Sort = str | list[Any] | dict[str, int]
 VectorParameter = Annotated[vectors.Vector, Wire(type=bytes | list[float], encode=vectors.to_wire)]
@@ -71,7 +71,7 @@ async def query(
     text: Text | None = None,
     filter: dict[str, Any] | None = None,
     top_k: int = 10,
-    fusion: Fusion | None = None,
+    fusion: FusionParameter | None = None,
     include_attributes: list[str] | bool | None = None,
     include_vector: bool = False,
     exact: bool = False,
@@ -160,7 +160,7 @@ class Request:
     Attributes:
         vector: float32 as it would be stored, of whatever length.
         filter: as written.
-        fusion: as written.
+        fusion: how the legs of a vector and words become one.
         include_attributes: None: all.
         after: the position behind which it goes on; empty: from the start.
         order: of what has no rank; None: by id.
@@ -172,7 +172,7 @@ class Request:
     text: TextQuery | None = None
     filter: dict[str, Any] | None = None
     top_k: int = 10
-    fusion: Fusion | None = None
+    fusion: Fusion = attrs.field(factory=Fusion)
     include_attributes: tuple[str, ...] | None = None
     include_vector: bool = False
     exact: bool = False
@@ -211,9 +211,6 @@ def make_request(
         )
     packed = None if vector is None else query_float32(vector)
     words = None if text is None else _text(text)
-    if fusion is not None and not isinstance(fusion, str | dict):
-        raise InvalidArgument(f'fusion is "rrf", "weighted" or an object, not {shown(fusion)}.')
-    parse_fusion(fusion)  # Wrong is wrong, though a query of one leg has no use for it.
     if order_by is not None and (packed is not None or words is not None):
         raise InvalidArgument(
             "A query with a vector or text is in the order of its scores; leave order_by out."
@@ -229,7 +226,7 @@ def make_request(
         text=words,
         filter=filter,
         top_k=to_count(top_k, "top_k", 1, TOP_K_MAX),
-        fusion=fusion,
+        fusion=parse_fusion(fusion),  # Wrong is wrong, though one leg has no use for it.
         include_attributes=_included(include_attributes),
         include_vector=to_flag(include_vector, "include_vector"),
         exact=to_flag(exact, "exact"),

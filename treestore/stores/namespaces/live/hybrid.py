@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from treestore.search.fusion import Fusion, Leg, fuse, parse_fusion
+from treestore.search.fusion import Leg, fuse
 from treestore.stores.namespaces.answer import Ranked
 from treestore.stores.namespaces.live.legs import Found
 from treestore.stores.namespaces.search import Asked, position_of_score
@@ -22,24 +22,17 @@ AskLeg = Callable[[int], list[Found]]
 
 
 def fused(asked: Asked, nearest: AskLeg, words: AskLeg) -> list[Found]:
-    """The best ones of both legs behind `Asked.after`, as many as are wanted.
-
-    Raises:
-        InvalidArgument: the fusion that is asked for makes no sense.
-    """
-    fusion = parse_fusion(asked.request.fusion)
-    depth = fusion.depth_for(asked.wanted)
+    """The best ones of both legs behind `Asked.after`, as many as are wanted."""
+    depth = asked.request.fusion.depth_for(asked.wanted)
     while True:
         near, fitting = nearest(depth), words(depth)
-        found = _fused(asked, fusion, near, fitting)
+        found = _fused(asked, near, fitting)
         if len(found) >= asked.wanted or max(len(near), len(fitting)) < depth:
             return found[: asked.wanted]
         depth *= 2
 
 
-def _fused(
-    asked: Asked, fusion: Fusion, near: Sequence[Found], fitting: Sequence[Found]
-) -> list[Found]:
+def _fused(asked: Asked, near: Sequence[Found], fitting: Sequence[Found]) -> list[Found]:
     by_id: dict[bytes, Found] = {}
     for one in (*fitting, *near):  # Of those in both, the one with the distance.
         by_id[one.ranked.packed_id] = one
@@ -50,7 +43,7 @@ def _fused(
     # Behind a position it may be any of them.
     count = len(by_id) if asked.after else asked.wanted
     found: list[Found] = []
-    for both in fuse(legs, fusion, count, key=lambda packed: packed):
+    for both in fuse(legs, asked.request.fusion, count, key=lambda packed: packed):
         known = by_id[both.row]
         position = position_of_score(both.score, both.row)
         if position > asked.after:

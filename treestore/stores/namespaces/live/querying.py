@@ -156,18 +156,20 @@ class Execution:
         rows = {one.ranked.packed_id: one.row for one in found}
         return answer(
             *(self._txn, self._asked, [one.ranked for one in found]),
-            record=lambda one: self._checked_record(one.packed_id, rows[one.packed_id]),
+            record=lambda packed: self._checked_record(packed, rows[packed]),
         )
 
     def hits_that_stay(self) -> list[NamespaceHit] | None:
         """The answer as far as the state that is read, a newer one than the view's, still has the
         same rows; None where so many are gone that it is too short."""
         found = self.found()
-        kept = [one for one in found if self._has_row(one)]
-        wanted = self._asked.wanted
-        if len(kept) < len(found) and len(kept) < wanted:
+        records = {
+            one.ranked.packed_id: self._record(one.ranked.packed_id, one.row) for one in found
+        }
+        kept = [one.ranked for one in found if records[one.ranked.packed_id] is not None]
+        if len(kept) < len(found) and len(kept) < self._asked.wanted:
             return None
-        return answer(self._txn, self._asked, [one.ranked for one in kept])
+        return answer(self._txn, self._asked, kept, record=records.__getitem__)
 
     def found(self) -> list[Found]:
         """The best ones behind `Asked.after`, as many as are wanted, in order."""
@@ -291,21 +293,21 @@ class Execution:
 
     # -- checking ---------------------------------------------------------------------------------
 
-    def _checked_record(self, packed_id: bytes, row: int | None) -> bytes | None:
+    def _checked_record(self, packed_id: bytes, row: int | None) -> bytes:
         """The record of a document that is handed out, which must have the row that was found."""
-        record = self._txn.get(self._asked.there.space.documents + packed_id)
-        if row is not None and (record is None or row_of(record) != row):
+        record = self._record(packed_id, row)
+        if record is None:
             raise ViewWrong(
                 f"row {row} of namespace {self._view.number} is not what the tree has at "
                 f"{self._lsn}"
             )
         return record
 
-    def _has_row(self, one: Found) -> bool:
-        if one.row is None:
-            return True
-        record = self._txn.get(self._asked.there.space.documents + one.ranked.packed_id)
-        return record is not None and row_of(record) == one.row
+    def _record(self, packed_id: bytes, row: int | None) -> bytes | None:
+        """The record of a document, if it has the row; None for a row: whichever it has."""
+        record = self._txn.get(self._asked.there.space.documents + packed_id)
+        fits = record is not None and (row is None or row_of(record) == row)
+        return record if fits else None
 
 
 def _merged(found: list[Found], own: list[Found], wanted: int) -> list[Found]:

@@ -186,20 +186,21 @@ class Texts:
     def basis(self) -> Basis | None:
         """What there is now; None: there is no index yet."""
         with self._lock:
-            if self._index is None:
-                return None
-            return Basis(self._index, tuple(self._new), self._from_lsn)
+            return self._basis()
 
     def basis_at_once(self) -> Basis | None:
         """Like `basis`, but None also where another thread is at it."""
         if not self._lock.acquire(blocking=False):
             return None
         try:
-            if self._index is None:
-                return None
-            return Basis(self._index, tuple(self._new), self._from_lsn)
+            return self._basis()
         finally:
             self._lock.release()
+
+    def _basis(self) -> Basis | None:
+        if self._index is None:
+            return None
+        return Basis(self._index, tuple(self._new), self._from_lsn)
 
     def __len__(self) -> int:
         """Rows that the index does not have."""
