@@ -157,7 +157,9 @@ class Database(
 
     def _search_namespaces(self, directory: str, options: UpkeepOptions) -> None:
         engine, threads = self.engine, self.threads
-        self.namespace_views = NamespaceViews(engine, directory, options.cache_size_bytes)
+        self.namespace_views = NamespaceViews(
+            engine, directory, options.cache_size_bytes, self.threads.together
+        )
         self.segment_keeper = SegmentKeeper(
             engine, self.writer, self.namespace_views, options, threads
         )

@@ -16,6 +16,7 @@ import attrs
 from treestore.engine.changes import notes_of
 from treestore.engine.engine import Engine
 from treestore.loggers import get_logger
+from treestore.search.together import Together, one_by_one
 
 if TYPE_CHECKING:
     from treestore.stores.namespaces.live.files import SegmentFolder
@@ -72,12 +73,26 @@ class NamespaceViews:
             has seen to them.
     """
 
-    def __init__(self, engine: Engine, directory: str, size_bytes_max: int) -> None:
-        """``size_bytes_max``: of the views that stay loaded, mapped files included."""
+    def __init__(
+        self,
+        engine: Engine,
+        directory: str,
+        size_bytes_max: int,
+        together: Together = one_by_one,
+    ) -> None:
+        """Where they will be.
+
+        Args:
+            engine: whose states are viewed.
+            directory: the database's.
+            size_bytes_max: of the views that stay loaded, mapped files included.
+            together: does parts of queries' work.
+        """
         # Absolute: the process may change its directory.
         self.path = Path(directory).absolute() / FOLDER
         self.damaged: dict[int, list[DamagedSegment]] = {}
         self._engine = engine
+        self._together = together
         self._size_bytes_max = size_bytes_max
         self._lock = threading.Lock()
         self._made: Views | None = None
@@ -118,6 +133,7 @@ class NamespaceViews:
                 self._made = Views(
                     lambda after, until: notes_of(engine.log.groups_after(after, until)),
                     self.segments.open,
+                    together=self._together,
                     damaged=self._note_damaged,
                     lost=_note_lost,
                 )

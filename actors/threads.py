@@ -12,6 +12,8 @@ from typing import Any, Protocol, TypeVar
 import trio
 
 from actors.log_thread import Done, LogThread
+from actors.side_by_side import SideBySide, processor_count
+from treestore.search.together import Together
 
 T = TypeVar("T")
 
@@ -43,6 +45,11 @@ class Threads(Protocol):
         """Raise `trio.Cancelled` in a job whose caller was cancelled, or is past its deadline."""
         ...
 
+    @property
+    def together(self) -> Together:
+        """Runs jobs of a job on several threads, where processors are idle."""
+        ...
+
     def log_thread(self) -> JobThread:
         """A thread of its own for a database's log; whoever asks for it stops it."""
         ...
@@ -51,6 +58,9 @@ class Threads(Protocol):
 class WorkerThreads:
     """Implements `Threads` with trio's pool of threads."""
 
+    def __init__(self) -> None:
+        self._side_by_side = SideBySide(processor_count())
+
     async def run(self, job: Callable[[], T], *, limiter: trio.CapacityLimiter | None = None) -> T:
         """See `Threads.run`."""
         return await trio.to_thread.run_sync(job, limiter=limiter)
@@ -58,6 +68,11 @@ class WorkerThreads:
     def check_cancelled(self) -> None:
         """See `Threads.check_cancelled`."""
         trio.from_thread.check_cancelled()
+
+    @property
+    def together(self) -> Together:
+        """See `Threads.together`."""
+        return self._side_by_side
 
     def log_thread(self) -> JobThread:
         """See `Threads.log_thread`."""

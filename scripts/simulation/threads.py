@@ -20,6 +20,7 @@ import greenlet
 import trio
 
 from actors.log_thread import Done
+from treestore.search.together import Together, one_by_one
 
 T = TypeVar("T")
 
@@ -57,6 +58,11 @@ class SimulatedThreads:
 
     def check_cancelled(self) -> None:
         """See `Threads.check_cancelled`. Jobs here run to their end, whatever is cancelled."""
+
+    @property
+    def together(self) -> Together:
+        """See `Threads.together`. A job does all by itself here."""
+        return one_by_one
 
     async def run_to_end(self, job: Callable[[], T]) -> T:
         """Run a job slice by slice, whatever is cancelled."""

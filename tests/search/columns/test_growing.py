@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -93,6 +94,10 @@ def test_readers_see_a_prefix_while_rows_are_appended() -> None:
     try:
         for number in range(ROWS):
             assert columns.append(row(number)) == number
+            if number % (ROWS // 20) == 0:  # However the threads take turns, readers get some.
+                before, until = len(seen), time.monotonic() + 60
+                while len(seen) <= before and not wrong and time.monotonic() < until:
+                    time.sleep(0.001)
     finally:
         done.set()
         for reader in readers:

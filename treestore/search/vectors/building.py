@@ -280,7 +280,7 @@ def _keep_best(
 
 def _list_ranks(index: Ivf, queries: Floats) -> NDArray[np.int32]:
     """For each query, which place each list has by the distance of its centroid."""
-    far = faiss.pairwise_distances(queries, index.centroids())
+    far = faiss.pairwise_distances(queries, index.centroids)
     ranked = np.argsort(far, axis=1)
     ranks = np.empty(ranked.shape, np.int32)
     np.put_along_axis(ranks, ranked, np.arange(index.lists, dtype=np.int32)[None, :], axis=1)

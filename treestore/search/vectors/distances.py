@@ -12,9 +12,9 @@ step is an addition of arrays, element by element, for which IEEE 754 leaves no 
 of two float32 is exact in float64, so the result is also about as good as float64 can be.)
 
 That takes about 2 ns for each number, so it is done for the few rows that may be among the
-nearest. `Query.rough` finds these: it is fast, in float32, in any order, and comes with a bound on
-how far it can be off. Rows whose rough distance less that bound is more than the k-th smallest of
-rough distances plus their bounds cannot be among the k nearest; all others are compared exactly.
+nearest. `Query.between` finds these: it is fast, in float32, in any order, and says for each row
+between what two numbers its distance is. Rows whose lower one is more than the k-th smallest of the
+upper ones cannot be among the k nearest; all others are compared exactly.
 
 Both sides of the bound hold for every input: the usual bound of a sum of d float32 products in any
 order is ``d * 2^-24 / (1 - d * 2^-24)`` times the product of the two lengths; twice that is used.
@@ -31,6 +31,7 @@ import numpy as np
 from treestore.model.namespaces import Metric
 from treestore.search.vectors import library
 from treestore.search.vectors.library import Doubles, Floats, Ordinals
+from treestore.search.vectors.rotation import Rotation
 
 _BLOCK_NUMBERS: Final = 1 << 16
 """Numbers that are summed at a time: half a MiB of float64, which stays in the core's cache."""
@@ -81,6 +82,8 @@ class Query:
     metric: Metric
     _doubles: Doubles = attrs.field(init=False, repr=False)
     square: float = attrs.field(init=False, repr=False)
+    rotated: dict[Rotation, Floats] = attrs.field(factory=dict, init=False, repr=False)
+    """Its direction as indexes see it, once one of them asked; by any thread."""
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "_doubles", self.vector.astype(np.float64)[:, None])
@@ -119,10 +122,10 @@ class Query:
         np.subtract(1.0, cosines, out=found)
         return np.clip(found, 0.0, 2.0, out=found)
 
-    def rough(
+    def between(
         self, vectors: Floats, row_squares: Doubles, ordinals: Ordinals | None = None
     ) -> tuple[Doubles, Doubles]:
-        """Approximate distances, and for each how far the exact one can be from it.
+        """Of some rows, what their exact distances are not less than, and not more than.
 
         Args:
             vectors: all rows.
@@ -132,25 +135,33 @@ class Query:
         off = 2.0 * (self.dim + 8) * 2.0**-24
         lost = self.dim * _TINY
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            bound: Doubles | float
             if self.metric == "l2":
                 found = self._rough_l2(vectors, ordinals)
                 bound = found * off + lost
             else:
-                chosen = row_squares if ordinals is None else row_squares[ordinals]
-                lengths = np.sqrt(chosen * self.square)
+                lengths = np.sqrt(row_squares if ordinals is None else row_squares[ordinals])
+                length = np.sqrt(self.square)
                 found = self._rough_product(vectors, ordinals)
-                bound = lengths * off + lost
                 if self.metric == "dot":
+                    bound = lengths * (length * off) + lost
                     np.subtract(0.0, found, out=found)
                 else:
-                    found = 1.0 - found / lengths
-                    bound = bound / lengths + 1e-15
-        unknown = ~np.isfinite(found)
-        if unknown.any():
+                    # One bound for all, that of the shortest row, unless that one is extreme.
+                    shortest = lengths.min() if len(lengths) else 1.0
+                    bound = float(off + lost / (shortest * length) + 1e-15)
+                    if not bound < 2 * off:
+                        bound = off + lost / (lengths * length) + 1e-15
+                    found /= lengths
+                    found *= -1.0 / length
+                    found += 1.0
+            least, most = found - bound, found + bound
+        known = np.isfinite(most)
+        if not known.all():
             # In the middle of nowhere: neither left out nor a reason to leave others out.
-            found[unknown] = 0.0
-            bound[unknown] = np.inf
-        return found, bound
+            least[~known] = -np.inf
+            most[~known] = np.inf
+        return least, most
 
     def _rough_l2(self, vectors: Floats, ordinals: Ordinals | None) -> Doubles:
         if ordinals is None:

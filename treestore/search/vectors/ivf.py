@@ -16,6 +16,7 @@ Everything inside is the squared Euclidean distance in a space that is prepared 
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, Final
 
 import attrs
@@ -31,6 +32,9 @@ from treestore.search.vectors.rotation import Rotation, rotation_of
 
 QUERY_BITS: Final = 4
 """Bits for each number of a query inside RaBitQ; 0 would be float32, which is slower."""
+
+_LEAST_SQUARE: Final = float(np.finfo(np.float64).tiny)
+"""Of a length that is divided by."""
 
 _LIMIT: Final = np.float32(1e9)
 """Prepared numbers stay below this, so that no squared distance overflows."""
@@ -60,7 +64,7 @@ class Space:
     def prepare(self, vectors: Floats, row_squares: Doubles) -> Floats:
         """Copies of rows, shape (n, dim), as the index sees them before they are rotated."""
         if self.metric == "cosine":
-            lengths = np.sqrt(np.maximum(row_squares, np.finfo(np.float64).tiny))
+            lengths = np.sqrt(np.maximum(row_squares, _LEAST_SQUARE))
             # Divided in float64: the reciprocal of a tiny length is too large for float32.
             return (vectors / lengths[:, None]).astype(np.float32)
         if self.metric == "l2":
@@ -74,14 +78,16 @@ class Space:
 
     def prepare_query(self, query: Query) -> Floats:
         """The query likewise, rotated: shape (1, dimensions of the index)."""
-        vector = query.vector[None, :]
         if self.metric == "l2":
-            return self.rotation.apply(self.prepare(vector, np.zeros(1)))
-        length = np.sqrt(max(query.square, np.finfo(np.float64).tiny))
-        unit = (vector / length).astype(np.float32)
-        if self.metric == "dot":
-            unit = np.append(unit, np.zeros((1, 1), np.float32), axis=1)
-        return self.rotation.apply(unit)
+            return self.rotation.apply(self.prepare(query.vector[None, :], np.zeros(1)))
+        # The same for all segments.
+        rotation = self.rotation
+        known = query.rotated.get(rotation)
+        if known is None:
+            unit = np.zeros((1, rotation.dim_in), np.float32)
+            unit[0, : self.dim] = query.vector / np.sqrt(max(query.square, _LEAST_SQUARE))
+            query.rotated[rotation] = known = rotation.apply(unit)
+        return known
 
 
 @attrs.frozen(eq=False)
@@ -155,7 +161,7 @@ class Ranked:
         return np.argpartition(far, lists)[:lists].astype(np.int64)
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, slots=False)
 class Ivf:
     """An index that does not change. Any number of threads may search it.
 
@@ -216,7 +222,7 @@ class Ivf:
             counted: whether these rows are counted list by list also where they are not few.
         """
         prepared = self.space.prepare_query(query)
-        far = library.squared_distances(prepared[0], self.centroids())
+        far = library.squared_distances(prepared[0], self.centroids)
         every = np.diff(self.bounds)
         if allowed is not None and (counted or count < FEW * self.rows):
             return Ranked(prepared, far, every, self.count(allowed).astype(np.float64))
@@ -251,6 +257,7 @@ class Ivf:
         np.cumsum(allowed[self.order], out=before[1:])
         return np.diff(before[self.bounds])
 
+    @cached_property
     def centroids(self) -> Floats:
         """Rotated; shape (lists, dimensions of the index). They live as long as the index."""
         quantizer = faiss.downcast_index(self.index.quantizer)

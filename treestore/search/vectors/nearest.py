@@ -84,17 +84,17 @@ def nearest(
     bound = np.inf
     compared = 0
     for block, chosen in _steps(rows, allowed, candidates):
-        rough, off = query.rough(block.vectors, block.squares, chosen)
+        least, most = query.between(block.vectors, block.squares, chosen)
         places = np.arange(len(block.vectors)) if chosen is None else chosen
         compared += len(places)
         if chosen is None and allowed is not None:
             here = np.flatnonzero(allowed[block.start : block.start + len(places)])
-            places, rough, off = places[here], rough[here], off[here]
-        bound = min(bound, _kth(rough + off, k))
-        near = rough - off <= bound
-        kept.append((block, places[near], rough[near], off[near]))
+            places, least, most = places[here], least[here], most[here]
+        bound = min(bound, _kth(most, k))
+        near = np.flatnonzero(least <= bound)
+        kept.append((block, places[near], least[near], most[near]))
     if len(kept) > 1:
-        bound = min(bound, _kth(np.concatenate([rough + off for _, _, rough, off in kept]), k))
+        bound = min(bound, _kth(np.concatenate([most for _, _, _, most in kept]), k))
     return _exactly(query, k, kept, bound, compared)
 
 
@@ -119,8 +119,8 @@ def _exactly(
             row_squares.clear()
             waiting = 0
 
-    for block, places, rough, off in kept:
-        places = places[rough - off <= bound]
+    for block, places, least, _ in kept:
+        places = places[least <= bound]
         for at in range(0, len(places), _EXACT_ROWS):
             some = places[at : at + _EXACT_ROWS]
             ordinals.append(some + block.start)

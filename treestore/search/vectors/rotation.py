@@ -45,7 +45,8 @@ class Rotation:
         """Rotated copies of the rows of (n, dim_in), shape (n, dim_out)."""
         filled = np.zeros((len(vectors), self.dim_out), np.float32)
         filled[:, : self.dim_in] = vectors
-        rotated: Floats = self._transform.apply(filled)
+        rotated = np.empty_like(filled)
+        self._transform.apply_noalloc(len(filled), faiss.swig_ptr(filled), faiss.swig_ptr(rotated))
         return rotated
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import attrs
 import numpy as np
 
+from treestore.search.together import Together, one_by_one
 from treestore.search.vectors.distances import Query
 from treestore.search.vectors.ivf import Candidates, Ivf, Ranked
 from treestore.search.vectors.library import Doubles, Flags, Ordinals
@@ -124,6 +125,7 @@ def search(
     exact: bool = False,
     sure: int | None = None,
     wanted_recall: float = WANTED_RECALL,
+    together: Together = one_by_one,
     pause: Callable[[], None] | None = None,
 ) -> Answer:
     """The k nearest rows that count, or as many as there are.
@@ -138,24 +140,95 @@ def search(
             of what an index looked at for these. None: of all k.
         wanted_recall: the share of the nearest that indexes should find; see
             `treestore.search.vectors.planning`.
+        together: searches the parts.
         pause: called between the parts; what it raises ends the search.
     """
-    found: list[tuple[int, Ordinals, Doubles]] = []
-    reports: list[PartReport] = []
-    aim = None if exact else _Aim(k, k if sure is None else min(sure, k), wanted_recall)
-    for place, part in enumerate(parts):
-        if pause is not None:
-            pause()
-        positions, distances, report = _search_part(part, query, k, aim)
-        found.append((place, positions, distances))
-        reports.append(report)
-    return Answer(_best(found, k, ties), tuple(reports))
+    jobs = [
+        _Job(part, query, k, None if exact else k if sure is None else min(sure, k), wanted_recall)
+        for part in parts
+    ]
+    sizes = sorted(job.size for job in jobs)
+    run = together if len(jobs) > 1 and sizes[-2] >= _WORTH_SHARING else one_by_one
+    done = run([job.run for job in jobs], pause)
+    found = [(place, one.positions, one.distances) for place, one in enumerate(done)]
+    return Answer(_best(found, k, ties), tuple(one.report for one in done))
+
+
+_WORTH_SHARING: Final = 500_000
+"""Work on other threads where the second largest part has so many numbers that count: comparing
+them all takes some 200 microseconds, and to hand a job over takes up to a hundred."""
+
+
+@attrs.frozen(eq=False)
+class _Done:
+    """What was found in one part: positions in it, and their distances."""
+
+    positions: Ordinals
+    distances: Doubles
+    report: PartReport
+
+
+class _Job:
+    """The search of one part.
+
+    Args:
+        part: what to search.
+        query, k: see `search`.
+        sure: how many of the nearest are found as surely; None: compare all that count.
+        recall: the share of these that an index should find.
+    """
+
+    def __init__(self, part: Part, query: Query, k: int, sure: int | None, recall: float) -> None:
+        source, allowed = part.source, part.allowed
+        segment = source if isinstance(source, Segment) else None
+        self._positions = None if segment is None else segment.positions
+        if allowed is not None and self._positions is not None:
+            allowed = allowed[self._positions]
+        if allowed is not None and len(allowed) != len(source):
+            raise ValueError(f"{len(allowed)} flags for {len(source)} rows")
+        count = len(source) if allowed is None else int(np.count_nonzero(allowed))
+        self._source = source
+        self._allowed = None if count == len(source) else allowed
+        self._count = count
+        self._query, self._k = query, k
+        self._probing: _Probing | None = None
+        index = None if segment is None else segment.index
+        if index is not None and sure is not None and count > k:
+            aim = _Aim(query, k, sure, recall)
+            self._probing = _Probing(source, index, aim, self._allowed, count)
+        damage = None if segment is None else segment.index_damage
+        self._damage = None if damage is None else str(damage)
+
+    @property
+    def size(self) -> int:
+        """Numbers in the vectors that count."""
+        return self._count * self._query.dim
+
+    def run(self) -> _Done:
+        """Search the part."""
+        rows, count = len(self._source), self._count
+        if not count:
+            report = PartReport(way="none", rows=rows, allowed=0, damage=self._damage)
+            return _Done(np.empty(0, np.int64), np.empty(0), report)
+        through = None if self._probing is None else self._probing.run()
+        if through is not None:
+            result, report = through
+        else:
+            result = nearest(self._source, self._query, self._k, allowed=self._allowed)
+            report = PartReport(
+                way="exact", rows=rows, allowed=count, compared=result.compared, damage=self._damage
+            )
+        ordinals = result.ordinals
+        if self._positions is not None:
+            ordinals = self._positions[ordinals].astype(np.int64)
+        return _Done(ordinals, result.distances, report)
 
 
 @attrs.frozen
 class _Aim:
-    """What indexes are to find: see `search`."""
+    """What an index is to find: see `search`."""
 
+    query: Query
     k: int
     sure: int
     recall: float
@@ -165,198 +238,167 @@ _SPARE_CANDIDATES: Final = 2
 """At least so many rows are compared for each one that is wanted."""
 
 
-def _search_part(
-    part: Part, query: Query, k: int, aim: _Aim | None
-) -> tuple[Ordinals, Doubles, PartReport]:
-    source, allowed = part.source, part.allowed
-    positions = source.positions if isinstance(source, Segment) else None
-    if allowed is not None and positions is not None:
-        allowed = allowed[positions]
-    rows = len(source)
-    if allowed is not None and len(allowed) != rows:
-        raise ValueError(f"{len(allowed)} flags for {rows} rows")
-    count = rows if allowed is None else int(np.count_nonzero(allowed))
-    index = source.index if isinstance(source, Segment) else None
-    damage = source.index_damage if isinstance(source, Segment) else None
-    why = None if damage is None else str(damage)
-    if not count:
-        report = PartReport(way="none", rows=rows, allowed=0, damage=why)
-        return np.empty(0, np.int64), np.empty(0), report
-    if count == rows:
-        allowed = None
-    through = None
-    if index is not None and aim is not None and count > k:
-        through = _search_index(source, index, query, aim, allowed, count)
-    if through is not None:
-        result, report = through
-    else:
-        result = nearest(source, query, k, allowed=allowed)
-        report = PartReport(
-            way="exact", rows=rows, allowed=count, compared=result.compared, damage=why
-        )
-    ordinals = result.ordinals
-    if positions is not None:
-        ordinals = positions[ordinals].astype(np.int64)
-    return ordinals, result.distances, report
+@attrs.frozen(eq=False)
+class _Probing:
+    """The search of one part by way of its index.
 
-
-def _search_index(
-    source: Segment | TailView,
-    index: Ivf,
-    query: Query,
-    aim: _Aim,
-    allowed: Flags | None,
-    count: int,
-) -> tuple[Found, PartReport] | None:
-    """The nearest rows by way of the index; None: comparing all that count is cheaper, or the
-    index is not good enough."""
-    share = count / index.rows
-    effort = _worth(index, aim, share, share)
-    if effort is None:
-        return None
-    ranked = index.rank(query, allowed, count)
-    if allowed is not None:
-        if share > _MOST:
-            found = _search_all(source, index, query, aim, allowed, count, ranked, effort)
-            if found is not None:
-                return found
-        harder = _harder(index, query, aim, allowed, count, ranked, effort)
-        if harder is None:
-            return None
-        ranked, effort = harder
-    while True:
-        candidates = index.search(ranked, effort, allowed=allowed, least=effort.candidates)
-        result = nearest(source, query, aim.k, candidates=candidates.ordinals)
-        if len(result.ordinals) >= min(aim.k, count):
-            return result, _report(index, candidates, result, effort, count)
-        if effort.probes >= index.lists:
-            # The index lost rows. It cannot, unless it is wrong; an answer must not depend on it.
-            return None
-        effort = attrs.evolve(effort, probes=min(2 * effort.probes, index.lists))
-
-
-def _search_all(
-    source: Segment | TailView,
-    index: Ivf,
-    query: Query,
-    aim: _Aim,
-    allowed: Flags,
-    count: int,
-    ranked: Ranked,
-    effort: Effort,
-) -> tuple[Found, PartReport] | None:
-    """The nearest rows that count of all rows; None: too many that do not are among the nearest."""
-    share = count / index.rows
-    wide = attrs.evolve(effort, candidates=ceil(effort.candidates / share))
-    candidates = index.search(ranked, wide, least=wide.candidates)
-    first = candidates.by_estimate[: ceil(_NEARBY / share)]
-    if np.count_nonzero(allowed[first]) < _ALIKE * share * len(first):
-        return None
-    kept = candidates.ordinals[allowed[candidates.ordinals]]
-    result = nearest(source, query, aim.k, candidates=kept)
-    if len(result.ordinals) < min(aim.k, count):
-        return None
-    return result, _report(index, candidates, result, effort, count)
-
-
-def _harder(
-    index: Ivf,
-    query: Query,
-    aim: _Aim,
-    allowed: Flags,
-    count: int,
-    ranked: Ranked,
-    effort: Effort,
-) -> tuple[Ranked, Effort] | None:
-    """More effort, where fewer rows count around the query than elsewhere; None: comparing all
-    that count is cheaper."""
-    share = count / index.rows
-    near = max(_AROUND_MIN, effort.probes // _AROUND_OF_PROBES)
-    around = index.share_nearby(ranked, allowed, near, min(_NEARBY_MAX, ceil(_NEARBY / share)))
-    if around >= share * _ALIKE:
-        around = share  # What it is less is chance.
-    if share < FEW:
-        around = min(around, ranked.share_around(near))
-    elif around < share:
-        ranked = index.rank(query, allowed, count, counted=True)
-    if around >= share:
-        return ranked, effort
-    hardness = max(around, share * _AROUND_LEAST)
-    found = _worth(index, aim, share, hardness)
-    if found is None:
-        return None
-    # Seen from far away, many rows are about equally far, and estimates tell less.
-    more = round(2 * found.candidates * share / hardness)
-    found = attrs.evolve(found, candidates=min(more, count))
-    if index.costs.indexed(found, share) >= index.costs.comparing(count):
-        return None
-    return ranked, found
-
-
-def _report(
-    index: Ivf, candidates: Candidates, result: Found, effort: Effort, count: int
-) -> PartReport:
-    return PartReport(
-        way="index",
-        rows=index.rows,
-        allowed=count,
-        probes=candidates.probes,
-        lists=index.lists,
-        estimated=candidates.estimated,
-        compared=result.compared,
-        recall=effort.recall,
-    )
-
-
-def _worth(index: Ivf, aim: _Aim, share: float, hardness: float) -> Effort | None:
-    """What the index has to do, if that is cheaper than comparing all rows that count.
-
-    Args:
-        index: to be searched.
-        aim: what it is to find.
-        share: of the rows that count.
-        hardness: the share for which the effort is looked up; see `Ranked.share_around`.
+    Attributes:
+        source: the part's rows.
+        index: of these.
+        aim: what is to be found.
+        allowed: a flag for each row; None: all count.
+        count: how many count.
     """
-    assert index.calibration is not None
-    count = share * index.rows
-    costs = index.costs
-    effort = index.calibration.effort(aim.sure, hardness, aim.recall, costs)
-    if effort is None and hardness < share:
-        effort = index.calibration.widest(aim.sure, aim.recall)
-    if effort is None:
-        return None
-    least = _SPARE_CANDIDATES * aim.k
-    if effort.candidates < least:
-        effort = attrs.evolve(effort, candidates=least)
-    if effort.candidates >= count:
-        return None
-    return effort if costs.indexed(effort, share) < costs.comparing(round(count)) else None
+
+    source: Segment | TailView
+    index: Ivf
+    aim: _Aim
+    allowed: Flags | None
+    count: int
+
+    @property
+    def share(self) -> float:
+        """Of the rows that count."""
+        return self.count / self.index.rows
+
+    def run(self) -> tuple[Found, PartReport] | None:
+        """The nearest rows; None: comparing all that count is cheaper, or the index is not good
+        enough."""
+        index, allowed, share = self.index, self.allowed, self.share
+        effort = self._worth(share)
+        if effort is None:
+            return None
+        ranked = index.rank(self.aim.query, allowed, self.count)
+        if allowed is not None:
+            if share > _MOST:
+                found = self._search_all(allowed, ranked, effort)
+                if found is not None:
+                    return found
+            harder = self._harder(allowed, ranked, effort)
+            if harder is None:
+                return None
+            ranked, effort = harder
+        while True:
+            candidates = index.search(ranked, effort, allowed=allowed, least=effort.candidates)
+            result = self._compare(candidates.ordinals)
+            if result is not None:
+                return result, self._report(candidates, result, effort)
+            if effort.probes >= index.lists:
+                # The index lost rows. It cannot, unless it is wrong; an answer must not depend on
+                # it.
+                return None
+            effort = attrs.evolve(effort, probes=min(2 * effort.probes, index.lists))
+
+    def _compare(self, candidates: Ordinals) -> Found | None:
+        """The nearest of the candidates; None: there are too few."""
+        aim = self.aim
+        result = nearest(self.source, aim.query, aim.k, candidates=candidates)
+        return result if len(result.ordinals) >= min(aim.k, self.count) else None
+
+    def _search_all(
+        self, allowed: Flags, ranked: Ranked, effort: Effort
+    ) -> tuple[Found, PartReport] | None:
+        """The nearest rows that count of all rows; None: too many that do not are among the
+        nearest."""
+        index, share = self.index, self.share
+        wide = attrs.evolve(effort, candidates=ceil(effort.candidates / share))
+        candidates = index.search(ranked, wide, least=wide.candidates)
+        first = candidates.by_estimate[: ceil(_NEARBY / share)]
+        if np.count_nonzero(allowed[first]) < _ALIKE * share * len(first):
+            return None
+        result = self._compare(candidates.ordinals[allowed[candidates.ordinals]])
+        return None if result is None else (result, self._report(candidates, result, effort))
+
+    def _harder(
+        self, allowed: Flags, ranked: Ranked, effort: Effort
+    ) -> tuple[Ranked, Effort] | None:
+        """More effort, where fewer rows count around the query than elsewhere; None: comparing all
+        that count is cheaper."""
+        index, share = self.index, self.share
+        near = max(_AROUND_MIN, effort.probes // _AROUND_OF_PROBES)
+        around = index.share_nearby(ranked, allowed, near, min(_NEARBY_MAX, ceil(_NEARBY / share)))
+        if around >= share * _ALIKE:
+            around = share  # What it is less is chance.
+        if share < FEW:
+            around = min(around, ranked.share_around(near))
+        elif around < share:
+            ranked = index.rank(self.aim.query, allowed, self.count, counted=True)
+        if around >= share:
+            return ranked, effort
+        hardness = max(around, share * _AROUND_LEAST)
+        found = self._worth(hardness)
+        if found is None:
+            return None
+        # Seen from far away, many rows are about equally far, and estimates tell less.
+        more = round(2 * found.candidates * share / hardness)
+        found = attrs.evolve(found, candidates=min(more, self.count))
+        if index.costs.indexed(found, share) >= index.costs.comparing(self.count):
+            return None
+        return ranked, found
+
+    def _worth(self, hardness: float) -> Effort | None:
+        """What the index has to do, if that is cheaper than comparing all rows that count.
+
+        Args:
+            hardness: the share for which the effort is looked up; see `Ranked.share_around`.
+        """
+        index, aim, share = self.index, self.aim, self.share
+        assert index.calibration is not None
+        costs = index.costs
+        effort = index.calibration.effort(aim.sure, hardness, aim.recall, costs)
+        if effort is None and hardness < share:
+            effort = index.calibration.widest(aim.sure, aim.recall)
+        if effort is None:
+            return None
+        least = _SPARE_CANDIDATES * aim.k
+        if effort.candidates < least:
+            effort = attrs.evolve(effort, candidates=least)
+        if effort.candidates >= self.count:
+            return None
+        return effort if costs.indexed(effort, share) < costs.comparing(self.count) else None
+
+    def _report(self, candidates: Candidates, result: Found, effort: Effort) -> PartReport:
+        return PartReport(
+            way="index",
+            rows=self.index.rows,
+            allowed=self.count,
+            probes=candidates.probes,
+            lists=self.index.lists,
+            estimated=candidates.estimated,
+            compared=result.compared,
+            recall=effort.recall,
+        )
 
 
 def _best(found: list[tuple[int, Ordinals, Doubles]], k: int, ties: TieKeys) -> tuple[Hit, ...]:
     """The k nearest of all parts, equal ones by their keys."""
-    if not any(len(positions) for _, positions, _ in found):
+    counts = [len(positions) for _, positions, _ in found]
+    if not sum(counts):
         return ()
-    places = np.concatenate([np.full(len(p), place) for place, p, _ in found])
-    positions = np.concatenate([p for _, p, _ in found])
-    distances = np.concatenate([d for _, _, d in found])
-    if len(distances) > k:
-        near = distances <= np.partition(distances, k - 1)[k - 1]
-        places, positions, distances = places[near], positions[near], distances[near]
-    order = np.argsort(distances, kind="stable")
-    places, positions, distances = places[order], positions[order], distances[order]
-    hits: list[Hit] = []
-    # Runs of equal distances; nearly always of one row.
-    starts = np.flatnonzero(np.diff(distances, prepend=np.nan) != 0)
-    ends = np.append(starts[1:], len(distances))
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        run: list[tuple[int, int]] = list(
-            zip(places[start:end].tolist(), positions[start:end].tolist(), strict=True)
+    every = np.concatenate([distances for _, _, distances in found])
+    order = np.argsort(every, kind="stable")
+    if len(order) > k:
+        order = order[: np.searchsorted(every, every[order[k - 1]], "right", sorter=order)]
+    distances = every[order].tolist()
+    rows = list(
+        zip(
+            np.repeat([place for place, _, _ in found], counts)[order].tolist(),
+            np.concatenate([positions for _, positions, _ in found])[order].tolist(),
+            strict=True,
         )
+    )
+    hits: list[Hit] = []
+    start = 0
+    while len(hits) < k and start < len(rows):
+        end = start + 1
+        # Runs of equal distances; nearly always of one row.
+        while end < len(rows) and distances[end] == distances[start]:
+            end += 1
+        run = rows[start:end]
         if len(run) > 1:
             run = _by_key(run, ties, k - len(hits))
-        distance = float(distances[start])
-        hits += [Hit(place, position, distance) for place, position in run[: k - len(hits)]]
+        hits += [Hit(place, position, distances[start]) for place, position in run]
+        start = end
     return tuple(hits)
 
 

@@ -5,6 +5,8 @@ The reference for the executor, and what answers where there is no view.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from treestore.model.namespaces import NamespaceHit
@@ -14,7 +16,7 @@ from treestore.stores.namespaces import exact
 from treestore.stores.namespaces.answer import answer
 from treestore.stores.namespaces.live import hybrid
 from treestore.stores.namespaces.live.legs import Found
-from treestore.stores.namespaces.live.querying import NoIndex, with_distances
+from treestore.stores.namespaces.live.querying import NoIndex
 from treestore.stores.namespaces.live.words import Words, cut_records, rows_of
 from treestore.stores.namespaces.search import Asked, Request
 
@@ -49,8 +51,9 @@ def found(txn: Read, asked: Asked, index: IndexView) -> list[Found]:
     if asked.vector is None:
         return words.among_rows(rows, asked.wanted, asked.after)
 
-    def nearest(depth: int) -> list[Found]:
-        return [Found(ranked=one, row=None) for one in exact.nearest(txn, asked, rows, depth)]
+    def both(depth: int) -> tuple[list[Found], list[Found]]:
+        near = exact.nearest(txn, asked, rows, depth)
+        return [Found(ranked=one, row=None) for one in near], words.among_rows(rows, depth, b"")
 
-    both = hybrid.fused(asked, nearest, lambda depth: words.among_rows(rows, depth, b""))
-    return with_distances(txn, asked, both)
+    best = hybrid.fused(asked, both)
+    return hybrid.with_distances(asked, best, partial(hybrid.distances_in_tree, txn, asked))

@@ -8,24 +8,27 @@ many pages of the same order says how deep.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
 from treestore.search.fusion import Leg, fuse
+from treestore.stores.access import Read
+from treestore.stores.namespaces import exact
 from treestore.stores.namespaces.answer import Ranked
+from treestore.stores.namespaces.layout import row_of
 from treestore.stores.namespaces.live.legs import Found
 from treestore.stores.namespaces.search import Asked, position_of_score
 
-AskLeg = Callable[[int], list[Found]]
-"""The best rows of a leg, at most so many."""
+AskLegs = Callable[[int], tuple[list[Found], list[Found]]]
+"""The best rows by nearness and by words, at most so many of each."""
 
 
-def fused(asked: Asked, nearest: AskLeg, words: AskLeg) -> list[Found]:
+def fused(asked: Asked, ask: AskLegs) -> list[Found]:
     """The best ones of both legs behind `Asked.after`, as many as are wanted."""
     depth = asked.request.fusion.depth_for(asked.wanted)
     while True:
-        near, fitting = nearest(depth), words(depth)
+        near, fitting = ask(depth)
         found = _fused(asked, near, fitting)
         if len(found) >= asked.wanted or max(len(near), len(fitting)) < depth:
             return found[: asked.wanted]
@@ -60,3 +63,34 @@ def _fused(asked: Asked, near: Sequence[Found], fitting: Sequence[Found]) -> lis
 
 def _shown(leg: Leg) -> dict[str, float]:
     return {"rank": leg.rank, "score": leg.score}
+
+
+DistancesOf = Callable[[Sequence[Found]], Mapping[bytes, float | None]]
+"""The distances of documents that have vectors, by their packed ids."""
+
+
+def with_distances(asked: Asked, found: list[Found], distances_of: DistancesOf) -> list[Found]:
+    """Hits of a page with the distances of those that only their words found."""
+    request = asked.request
+    page = found[request.offset : request.offset + request.top_k]
+    without = [one for one in page if one.ranked.distance is None]
+    if not without:
+        return found
+    near = distances_of(without)
+    return [
+        attrs.evolve(one, ranked=attrs.evolve(one.ranked, distance=near[one.ranked.packed_id]))
+        if one.ranked.distance is None and one.ranked.packed_id in near
+        else one
+        for one in found
+    ]
+
+
+def distances_in_tree(txn: Read, asked: Asked, some: Sequence[Found]) -> dict[bytes, float | None]:
+    """See `DistancesOf`."""
+    rows: dict[int, bytes] = {}
+    for one in some:
+        record = txn.get(asked.there.space.documents + one.ranked.packed_id)
+        if record is not None:
+            rows[row_of(record)] = one.ranked.packed_id
+    near = exact.nearest(txn, asked, rows, max(1, len(rows)))
+    return {one.packed_id: one.distance for one in near}

@@ -9,6 +9,7 @@ import attrs
 import numpy as np
 
 from treestore.search.columns.ordering import IdForm, RowOrder, first_rows, merged
+from treestore.search.together import Together, one_by_one
 from treestore.search.vectors import search as vectors
 from treestore.search.vectors.distances import Query
 from treestore.stores.namespaces.answer import Ranked
@@ -66,6 +67,7 @@ def nearest(
     sure: int | None = None,
     exact: bool = False,
     report: VectorReport | None = None,
+    together: Together = one_by_one,
     pause: Callable[[], None] | None = None,
 ) -> list[Found]:
     """The nearest rows that have vectors, behind a position.
@@ -85,7 +87,14 @@ def nearest(
         return [content.ids[content.of_row(one)] for one in positions.tolist()]
 
     while parts:
-        found = vectors.search(parts, query, count, ties=ties, exact=exact, sure=sure, pause=pause)
+        found = vectors.search(
+            *(parts, query, count),
+            ties=ties,
+            exact=exact,
+            sure=sure,
+            together=together,
+            pause=pause,
+        )
         if report is not None:
             report.pieces, report.parts = having, found.parts
             report.attempts += 1

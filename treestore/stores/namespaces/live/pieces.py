@@ -104,6 +104,20 @@ def _filtered(
     return (None if count == len(found) else found), count
 
 
+def only(pieces: Iterable[Piece], rows: Rows) -> list[Piece]:
+    """Of pieces, some rows, as far as these are in them."""
+    found: list[Piece] = []
+    for piece in pieces:
+        ordinals = piece.part.find_all(rows)
+        here = ordinals[(ordinals >= 0) & (ordinals < len(piece.content))]
+        allowed = np.zeros(len(piece.content), np.bool_)
+        allowed[here] = True if piece.allowed is None else piece.allowed[here]
+        count = int(np.count_nonzero(allowed[here]))
+        if count:
+            found.append(attrs.evolve(piece, allowed=allowed, count=count))
+    return found
+
+
 def hidden_rows(layout: Layout, rows: Iterable[int]) -> dict[int, list[int]]:
     """Where rows are that are not to be found."""
     found: dict[int, list[int]] = {}

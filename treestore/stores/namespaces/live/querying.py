@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import cached_property
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, partial
 
 import attrs
+import numpy as np
 
 from treestore.errors import Unavailable
 from treestore.model.namespaces import NamespaceHit
+from treestore.search.together import Together, one_by_one
 from treestore.stores.access import Read
 from treestore.stores.namespaces import exact
 from treestore.stores.namespaces.answer import answer
@@ -22,6 +24,7 @@ from treestore.stores.namespaces.live.pieces import (
     StateTooOld,
     UseTree,
     hidden_rows,
+    only,
     pieces,
 )
 from treestore.stores.namespaces.live.texts import Basis
@@ -115,6 +118,7 @@ class Execution:
         lsn: of the state (where a transaction asks: of the one that it began on).
         own: what the transaction wrote.
         brief: whether others wait meanwhile: raise `TooLong` rather than work for long.
+        together: does parts of the work, perhaps on other threads.
         pause: called between steps; what it raises ends the query.
     """
 
@@ -128,6 +132,7 @@ class Execution:
         own: Own | None = None,
         trace: Trace | None = None,
         brief: bool = False,
+        together: Together = one_by_one,
         pause: Callable[[], None] | None = None,
     ) -> None:
         layout = view.at(lsn)
@@ -141,6 +146,7 @@ class Execution:
         self._own = own if own is not None and own.ids else None
         self._trace = trace
         self._brief = brief
+        self._together = together
         self._pause = pause
         if brief and sum(len(part.content) for part in layout.parts) > BRIEF_ROWS_MAX:
             raise TooLong
@@ -181,12 +187,8 @@ class Execution:
         words = self._words()
         if asked.vector is None:
             return self._fitting(words, asked.wanted, asked.after)
-        found = hybrid.fused(
-            asked,
-            lambda depth: self._nearest(depth, b"", sure=SURE_PER_HIT * asked.wanted),
-            lambda depth: self._fitting(words, depth, b""),
-        )
-        return with_distances(self._txn, asked, found)
+        found = hybrid.fused(asked, partial(self._both, words))
+        return hybrid.with_distances(asked, found, self._distances_of)
 
     def estimate(self) -> int:
         """About how many visible rows satisfy the filter, without looking."""
@@ -218,22 +220,57 @@ class Execution:
         return _merged(found, own, asked.wanted)
 
     def _nearest(self, wanted: int, after: bytes, sure: int | None = None) -> list[Found]:
-        asked, trace = self._asked, self._trace
-        found = legs.nearest(
-            self.pieces,
-            asked,
-            wanted,
-            after=after,
-            sure=sure,
-            exact=asked.request.exact,
-            report=None if trace is None else trace.vector,
-            pause=self._pause,
-        )
+        asked = self._asked
+        found = self._nearest_in_view(self.pieces, wanted, after, sure, pause=self._pause)
         rows = {row_of(record): packed for packed, record in self._own_records.items()}
         if not rows:
             return found
         near = exact.nearest(self._txn, asked, rows, wanted, after=after)
         return _merged(found, [Found(ranked=one, row=None) for one in near], wanted)
+
+    def _nearest_in_view(
+        self,
+        pieces: Sequence[Piece],
+        wanted: int,
+        after: bytes = b"",
+        sure: int | None = None,
+        pause: Callable[[], None] | None = None,
+    ) -> list[Found]:
+        """On any thread, if it does not pause."""
+        trace = self._trace
+        return legs.nearest(
+            *(pieces, self._asked, wanted),
+            after=after,
+            sure=sure,
+            exact=self._asked.request.exact,
+            report=None if trace is None else trace.vector,
+            together=self._together,
+            pause=pause,
+        )
+
+    def _both(self, words: Words, depth: int) -> tuple[list[Found], list[Found]]:
+        """The best rows of each leg."""
+        sure = SURE_PER_HIT * self._asked.wanted
+        if self._own is not None:  # The legs read what the transaction wrote: not side by side.
+            return self._nearest(depth, b"", sure=sure), self._fitting(words, depth, b"")
+        pieces = self.pieces
+        found = self._together(
+            [
+                lambda: self._nearest_in_view(pieces, depth, sure=sure),
+                lambda: words.among(pieces, {}, depth),
+            ],
+            self._pause,
+        )
+        return found[0], found[1]
+
+    def _distances_of(self, some: Sequence[Found]) -> dict[bytes, float | None]:
+        rows = np.array([one.row for one in some if one.row is not None], np.int64)
+        near = legs.nearest(only(self.pieces, rows), self._asked, max(1, len(rows)), exact=True)
+        found = {one.ranked.packed_id: one.ranked.distance for one in near}
+        own = [one for one in some if one.row is None]
+        if own:
+            found |= hybrid.distances_in_tree(self._txn, self._asked, own)
+        return found
 
     def _words(self) -> Words:
         texts = self._view.texts
@@ -314,24 +351,3 @@ def _merged(found: list[Found], own: list[Found], wanted: int) -> list[Found]:
     if not own:
         return found
     return sorted([*found, *own], key=lambda one: one.ranked.position)[:wanted]
-
-
-def with_distances(txn: Read, asked: Asked, found: list[Found]) -> list[Found]:
-    """Hits of a page with the distances of those that only their words found."""
-    request = asked.request
-    page = found[request.offset : request.offset + request.top_k]
-    rows: dict[int, bytes] = {}
-    for one in page:
-        if one.ranked.distance is None:
-            record = txn.get(asked.there.space.documents + one.ranked.packed_id)
-            if record is not None:
-                rows[row_of(record)] = one.ranked.packed_id
-    if not rows:
-        return found
-    near = {one.packed_id: one.distance for one in exact.nearest(txn, asked, rows, len(rows))}
-    return [
-        attrs.evolve(one, ranked=attrs.evolve(one.ranked, distance=near[one.ranked.packed_id]))
-        if one.ranked.distance is None and one.ranked.packed_id in near
-        else one
-        for one in found
-    ]

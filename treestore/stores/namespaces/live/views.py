@@ -19,6 +19,7 @@ from treestore.search.columns.grouping import ColumnGroups
 from treestore.search.columns.sealed import AttributeLeftOut
 from treestore.search.fulltext.index import View as IndexView
 from treestore.search.names import CHINESE
+from treestore.search.together import Together, one_by_one
 from treestore.search.vectors.segment_file import SegmentDamaged
 from treestore.stores.access import Read
 from treestore.stores.namespaces import reading
@@ -85,6 +86,7 @@ class Views:
     Args:
         read: reads the log.
         open_segment: opens a segment's file.
+        together: does parts of a query's work.
         damaged: told of segments without a good file.
         lost: told of views that were given up.
     """
@@ -94,10 +96,12 @@ class Views:
         read: ReadLog,
         open_segment: OpenSegment,
         *,
+        together: Together = one_by_one,
         damaged: Callable[[int, list[DamagedSegment]], None] | None = None,
         lost: Callable[[View], None] | None = None,
     ) -> None:
         self._open_segment = open_segment
+        self._together = together
         self._damaged = damaged
         self._told_lost = lost
         self.follower = Follower(read, self._lost)
@@ -320,7 +324,9 @@ class Views:
         if view is None or view.position.lsn >= position.lsn:
             return None
         self.counters.queries += 1
-        return Execution(txn, asked, view, view.position.lsn, pause=pause).hits_that_stay()
+        lsn = view.position.lsn
+        run = Execution(txn, asked, view, lsn, together=self._together, pause=pause)
+        return run.hits_that_stay()
 
     def run(
         self,
@@ -353,7 +359,13 @@ class Views:
         self.counters.hits += self.follower.view(there.number) is not None
         view = self.view(before, position, there, pause)
         self._count(there.number)
-        return Execution(txn, asked, view, position.lsn, own=own, trace=trace, pause=pause)
+        return Execution(
+            *(txn, asked, view, position.lsn),
+            own=own,
+            trace=trace,
+            together=self._together,
+            pause=pause,
+        )
 
     def explain(
         self,
