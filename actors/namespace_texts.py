@@ -182,7 +182,12 @@ class TextKeeper:
 
     def _step(self, lease: Snapshot, views: Views, there: Opened, view: View) -> bool:
         """Some work for one namespace; whether there is more to do at once."""
+        from treestore.search.folder import IndexFailed
+
         texts, txn = views.texts(there.number), lease.read()
+        failure = texts.take_failure()
+        if failure is not None:
+            raise IndexFailed(failure)
         its = self._kept.get(there.number)
         if its is None:
             its = self._kept[there.number] = self._open(views, there, view)

@@ -16,6 +16,9 @@ from actors import namespace_texts
 from actors.database import Database, open_database
 from actors.namespace_segments import SegmentKeeper
 from treestore.engine.snapshot import Snapshot
+from treestore.errors import Unavailable
+from treestore.search.folder import IndexFailed
+from treestore.search.fulltext.searching import Search
 from treestore.stores.namespaces.upkeep import (
     FANOUT,
     SegmentSize,
@@ -199,6 +202,61 @@ async def test_short_queries_for_words_need_no_thread(
                 threads.clear()
                 assert await db.namespaces.query("n", **asked)
                 assert "actors.namespace_reader" in threads, asked
+
+
+@pytest.mark.slow
+async def test_an_index_that_a_search_finds_damaged_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who can wait for it does, and is answered; nobody sees an internal error."""
+    fetch, damaged = Search._fetch, True
+
+    def fetch_or_fail(self: Search, *args: Any) -> Any:
+        if damaged:
+            raise IndexFailed("its postings make no sense")
+        return fetch(self, *args)
+
+    monkeypatch.setattr(namespace_texts, "RETRY_S_MIN", 0.05)
+    async with open_database(tmp_path / "data", namespaces=OPTIONS) as db:
+        with trio.fail_after(60):
+            await db.namespaces.create("n", schema())
+            await db.namespaces.upsert("n", documents(0, 30))
+            query = partial(db.namespaces.query, "n", top_k=3)
+            expected = await query(text="number7")
+            assert db.namespace_views is not None
+            texts = db.namespace_views.views().texts(1)
+
+            def indexed() -> bool:
+                basis = texts.basis()
+                return basis is not None and not basis.new
+
+            await until(indexed)
+            before = texts.basis()
+            assert before is not None
+            monkeypatch.setattr(Search, "_fetch", fetch_or_fail)
+            others: list[dict[str, Any]] = [{}, {"vector": [0.0] * DIM}, {"filter": {"n": 7}}]
+            for asked in others:
+                await until(indexed)
+                with pytest.raises(Unavailable, match="full-text index"):
+                    await query(text="number7", consistency="eventual", **asked)
+                assert texts.basis() is None
+
+            await until(indexed)
+
+            async def mend() -> None:
+                nonlocal damaged
+                await trio.sleep(0.5)
+                damaged = False
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(mend)
+                assert await query(text="number7") == expected
+            after = texts.basis()
+            assert after is not None
+            assert after.index is not before.index
+            keeper = db.text_keeper
+            assert keeper is not None
+            await until(lambda: not keeper.problems)
 
 
 async def test_files_that_nobody_names_go(tmp_path: Path) -> None:

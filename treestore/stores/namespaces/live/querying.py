@@ -10,6 +10,7 @@ import numpy as np
 
 from treestore.errors import Unavailable
 from treestore.model.namespaces import NamespaceHit
+from treestore.search.folder import IndexFailed
 from treestore.search.together import Together, one_by_one
 from treestore.stores.access import Read
 from treestore.stores.namespaces import exact
@@ -27,7 +28,7 @@ from treestore.stores.namespaces.live.pieces import (
     only,
     pieces,
 )
-from treestore.stores.namespaces.live.texts import Basis
+from treestore.stores.namespaces.live.texts import Basis, Texts
 from treestore.stores.namespaces.live.view import View
 from treestore.stores.namespaces.live.words import (
     Words,
@@ -63,6 +64,13 @@ class TooLong(Exception):
 
 class NoIndex(Unavailable):
     """There is no full-text index at the moment."""
+
+
+def no_index(texts: Texts | None, basis: Basis, error: IndexFailed) -> NoIndex:
+    """What to raise where a search failed: its index is made anew."""
+    if texts is not None:
+        texts.fail(basis.index, str(error))
+    return NoIndex("The full-text index of this namespace is damaged, and made anew; try later.")
 
 
 class ViewWrong(Exception):
@@ -184,10 +192,15 @@ class Execution:
             if asked.vector is None:
                 return self._in_order()
             return self._nearest(asked.wanted, asked.after)
-        words = self._words()
-        if asked.vector is None:
-            return self._fitting(words, asked.wanted, asked.after)
-        found = hybrid.fused(asked, partial(self._both, words))
+        texts = self._view.texts
+        basis = self._basis(texts)
+        try:
+            words = self._words(basis)
+            if asked.vector is None:
+                return self._fitting(words, asked.wanted, asked.after)
+            found = hybrid.fused(asked, partial(self._both, words))
+        except IndexFailed as error:
+            raise no_index(texts, basis, error) from error
         return hybrid.with_distances(asked, found, self._distances_of)
 
     def estimate(self) -> int:
@@ -272,8 +285,7 @@ class Execution:
             found |= hybrid.distances_in_tree(self._txn, self._asked, own)
         return found
 
-    def _words(self) -> Words:
-        texts = self._view.texts
+    def _basis(self, texts: Texts | None) -> Basis:
         basis: Basis | None = None
         if texts is not None:
             basis = texts.basis_at_once() if self._brief else texts.basis()
@@ -283,6 +295,9 @@ class Execution:
             raise NoIndex("The full-text index of this namespace is being built; try again later.")
         if self._lsn < basis.from_lsn:
             raise UseTree("the full-text index knows of later states only")
+        return basis
+
+    def _words(self, basis: Basis) -> Words:
         cut, ids = unindexed_in(self.pieces, basis, self._lsn, self._txn, self._asked)
         if self._own_records:
             cut |= cut_records(basis.index, self._own_records)

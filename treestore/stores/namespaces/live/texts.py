@@ -92,6 +92,7 @@ class Texts:
         self._gone: deque[tuple[int, int]] = deque()
         self._followed = False
         self._from_lsn = 0
+        self._failure: str | None = None
 
     # -- the follower's -------------------------------------------------------------------------
 
@@ -163,6 +164,21 @@ class Texts:
             self._index = None
             self._new.clear()
             self._gone.clear()
+
+    def fail(self, index: IndexView, why: str) -> None:
+        """A search found this index damaged: nobody is to search it any more, and its owner is to
+        make another one."""
+        with self._lock:
+            if self._index is index:
+                self._failure = why
+        if self._failure is not None:
+            self.end()
+
+    def take_failure(self) -> str | None:
+        """Why the index is to be made anew; told once."""
+        with self._lock:
+            why, self._failure = self._failure, None
+            return why
 
     def new(self) -> tuple[NewText, ...]:
         """Rows to be added to the index."""

@@ -17,6 +17,7 @@ from treestore.model.plans import Group
 from treestore.search.columns.blobs import ColumnsDamaged
 from treestore.search.columns.grouping import ColumnGroups
 from treestore.search.columns.sealed import AttributeLeftOut
+from treestore.search.folder import IndexFailed
 from treestore.search.fulltext.index import View as IndexView
 from treestore.search.names import CHINESE
 from treestore.search.together import Together, one_by_one
@@ -38,10 +39,12 @@ from treestore.stores.namespaces.live.loading import (
 from treestore.stores.namespaces.live.pieces import UseTree
 from treestore.stores.namespaces.live.querying import (
     Execution,
+    NoIndex,
     Own,
     TooLong,
     Trace,
     ViewWrong,
+    no_index,
     own_of,
 )
 from treestore.stores.namespaces.live.texts import Difference, Texts
@@ -278,8 +281,17 @@ class Views:
             if not isinstance(error, UseTree | AttributeLeftOut):
                 self._wrong(asked.there.number, error)
             self.counters.queries_from_tree += 1
-            basis = self.texts(asked.there.number).basis()
-            return from_tree.search(txn, request, None if basis is None else basis.index)
+            return self._from_tree(txn, request, asked.there.number)
+
+    def _from_tree(self, txn: Read, request: Request, number: int) -> list[NamespaceHit]:
+        texts = self.texts(number)
+        basis = texts.basis()
+        if basis is None:
+            return from_tree.search(txn, request, None)
+        try:
+            return from_tree.search(txn, request, basis.index)
+        except IndexFailed as error:
+            raise no_index(texts, basis, error) from error
 
     def query_at_once(
         self, txn: Read, request: Request, position: LogPosition
@@ -305,8 +317,10 @@ class Views:
             return None  # Whose dictionary is loaded when it is first needed: that takes a second.
         try:
             hits = Execution(txn, asked, view, position.lsn, brief=True).hits()
-        except (TooLong, UseTree, AttributeLeftOut, ViewWrong, SegmentDamaged, ColumnsDamaged):
+        except (TooLong, UseTree, NoIndex):
             return None  # `query` knows what to do.
+        except (AttributeLeftOut, ViewWrong, SegmentDamaged, ColumnsDamaged):
+            return None  # Likewise.
         self._count(number)
         self.counters.hits += 1
         return hits
@@ -389,8 +403,7 @@ class Views:
             return explained(execution, trace, asked, took_ms)
         except (UseTree, AttributeLeftOut) as error:
             began = time.perf_counter()
-            basis = self.texts(asked.there.number).basis()
-            hits = from_tree.search(txn, request, None if basis is None else basis.index)
+            hits = self._from_tree(txn, request, asked.there.number)
             took_ms = (time.perf_counter() - began) * 1000
             return NamespaceExplanation(
                 plan=f"Every document is looked at, since {error}.",
