@@ -95,7 +95,7 @@ async def test_keys_outlive_the_process(tmp_path: Path) -> None:
 
 async def test_the_first_key_ends_what_was_open(tmp_path: Path) -> None:
     async with guarded(tmp_path) as (db, _, address):
-        async with treestore.connect(address, connections=1, timeout=5) as anybody:
+        async with treestore.connect(address, connections=1, timeout=30) as anybody:
             await anybody.kv.put(b"a", b"1")
             made = await anybody.admin.create_key(["admin"])
             with pytest.raises(Unauthenticated):
@@ -146,7 +146,7 @@ async def test_who_revokes_its_own_key_is_answered(tmp_path: Path) -> None:
 async def test_an_open_transaction_of_a_revoked_key_is_never_committed(tmp_path: Path) -> None:
     async with guarded(tmp_path) as (db, _, address):
         made = await db.admin.create_key(["write"])
-        async with treestore.connect(address, api_key=made.secret, timeout=5) as client:
+        async with treestore.connect(address, api_key=made.secret, timeout=30) as client:
             with pytest.raises(TreeStoreError):
                 async with client.transaction() as txn:
                     await txn.kv.put(b"a", b"1")
