@@ -220,7 +220,8 @@ class Indexer:
                 await self._steps(self.index.update(txn, state.position, changes))
                 self._unindexed_since = None
             if day_of(txn) != self.index.view.day:
-                await self._threads.run(partial(self.index.begin_day, txn))
+                changes = self._changes(lsn)
+                await self._threads.run(partial(self.index.begin_day, txn, changes))
             if self.index.view.lsn == lsn:
                 await self._settle(lease)
             self._show(lease)
@@ -270,7 +271,7 @@ class Indexer:
         saved = index.saved_position
         if saved is not None and position.sequence > saved.sequence + 1:
             # Nothing that it shows changed, but the log that it would go on from will be gone.
-            await self._threads.run(partial(index.save, lease.read(), position))
+            await self._threads.run(partial(index.save, position))
         if index.folder.has_writer and trio.current_time() - self._wrote_at > WRITER_IDLE_S:
             await self._threads.run(index.folder.release_writer)
 

@@ -40,7 +40,7 @@ from treestore.stores.documents.searching import (
     policies_to_ask,
     search,
 )
-from treestore.stores.documents.text_index import Identity, TextIndex
+from treestore.stores.documents.text_index import Identity, TextIndex, day_of
 from treestore.stores.documents.text_rows import facts_of
 from treestore.stores.documents.touched import Changes, all_places
 from treestore.stores.versions import changing
@@ -189,11 +189,16 @@ class SearchMachine(RuleBasedStateMachine):
     def delete_policy(self, policy: str) -> None:
         self.run(storing.delete_policy, policy)
 
-    @rule(days=st.integers(1, 3))
-    def days_pass(self, days: int) -> None:
+    @rule(days=st.integers(1, 3), update=st.booleans())
+    def days_pass(self, days: int, update: bool) -> None:
         clock: Any = self.engine.environment.clock_ns
         clock.now_ns += int(timedelta(days=days).total_seconds()) * 10**9
-        self.index.begin_day(self.engine.read())
+        if update:
+            self.catch_up()
+        txn, lsn = self.engine.read(), self.engine.durable.position.lsn
+        self.history.advance(self.engine.durable.position)
+        assert self.index.view.day != day_of(txn)  # As the indexer sees that there is more to do.
+        self.index.begin_day(txn, self.changes_since_index(lsn))
 
     # -- what the indexer does --------------------------------------------------------------------
 

@@ -161,7 +161,7 @@ def policies_to_ask(changes: Changes | None, view: View) -> frozenset[bytes]:
     """The policies of which `Basis.marks` must tell."""
     if changes is None:
         return view.stale
-    return view.stale | changes.policies | frozenset(map(policy_of, changes.places))
+    return view.stale | changes.of_policies
 
 
 def read_by(txn: Read, request: Request) -> list[tuple[bytes, bytes | None]]:

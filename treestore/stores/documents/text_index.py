@@ -154,6 +154,8 @@ class TextIndex:
         self._new_marks: dict[bytes, frozenset[bytes]] = {}
         """Since the last commit."""
         self._stale: set[bytes] = set()
+        self._day = date.min
+        """For which `_stale` was found, of all policies."""
         self._languages: set[str] = set()
         self._position: LogPosition | None = None
         self._written = False
@@ -191,7 +193,7 @@ class TextIndex:
         self._position = position
         with faults("reading the index"):
             self._read_marks(txn)
-        self._show(txn, position.lsn)
+        self._show(position.lsn)
         return position
 
     def _read_marks(self, txn: Read) -> None:
@@ -209,6 +211,7 @@ class TextIndex:
 
     def _find_stale(self, txn: Read) -> None:
         """Look at all policies: a day began, or the index was opened."""
+        self._day = day_of(txn)
         self._stale = set()
         first = Keyspace.POLICIES
         for keys, _ in txn.batches(first, bytes((first[0] + 1,))):
@@ -253,7 +256,7 @@ class TextIndex:
         with self._lock:
             self._marks, self._new_marks = {}, {}
         self._stale, self._languages, self._position = set(), set(), None
-        self._show(txn, None)
+        self._show(None)
         committed = 0
         for place in places:
             self._find_folder()
@@ -261,11 +264,10 @@ class TextIndex:
                 yield
                 if self.progress.nodes - committed >= COMMIT_NODES:
                     committed = self.progress.nodes
-                    self._commit(txn, position, building=True)
+                    self._commit(position, building=True)
             self.progress.documents += 1
-        if places:
-            self._find_stale(txn)
-        yield from self._finish(txn, position)
+        self._find_stale(txn)
+        yield from self._finish(position)
         self.progress.running = False
 
     def update(self, txn: Read, position: LogPosition, changes: Changes) -> Iterator[None]:
@@ -281,9 +283,9 @@ class TextIndex:
         """
         for place, its in changes.places.items():
             yield from self._update_place(txn, place, its)
-        for policy in {*changes.policies, *map(policy_of, changes.places)}:
+        for policy in changes.of_policies:
             self._judge(txn, policy)
-        yield from self._finish(txn, position)
+        yield from self._finish(position)
 
     def _find_folder(self) -> None:
         if not self.folder.is_open:
@@ -362,15 +364,15 @@ class TextIndex:
             self.folder.delete(field, checksum(name))
         self._written = True
 
-    def _finish(self, txn: Read, position: LogPosition) -> Iterator[None]:
+    def _finish(self, position: LogPosition) -> Iterator[None]:
         yield
         if self._written:
-            self._commit(txn, position, building=False)
+            self._commit(position, building=False)
         else:
             self._position = self._position or position
-            self._show(txn, position.lsn)
+            self._show(position.lsn)
 
-    def _commit(self, txn: Read, position: LogPosition, *, building: bool) -> None:
+    def _commit(self, position: LogPosition, *, building: bool) -> None:
         marker = Marker(
             FORMAT_VERSION,
             analysis_version(),
@@ -385,21 +387,21 @@ class TextIndex:
         self.commits += 1
         self._written = False
         self._position = position
-        self._show(txn, None if building else position.lsn)
+        self._show(None if building else position.lsn)
 
-    def save(self, txn: Read, position: LogPosition) -> None:
+    def save(self, position: LogPosition) -> None:
         """Write down that it goes as far as a state from which nothing differs."""
         if self.folder.is_open and self._position is not None:
-            self._commit(txn, position, building=False)
+            self._commit(position, building=False)
 
     @property
     def saved_position(self) -> LogPosition | None:
         """As far as the folder says that it goes."""
         return self._position if self.folder.is_open else None
 
-    def _show(self, txn: Read, lsn: int | None) -> None:
+    def _show(self, lsn: int | None) -> None:
         searcher = self.folder.searcher() if self.folder.is_open else None
-        view = View(searcher, lsn, day_of(txn), frozenset(self._languages), frozenset(self._stale))
+        view = View(searcher, lsn, self._day, frozenset(self._languages), frozenset(self._stale))
         with self._lock:
             for policy, places in self._new_marks.items():
                 if places:
@@ -418,12 +420,19 @@ class TextIndex:
                 self._delete("place", place)
                 yield from self._write(txn, place, live=place == right)
             self._judge(txn, policy)
-        yield from self._finish(txn, position)
+        yield from self._finish(position)
 
-    def begin_day(self, txn: Read) -> None:
-        """Another day: find the policies for which another version is in effect now."""
+    def begin_day(self, txn: Read, changes: Changes) -> None:
+        """Another day: find the policies for which another version is in effect now.
+
+        Args:
+            txn: a state that is not earlier than the one that this shows.
+            changes: what differs between the two. A snapshot of the earlier one may have other
+                versions of these policies, so that searches look themselves.
+        """
         self._find_stale(txn)
-        self._show(txn, self.view.lsn)
+        self._stale |= changes.of_policies
+        self._show(self.view.lsn)
 
     # -- looking ------------------------------------------------------------------------------
 

@@ -102,6 +102,11 @@ class Changes:
     def __bool__(self) -> bool:
         return bool(self.places or self.policies or self.everything)
 
+    @property
+    def of_policies(self) -> frozenset[bytes]:
+        """The policies of which anything changed."""
+        return frozenset((*self.policies, *map(policy_of, self.places)))
+
     def place(self, place: bytes) -> PlaceChanges:
         """Those of one document; made where there are none."""
         found = self.places.get(place)
