@@ -25,7 +25,6 @@ settings.register_profile(
 settings.register_profile(
     "ci",
     settings.get_profile("default"),
-    max_examples=100,
     derandomize=True,
     print_blob=True,
     database=None,

@@ -74,7 +74,12 @@ class LivingStore(EngineStore):
         return f"{self.names:032x}"
 
     def crash(self) -> None:
+        clock: Any = self._engine.environment.clock_ns
         super().crash()
+        # It goes on. Where it fell back over a restart, a new row could have the number of a dead
+        # one that the full-text index still has, and nothing would tell the two apart.
+        restarted: Any = self._engine.environment.clock_ns
+        restarted.now_ns = clock.now_ns
         if self.texts is not None:
             self.texts.close()
             self.texts = None

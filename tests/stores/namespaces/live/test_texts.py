@@ -79,3 +79,25 @@ def test_what_nobody_sees_any_more_is_not_added() -> None:
     assert texts.take_gone(13) == []
     assert texts.take_gone(14) == [8]
     assert rows(texts) == [1, 5]
+
+
+def test_a_number_that_is_given_again() -> None:
+    """What the index has of the first row goes before the second one is added, not after it."""
+    texts = begun()
+    texts.died(2, 12)
+    texts.born([(2, b"other", {}), (9, ids(9), {})], 13)
+    assert rows(texts) == [1, 5, 2, 9]  # A search looks at it meanwhile.
+    assert [one.row for one in texts.new()] == [1, 5, 9]
+    assert texts.take_gone(9) == [2]  # However many snapshots are held.
+    assert [one.row for one in texts.new()] == [1, 5, 2, 9]
+    texts.show(LATER, texts.new())
+    assert texts.take_gone(20) == [3]
+    assert rows(texts) == []
+    # It dies as well, and once more the number is given again.
+    texts.died(2, 21)
+    texts.born([(2, b"third", {})], 22)
+    texts.died(2, 23)
+    assert texts.take_gone(21) == [2]
+    assert rows(texts) == [2]
+    assert texts.take_gone(23) == [2]
+    assert rows(texts) == []

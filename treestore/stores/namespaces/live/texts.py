@@ -93,6 +93,11 @@ class Texts:
         self._followed = False
         self._from_lsn = 0
         self._failure: str | None = None
+        self._highest = -1
+        """Of the rows that were ever told."""
+        self._again: set[int] = set()
+        """New rows whose numbers may have been another row's (see `..events`): nothing is added for
+        them before what the index has of that one is gone."""
 
     # -- the follower's -------------------------------------------------------------------------
 
@@ -105,10 +110,12 @@ class Texts:
         """Rows came: number, packed id, texts."""
         with self._lock:
             keep = len(self._new) < KEPT_MAX
-            self._new += [
-                NewText(lsn, row, packed_id, texts if keep else None)
-                for row, packed_id, texts in rows
-            ]
+            highest = self._highest
+            for row, packed_id, texts in rows:
+                self._new.append(NewText(lsn, row, packed_id, texts if keep else None))
+                if row <= highest:
+                    self._again.add(row)
+                self._highest = max(self._highest, row)
 
     def died(self, row: int, lsn: int) -> None:
         """A row went."""
@@ -144,6 +151,8 @@ class Texts:
             self._from_lsn = lsn
             self._new = deque(NewText(lsn, row, id_of(row)) for row in missing.tolist())
             self._gone = deque((lsn, row) for row in surplus.tolist())
+            self._again.clear()
+            self._highest = max([self._highest, *live[-1:].tolist(), *indexed[-1:].tolist()])
             return Difference(tuple(self._new), surplus)
 
     def show(self, index: IndexView, added: Iterable[NewText] = ()) -> None:
@@ -181,20 +190,32 @@ class Texts:
             return why
 
     def new(self) -> tuple[NewText, ...]:
-        """Rows to be added to the index."""
+        """Rows to be added to the index, once those of `take_gone` were removed from it."""
         with self._lock:
-            return tuple(self._new)
+            if not self._again:
+                return tuple(self._new)
+            return tuple(one for one in self._new if one.row not in self._again)
 
     def take_gone(self, before_lsn: int) -> list[int]:
         """Rows that nobody sees who reads at ``before_lsn`` or later; each is told once, and is not
         to be added any more."""
-        gone: list[int] = []
+        gone: dict[int, int] = {}
         with self._lock:
             while self._gone and self._gone[0][0] <= before_lsn:
-                gone.append(self._gone.popleft()[1])
-            rows = set(gone)
-            if any(one.row in rows for one in self._new):
-                self._new = deque(one for one in self._new if one.row not in rows)
+                lsn, row = self._gone.popleft()
+                gone[row] = lsn
+            self._new = _without(self._new, gone)
+            if self._again:
+                gone |= self._take_again()
+        return list(gone)
+
+    def _take_again(self) -> dict[int, int]:
+        """Rows whose numbers new ones have: they go, though a snapshot may still see them, as
+        nothing finds them by their numbers any more."""
+        born = {one.row: one.lsn for one in self._new if one.row in self._again}
+        self._again.clear()
+        gone = {row: lsn for lsn, row in self._gone if lsn < born.get(row, -1)}
+        self._gone = deque((lsn, row) for lsn, row in self._gone if lsn >= born.get(row, -1))
         return gone
 
     # -- searches' ------------------------------------------------------------------------------
@@ -221,3 +242,10 @@ class Texts:
     def __len__(self) -> int:
         """Rows that the index does not have."""
         return len(self._new)
+
+
+def _without(new: deque[NewText], gone: Mapping[int, int]) -> deque[NewText]:
+    """New rows but for those that are gone: rows, and when they died."""
+    if not any(one.row in gone for one in new):
+        return new
+    return deque(one for one in new if one.lsn > gone.get(one.row, -1))
