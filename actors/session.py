@@ -34,7 +34,7 @@ import trio
 from actors.host import HostSnapshot, HostTransaction, Submission
 from actors.memory import Account
 from actors.principal import Principal
-from actors.session_admission import Admission
+from actors.session_admission import STOPPING, Admission
 from actors.session_answers import LARGE_SIZE_BYTES, Answers
 from actors.session_reports import report, report_at_once
 from actors.session_snapshots import Snapshots
@@ -107,6 +107,7 @@ class Session(Admission):
         self._transactions = SessionTransactions(shared, self._account, owner)
         self._room: trio.Event | None = None
         self._nursery: trio.Nursery | None = None
+        self._greeting: trio.CancelScope | None = None
         self._goodbye: tuple[str, str] | None = None
         self._linger = False
         self._stopping = False
@@ -149,12 +150,15 @@ class Session(Admission):
         await self._duplex.aclose()
 
     def stop(self) -> None:
-        """Take no new requests; end once those in flight are answered."""
+        """Take no new requests; end once those in flight are answered. A client that has not said
+        hello is not waited for."""
         if self._stopping or self._nursery is None:
             self._stopping = True
+            if self._greeting is not None:
+                self._greeting.cancel()
             return
         self._stopping = True
-        goodbye = Goodbye(codes.UNAVAILABLE, "The server is stopping.")
+        goodbye = Goodbye(codes.UNAVAILABLE, STOPPING)
         self._duplex.append(self._connection.send(goodbye))
         self._duplex.flush_soon()
         for entry in self._running.values():

@@ -30,6 +30,10 @@ LOCKED_OUT_S = 1.0
 """How long requests under way may take once their key was revoked."""
 
 
+STOPPING = "The server is stopping."
+"""Why a connection is closed."""
+
+
 class Admission:
     """Greets the client, and asks its `Principal` about each request."""
 
@@ -41,7 +45,9 @@ class Admission:
         """Wait for the hello and answer it; returns whether the connection is open."""
         session = self._session
         hello: Hello | None = None
-        with trio.move_on_after(session._settings.hello_timeout_s) as scope:
+        with trio.move_on_after(session._settings.hello_timeout_s) as session._greeting:
+            if session._stopping:
+                session._greeting.cancel()
             try:
                 while hello is None:
                     data = await session._duplex.receive()
@@ -51,7 +57,10 @@ class Admission:
                         hello = message if isinstance(message, Hello) else None
             except RemoteProtocolError as error:
                 return self._refuse(codes.PROTOCOL_ERROR, str(error))
-        if hello is None or scope.cancelled_caught:
+        session._greeting = None
+        if session._stopping:
+            return self._refuse(codes.UNAVAILABLE, STOPPING)
+        if hello is None:
             text = f"No hello came within {session._settings.hello_timeout_s:g} s."
             return self._refuse(codes.DEADLINE_EXCEEDED, text)
         try:
@@ -59,8 +68,6 @@ class Admission:
         except TreeStoreError as error:
             session._counters.connections_refused += 1
             return self._refuse(error.code, error.message)
-        if session._stopping:
-            return self._refuse(codes.UNAVAILABLE, "The server is stopping.")
         session._principal = principal
         session._find = principal.free.get
         principal.attach(session, self._locked_out)

@@ -66,7 +66,7 @@ async def test_wrong_requests_are_told_why(method, params, code, text) -> None:
             assert listener.statistics().errors == {code: 1}
 
 
-async def test_a_fault_of_the_server_is_internal_and_harms_nobody(capsys) -> None:
+async def test_a_fault_of_the_server_is_internal_and_harms_nobody(capsys, caplog) -> None:
     host = FakeHost()
     with trio.fail_after(10):
         async with listening(host) as listener, raw_client(listener) as client:
@@ -76,7 +76,8 @@ async def test_a_fault_of_the_server_is_internal_and_harms_nobody(capsys) -> Non
             assert "secret" not in failure.message
             host.fail_queries_with = None
             assert isinstance(await client.call("kv.get", key=b"x"), Response)
-    assert "secret" in capsys.readouterr().out
+    # It is told in the log, be that structlog's, which some other test set up, or Python's own.
+    assert "secret" in capsys.readouterr().out + caplog.text
 
 
 async def test_a_crashing_session_leaves_the_listener_alone(monkeypatch) -> None:
@@ -324,6 +325,18 @@ async def test_a_graceful_stop_lets_requests_in_flight_finish() -> None:
             host.run_commands()
             assert await client.receive() == Response(1)
             assert await client.receive() is None
+
+
+async def test_a_stop_does_not_wait_for_who_has_not_said_hello() -> None:
+    with trio.fail_after(30):
+        async with (
+            listening(FakeHost(), WireSettings(hello_timeout_s=1000)) as listener,
+            raw_client(listener, hello=False) as silent,
+        ):
+            await eventually(lambda: listener.statistics().connections == 1)
+            listener.stop()
+            received = b"".join([part async for part in silent.stream])
+            assert b"unavailable" in received
 
 
 async def test_a_graceful_stop_ends_after_its_grace() -> None:
