@@ -161,7 +161,7 @@ class Ranked:
         return np.argpartition(far, lists)[:lists].astype(np.int64)
 
 
-@attrs.frozen(eq=False, slots=False)
+@attrs.frozen(eq=False)
 class Ivf:
     """An index that does not change. Any number of threads may search it.
 

@@ -101,3 +101,18 @@ def test_a_number_that_is_given_again() -> None:
     assert rows(texts) == [2]
     assert texts.take_gone(23) == [2]
     assert rows(texts) == []
+
+
+def test_an_index_that_is_found_damaged() -> None:
+    texts = begun()
+    texts.fail(LATER, "not this one")
+    assert texts.basis() is not None
+    assert texts.take_failure() is None
+    texts.fail(INDEX, "no sense in it")
+    assert texts.basis() is None
+    texts.show(LATER)  # Its owner was about to commit: rows that came meanwhile are in neither.
+    assert texts.basis() is None
+    assert texts.take_failure() == "no sense in it"
+    assert texts.take_failure() is None
+    texts.begin(LATER, np.array([1]), np.array([], np.int64), 11, ids)
+    assert rows(texts) == [1]

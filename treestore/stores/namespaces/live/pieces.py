@@ -48,6 +48,15 @@ class Piece:
         """A flag for each row."""
         return np.ones(len(self.content), np.bool_) if self.allowed is None else self.allowed
 
+    def find_all(self, rows: Rows) -> Rows:
+        """The ordinals of rows; -1 for those that are not allowed, or not here: a part may still
+        have a row that another one took over."""
+        ordinals = self.part.find_all(rows)
+        here = (ordinals >= 0) & (ordinals < len(self.content))
+        if self.allowed is not None:
+            here[here] = self.allowed[ordinals[here]]
+        return np.where(here, ordinals, -1)
+
     def ordinals(self) -> Rows:
         """The rows that are allowed, ascending."""
         if self.allowed is None:
@@ -105,16 +114,15 @@ def _filtered(
 
 
 def only(pieces: Iterable[Piece], rows: Rows) -> list[Piece]:
-    """Of pieces, some rows, as far as these are in them."""
+    """Of pieces, some rows, each named once, as far as these are in them."""
     found: list[Piece] = []
     for piece in pieces:
-        ordinals = piece.part.find_all(rows)
-        here = ordinals[(ordinals >= 0) & (ordinals < len(piece.content))]
-        allowed = np.zeros(len(piece.content), np.bool_)
-        allowed[here] = True if piece.allowed is None else piece.allowed[here]
-        count = int(np.count_nonzero(allowed[here]))
-        if count:
-            found.append(attrs.evolve(piece, allowed=allowed, count=count))
+        ordinals = piece.find_all(rows)
+        here = ordinals[ordinals >= 0]
+        if len(here):
+            allowed = np.zeros(len(piece.content), np.bool_)
+            allowed[here] = True
+            found.append(attrs.evolve(piece, allowed=allowed, count=len(here)))
     return found
 
 

@@ -159,6 +159,8 @@ class Texts:
         """A commit that has these rows, too."""
         rows = {one.row for one in added}
         with self._lock:
+            if not self._followed:
+                return  # It was found damaged meanwhile, and nobody tells what is new any more.
             self._index = index
             # By number: a view may have been loaded meanwhile, which began anew.
             while self._new and self._new[0].row in rows:
@@ -178,10 +180,10 @@ class Texts:
         """A search found this index damaged: nobody is to search it any more, and its owner is to
         make another one."""
         with self._lock:
-            if self._index is index:
-                self._failure = why
-        if self._failure is not None:
-            self.end()
+            if self._index is not index:
+                return  # There is a later one by now.
+            self._failure = why
+        self.end()
 
     def take_failure(self) -> str | None:
         """Why the index is to be made anew; told once."""

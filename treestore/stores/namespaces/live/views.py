@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -53,6 +53,9 @@ from treestore.stores.namespaces.live.words import rows_of
 from treestore.stores.namespaces.search import Asked, Request, make_request
 
 Pause = Callable[[], None]
+
+NOT_FROM_VIEW: Final = (UseTree, AttributeLeftOut, ViewWrong, SegmentDamaged, ColumnsDamaged)
+"""The view cannot give the answer; the tree can."""
 
 
 def _no_pause() -> None:
@@ -277,7 +280,7 @@ class Views:
                 if hits is not None:
                     return hits
             return self.run(txn, asked, position, base=base, written=written, pause=pause).hits()
-        except (UseTree, AttributeLeftOut, ViewWrong, SegmentDamaged, ColumnsDamaged) as error:
+        except NOT_FROM_VIEW as error:
             if not isinstance(error, UseTree | AttributeLeftOut):
                 self._wrong(asked.there.number, error)
             self.counters.queries_from_tree += 1
@@ -317,10 +320,8 @@ class Views:
             return None  # Whose dictionary is loaded when it is first needed: that takes a second.
         try:
             hits = Execution(txn, asked, view, position.lsn, brief=True).hits()
-        except (TooLong, UseTree, NoIndex):
+        except (TooLong, NoIndex, *NOT_FROM_VIEW):
             return None  # `query` knows what to do.
-        except (AttributeLeftOut, ViewWrong, SegmentDamaged, ColumnsDamaged):
-            return None  # Likewise.
         self._count(number)
         self.counters.hits += 1
         return hits

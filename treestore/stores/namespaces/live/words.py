@@ -204,11 +204,8 @@ class _Places:
         """Of some rows, which may be found."""
         found = np.zeros(len(rows), np.bool_)
         for piece in self._pieces:
-            ordinals = piece.part.find_all(rows)
-            here = (ordinals >= 0) & (ordinals < len(piece.content))
-            if piece.allowed is not None:
-                # A part may still have a row that another one took over.
-                here[here] = piece.allowed[ordinals[here]]
+            ordinals = piece.find_all(rows)
+            here = ordinals >= 0
             found |= here
             ours = zip(rows[here].tolist(), ordinals[here].tolist(), strict=True)
             self._seen.update((row, (piece, ordinal)) for row, ordinal in ours)
