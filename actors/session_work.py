@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any, Literal, get_args, get_origin
+
 import msgspec
 import trio
 
@@ -16,7 +19,7 @@ from treestore.errors import (
     Unavailable,
 )
 from treestore.stores.deduplication import Deduplication, request_checksum
-from treestore.stores.operation import Operation
+from treestore.stores.operation import OPERATIONS, Operation
 
 STREAMED = ("stream", "feed")
 """Kinds of operations whose items are sent as the client has room for them."""
@@ -142,7 +145,25 @@ def parameters_error(method: str, error: Exception) -> InvalidArgument:
     """The answer to parameters that do not fit their operation."""
     if isinstance(error, RecursionError):
         return InvalidArgument(f"The parameters of {method} are nested too deeply.")
+    misfit = _MISFIT(str(error))
+    if misfit is not None:
+        given, where, name = misfit.groups()
+        fields = msgspec.structs.fields(OPERATIONS[method].parameters)
+        words = [word for field in fields if field.name == name for word in _words_of(field.type)]
+        if words:
+            *others, last = (f'"{word}"' for word in words)
+            return InvalidArgument(f"{where} is {', '.join(others)} or {last}, not {given}.")
     return InvalidArgument(f"The parameters of {method} are wrong: {error}")
+
+
+_MISFIT = re.compile(r"Invalid enum value (.+) - at `\$\.((\w+)(?:\[\d+\])?)`").fullmatch
+
+
+def _words_of(kind: Any) -> list[str]:
+    """The words that a parameter of this type is, or is made of."""
+    if get_origin(kind) is Literal:
+        return list(get_args(kind))
+    return [word for part in get_args(kind) for word in _words_of(part)]
 
 
 def failure_of(request: int, error: Exception) -> Failure:

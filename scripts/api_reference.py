@@ -5,11 +5,14 @@ tests/test_api_reference.py fails when the page is not what this makes.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
+import itertools
 import re
 import textwrap
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -162,9 +165,52 @@ def page() -> str:
             + "\n".join(textwrap.wrap(signature, 96, subsequent_indent="    "))
             + f"\n```\n\n{kind}\n\n```text\n{text}\n```\n"
         )
+    parts.append("## Parameters\n\nTypes of parameters that have a name above.\n")
+    parts.extend(f"### `{name}`\n\n```text\n{text}\n```\n" for name, text in sorted(_aliases()))
     parts.append("## Results\n")
     parts.extend(result_of(cls) for cls in RESULTS)
     return "\n".join(parts)
+
+
+def _aliases() -> set[tuple[str, str]]:
+    """Names that signatures use for types, each with what it says of itself."""
+    found: set[tuple[str, str]] = set()
+    for function in (*(one.function for one in OPERATIONS.values()), *COMPOSITES.values()):
+        shown = inspect.signature(function).parameters.values()
+        for name in re.findall(r"\b[A-Z]\w+", " ".join(str(one.annotation) for one in shown)):
+            text = _alias(name, function.__module__)
+            if text is not None:
+                found.add((name, text))
+    return found
+
+
+@cache
+def _alias(name: str, module: str) -> str | None:
+    """What is assigned to this name, in the module or in that which it is from."""
+    path = importlib.import_module(module).__file__
+    if path is None:
+        return None
+    statements = ast.parse(Path(path).read_text(encoding="utf-8")).body
+    for statement, following in itertools.pairwise(statements):
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == name:
+                return _definition(value, following)
+            case ast.ImportFrom(module=str(origin), names=names):
+                if origin.startswith("treestore") and any(one.name == name for one in names):
+                    return _alias(name, origin)
+    return None
+
+
+def _definition(value: ast.expr, following: ast.stmt) -> str:
+    """What a type is made of, and what is said below it."""
+    match value:
+        case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[own, *_])):
+            value = own
+    text = "\n".join(textwrap.wrap(ast.unparse(value), 96, subsequent_indent="    "))
+    match following:
+        case ast.Expr(value=ast.Constant(value=str(said))):
+            text += "\n\n" + inspect.cleandoc(said)
+    return text
 
 
 def _type_name(annotation: object) -> str:

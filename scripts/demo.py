@@ -264,6 +264,8 @@ async def survive(tour: Tour, data: Path, log: IO[bytes], before: list[Document]
         tour.say(f"Started again: recovered and ready after {server.ready_ms:.0f} ms.")
         async with treestore.connect(server.tcp) as db:
             after = (await tour.ask("await db.documents.list()", db.documents.list())).items
+            nodes = sum(document.node_count for document in after)
+            tour.lines([Text(f"{plural(len(after), 'document')}, {plural(nodes, 'node')}")])
             value = await tour.ask("await db.kv.get(b'last words')", db.kv.get(b"last words"))
             tour.lines([Text(repr(value))])
             check = await tour.ask("await db.admin.check()", db.admin.check())

@@ -23,7 +23,7 @@ from treestore.query.patterns import regex
 from treestore.query.planner import Task, conditions_of, plan
 from treestore.query.projection import parse_fields
 from treestore.query.sorting import Order, Sorter, parse_sort
-from treestore.stores.documents.layout import encode as as_msgpack
+from treestore.stores.json_values import encode as as_msgpack
 
 
 @given(DOCUMENTS, PATHS, CONDITIONS | VALUES, st.sampled_from([10, 480]))

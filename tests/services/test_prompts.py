@@ -181,7 +181,7 @@ BAD_PROMPTS: list[tuple[dict[str, Any], str]] = [
     ({"version": True}, "version"),
     ({"tool_schemas": {"a": 1}}, "tool_schemas"),
     ({"tool_schemas": [math.nan]}, "no number for"),
-    ({"tool_schemas": [b"x"]}, "holds a bytes"),
+    ({"tool_schemas": [b"x"]}, "holds a value of type bytes"),
     ({"variables": "abc"}, "variables"),
     ({"variables": ["a", "a"]}, "names one twice"),
     ({"variables": [""]}, "must not be empty"),

@@ -12,7 +12,7 @@ from treestore.stores.collections import building, catalog, writing
 from treestore.stores.collections.check import check_collections
 from treestore.stores.collections.indexes import Definition
 from treestore.stores.collections.layout import packed_id
-from treestore.stores.documents.layout import encode
+from treestore.stores.json_values import encode
 from treestore.stores.keys import Keyspace, pack
 
 Tamper = Callable[[FakeWrite], object]

@@ -18,6 +18,7 @@ from treestore.stores.documents.layout import (
     spread,
 )
 from treestore.stores.documents.pages import page_item, parse_pages, paths_on_pages
+from treestore.stores.json_values import encode
 
 ORDINALS = st.integers(0, 70_000) | st.integers(0, 1 << 36) | st.integers(6_323_000, 6_324_000)
 
@@ -137,8 +138,8 @@ def test_a_depth_limit_counts_levels_whatever_their_ordinals_take(paths, depth, 
     for path in paths:
         name = "-".join(map(str, path))
         node = {"policy_id": "p", "version_id": "v", "node_id": name, "text": ""}
-        head = layout.encode(node)[:-1]
-        text = layout.encode("x" * (2000 if sum(path) % 3 == 0 else 5))
+        head = encode(node)[:-1]
+        text = encode("x" * (2000 if sum(path) % 3 == 0 else 5))
         record, long_text = layout.make_record(head, text, b"\x91\x00")
         key = place.nodes + b"".join(map(encode_ordinal, path))
         txn.put(key + layout.HEAD, record)

@@ -23,6 +23,7 @@ from treestore.errors import InvalidArgument, SnapshotExpired
 from treestore.retrying import ATTEMPTS, TRANSACTION_TIMEOUT_S, Attempts, run_again
 from treestore.services import Services
 from treestore.stores.changes.service import Watching
+from treestore.stores.json_values import plain
 from treestore.stores.operation import READS, Async, Operation, ReadOnly, ReadWrite
 
 if TYPE_CHECKING:
@@ -31,14 +32,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def _as_list(value: Any) -> list[Any]:
-    """Whatever can be gone through travels as a list: a generator, a view of a dict's keys."""
-    if isinstance(value, Iterable):
+def _sendable(value: Any) -> Any:
+    """What the encoder does not know: whatever can be gone through travels as a list (a generator,
+    a view of a dict's keys), a string or number of a subclass as what it is."""
+    if isinstance(value, Iterable) and not isinstance(value, str):
         return list(value)
-    raise TypeError(f"one is a {type(value).__name__}.")
+    return plain(value)
 
 
-_encode = msgspec.msgpack.Encoder(enc_hook=_as_list).encode
+_encode = msgspec.msgpack.Encoder(enc_hook=_sendable).encode
 
 
 def encoded(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> msgspec.Raw:
@@ -56,7 +58,7 @@ def _packed(operation: Operation, parameters: msgspec.Struct) -> msgspec.Raw:
         elif isinstance(error, OverflowError):
             reason = "one holds a whole number of more than 64 bits."
         else:
-            reason = str(error)
+            reason = f"one holds {error}, which has no form there."
         raise InvalidArgument(
             f"The arguments of {operation.name} cannot be sent: {reason}"
         ) from None

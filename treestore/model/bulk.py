@@ -10,6 +10,7 @@ import attrs
 from treestore.model.namespaces import DocumentId
 
 BulkMode = Literal["best_effort", "all_or_nothing"]
+"""Whether what can be stored is stored, or nothing where a line is rejected."""
 
 
 @attrs.frozen(kw_only=True)

@@ -14,7 +14,10 @@ import attrs
 from treestore.model.attrs_struct import attrs_struct
 
 Direction = Literal["both", "out", "in"]
+"""Which references of a node: those that it makes ("out"), those made to it ("in")."""
+
 Severity = Literal["low", "medium", "high", "critical"]
+"""How bad a contradiction is."""
 
 
 @attrs.frozen(kw_only=True)

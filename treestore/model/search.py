@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import attrs
 
 from treestore.model.documents import Node
 from treestore.search.marking import marked
 
-__all__ = ["Hit"]
+__all__ = ["Consistency", "Hit", "Mode"]
+
+Mode = Literal["any", "all", "phrase"]
+"""Whether any or all of a query's words are wanted, or all as one phrase."""
+
+Consistency = Literal["strong", "eventual"]
+"""What is searched: all that was acknowledged, or what the index has got to."""
 
 
 @attrs.frozen(kw_only=True)

@@ -22,9 +22,9 @@ from typing import Final, Literal, NamedTuple, get_args
 import attrs
 
 from treestore.errors import InvalidArgument
+from treestore.model.search import Mode
 from treestore.search.languages import Analyzer, normalized
 
-Mode = Literal["any", "all", "phrase"]
 MODES: Final = get_args(Mode)
 Occur = Literal["should", "must", "not"]
 

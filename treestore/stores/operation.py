@@ -76,13 +76,16 @@ class Wire:
     """How a parameter travels when its Python type is richer than the wire's.
 
     Put into the annotation: ``Annotated[date | str, Wire(str, to_iso)]``. The caller's value goes
-    through ``encode`` before it is sent; the function gets ``decode`` of what arrived (by default
-    the wire's value itself, which it must then accept too).
+    through ``encode`` before it is sent (by default it is sent as it is); the function gets
+    ``decode`` of what arrived (by default the wire's value itself, which it must then accept too).
     """
 
     type: Any
-    encode: Callable[[Any], Any]
+    encode: Callable[[Any], Any] | None = None
     decode: Callable[[Any], Any] | None = None
+    check: Callable[[Any, str], None] | None = None
+    """Raises where what would be sent is not what its caller gave (the encoder turns sets into
+    lists); gets what `encode` made, and the parameter's name."""
     fill: Callable[[], Any] | None = None
     """What a client sends where its caller gave None, once per call: all attempts to send that
     call carry the same value."""
@@ -137,7 +140,11 @@ class Operation:
             if value is None and wire.fill is not None:
                 setattr(struct, name, wire.fill())
             elif value is not None and value is not msgspec.UNSET:
-                setattr(struct, name, wire.encode(value))
+                if wire.encode is not None:
+                    value = wire.encode(value)
+                    setattr(struct, name, value)
+                if wire.check is not None:
+                    wire.check(value, name)
         return struct
 
     def arguments(self, parameters: msgspec.Struct) -> dict[str, Any]:

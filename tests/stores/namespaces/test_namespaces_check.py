@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.stores.fake import FakeStore, FakeWrite
-from treestore.stores.documents.layout import encode
+from treestore.stores.json_values import encode
 from treestore.stores.keys import Keyspace, pack
 from treestore.stores.namespaces import catalog, copying, segments, writing
 from treestore.stores.namespaces.check import check_namespaces

@@ -7,7 +7,7 @@ counted and deleted there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import attrs
 import msgspec
@@ -22,14 +22,16 @@ from treestore.model.metadata import (
     TrajectoryStep,
 )
 from treestore.stores.access import Write
-from treestore.stores.documents.layout import shown
+from treestore.stores.json_values import Json, check_inside, shown
 from treestore.stores.metadata.contradictions import get_contradictions, store_contradiction
 from treestore.stores.metadata.tool_results import store_tool_result
 from treestore.stores.metadata.trajectories import (
     append_step,
+    as_maps,
     complete_trajectory,
     store_trajectory,
 )
+from treestore.stores.operation import Wire
 
 T = TypeVar("T")
 
@@ -38,24 +40,38 @@ CONFLICTS_MAX: Final = 1000
 _CONFLICT_FIELDS: Final = frozenset({"criterion_id", "evidence", "description"})
 
 
+def _check_sent(conflicts: Any, what: str) -> None:
+    if isinstance(conflicts, list | tuple):
+        for index, conflict in enumerate(conflicts):
+            if isinstance(conflict, Mapping):
+                pieces = as_maps(conflict.get("evidence"))
+                check_inside("metadata")(pieces, f"{what}[{index}].evidence")
+
+
+Conflicts = Annotated[
+    Sequence[Mapping[str, Any]], Wire(type=list[dict[str, Any]], check=_check_sent)
+]
+"""A list of dicts with a conflict's ``criterion_id``, ``evidence`` and ``description``."""
+
+
 def record_call(
     txn: Write,
     case_id: str,
     tool_name: str,
-    result: Any,
+    result: Json,
     *,
-    arguments: Any = None,
+    arguments: Json = None,
     success: bool = True,
     error: str | None = None,
     latency_ms: float | None = None,
     policy_id: str | None = None,
     version_id: str | None = None,
     node_ids: Sequence[str] = (),
-    observation: Any = None,
+    observation: Json = None,
     thought: str = "",
     trajectory_id: str | None = None,
     in_trajectory: bool = True,
-    conflicts: Sequence[Mapping[str, Any]] = (),
+    conflicts: Conflicts = (),
     outcome: str | None = None,
     confidence: float | None = None,
 ) -> RecordedCall:

@@ -18,7 +18,7 @@ from treestore.stores.collections.catalog import BuildRecord, Opened, decode_bui
 from treestore.stores.collections.indexes import INDEXES_MAX, Definition, Index, IndexRecord
 from treestore.stores.collections.layout import AFTER, Document, build_key, decode_document
 from treestore.stores.collections.upkeep import Upkeep
-from treestore.stores.documents.layout import encode, shown
+from treestore.stores.json_values import encode, shown
 from treestore.stores.keys import Keyspace, successor, unpack_one
 from treestore.stores.records.fields import to_flag
 

@@ -23,7 +23,7 @@ from treestore.stores.collections.layout import (
     documents_prefix,
     dropped_key,
 )
-from treestore.stores.documents.layout import encode, shown
+from treestore.stores.json_values import encode, shown
 from treestore.stores.keys import Keyspace, successor, unpack_one
 from treestore.stores.records.fields import LIMIT_MAX, to_count
 from treestore.stores.records.listing import Cursors

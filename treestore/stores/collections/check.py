@@ -22,7 +22,8 @@ from treestore.stores.collections.layout import (
     given_id,
     unpacked_id,
 )
-from treestore.stores.documents.layout import decode_any, shown
+from treestore.stores.documents.layout import decode_any
+from treestore.stores.json_values import shown
 from treestore.stores.keys import Keyspace, successor, unpack, unpack_one
 from treestore.stores.records.check import readable
 

@@ -16,7 +16,7 @@ from treestore.query.ordering import IndexInfo, end_of
 from treestore.query.paths import MISSING
 from treestore.query.values import order_key
 from treestore.stores.collections.layout import Document, entries_prefix
-from treestore.stores.documents.layout import shown
+from treestore.stores.json_values import shown
 
 FIELDS_MAX: Final = 8
 """Fields of one index."""

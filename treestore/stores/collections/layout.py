@@ -13,8 +13,8 @@ import msgspec
 
 from treestore.errors import InvalidArgument, ResourceExhausted
 from treestore.stores.access import Read
-from treestore.stores.documents.layout import decode_any, encode, packed_name, shown
-from treestore.stores.documents.values import not_json
+from treestore.stores.documents.layout import decode_any, packed_name
+from treestore.stores.json_values import encode, not_json, shown
 from treestore.stores.keys import Keyspace, pack, unpack_one
 
 DOCUMENT_SIZE_BYTES_MAX: Final = 16 << 20

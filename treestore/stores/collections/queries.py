@@ -28,7 +28,7 @@ from treestore.stores.collections.catalog import Opened
 from treestore.stores.collections.executing import Execution, Found
 from treestore.stores.collections.layout import Document, decode_document, entries_prefix
 from treestore.stores.collections.prepared import WANTED_MAX, Shape, prepare, shape_of
-from treestore.stores.documents.layout import encode
+from treestore.stores.json_values import encode
 from treestore.stores.records.fields import LIMIT_MAX, to_count, to_count_or_none
 from treestore.stores.records.listing import Cursors
 
@@ -49,7 +49,10 @@ DISTINCT_SIZE_BYTES_MAX: Final = 32 << 20
 """Memory that different values may take."""
 
 Sort = str | Sequence[Any] | Mapping[str, Any]
+"""``"age"``, ``"-age"`` (descending), a list of these or of pairs, or a dict of name to ±1."""
+
 Fields = str | Sequence[str] | Mapping[str, Any]
+"""The paths to give, or a dict of path to 1 (only these) or 0 (all but these)."""
 
 
 @attrs.define(eq=False)  # Never changed; frozen ones take three times as long to make.

@@ -8,7 +8,7 @@ from treestore.errors import NotFound
 from treestore.stores.access import Read
 from treestore.stores.collections.catalog import no_collection, opened
 from treestore.stores.collections.layout import Document, collection_key, packed_id
-from treestore.stores.documents.layout import shown
+from treestore.stores.json_values import shown
 
 
 def get(txn: Read, name: str, id: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from treestore.stores.collections import catalog
 from treestore.stores.collections.catalog import Opened
 from treestore.stores.collections.indexes import Index
 from treestore.stores.collections.layout import AFTER, Document, decode_document, unpacked_id
-from treestore.stores.documents.layout import shown
+from treestore.stores.json_values import shown
 
 
 class Upkeep:

@@ -24,7 +24,7 @@ from treestore.stores.collections.layout import (
 from treestore.stores.collections.queries import matching
 from treestore.stores.collections.reading import no_document
 from treestore.stores.collections.upkeep import Upkeep
-from treestore.stores.documents.layout import shown
+from treestore.stores.json_values import shown
 from treestore.stores.records.fields import to_flag
 
 

@@ -17,16 +17,21 @@ from treestore.stores.documents.layout import (
     PATH_SIZE_BYTES_MAX,
     TEXT,
     Place,
-    encode,
     encode_ordinal,
     make_record,
     packed_node_id,
-    shown,
 )
 from treestore.stores.documents.pages import PAGE_MAX, page_item
 from treestore.stores.documents.shapes import Plan, Shapes, make_source
 from treestore.stores.documents.source import too_deep
-from treestore.stores.documents.values import SCALARS, check_json, check_metadata, not_json
+from treestore.stores.json_values import (
+    SCALARS,
+    check_json,
+    check_metadata,
+    encode,
+    not_json,
+    shown,
+)
 
 _PHYSICAL_INDEX = re.compile(r"<?physical_index_(\d{1,18})>?")
 

@@ -9,7 +9,8 @@ transaction; appending at the end rewrites nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
+from typing import Annotated, Any, Final
 
 from msgspec import UNSET, UnsetType
 
@@ -25,16 +26,15 @@ from treestore.stores.documents.build import (
 from treestore.stores.documents.editor import Editor
 from treestore.stores.documents.forest import Forest, link
 from treestore.stores.documents.layout import (
+    DEPTH_MAX,
     HEAD,
     TEXT,
-    encode,
     fields_of,
     head_end_of,
     level_ends,
     make_record,
     packed_node_id,
     parent_path,
-    shown,
     source_of,
 )
 from treestore.stores.documents.pages import page_item
@@ -42,7 +42,16 @@ from treestore.stores.documents.policies import place_to_edit
 from treestore.stores.documents.reading import path_of, whole
 from treestore.stores.documents.shapes import Plan, Shapes, renamed, without_overrides
 from treestore.stores.documents.source import Entry, children_key, nested_entries
-from treestore.stores.documents.values import check_metadata, not_json
+from treestore.stores.json_values import DEPTH_MAX as JSON_DEPTH_MAX
+from treestore.stores.json_values import (
+    JsonObject,
+    check_json,
+    check_metadata,
+    encode,
+    not_json,
+    shown,
+)
+from treestore.stores.operation import Wire
 
 
 def _loaded(editor: Editor, node_id: str) -> Node:
@@ -56,13 +65,24 @@ def check_index(index: Any) -> None:
         raise InvalidArgument(f"index is a position, 0 or more, not {index!r:.40}.")
 
 
+NESTING_MAX: Final = 2 * DEPTH_MAX + JSON_DEPTH_MAX
+"""Levels of lists and objects in nodes that are nested in one another, the metadata of the last
+included."""
+
+Nodes = Annotated[
+    list[dict[str, Any]],
+    Wire(list[dict[str, Any]], check=partial(check_json, depth_max=NESTING_MAX)),
+]
+"""A list of node dicts."""
+
+
 # --- insert ----------------------------------------------------------------------------------
 
 
 def insert_nodes(
     txn: Write,
     policy_id: str,
-    nodes: list[dict[str, Any]],
+    nodes: Nodes,
     *,
     version_id: str | None = None,
 ) -> list[Node]:
@@ -184,7 +204,7 @@ def update_node(
     summary: str | UnsetType = UNSET,
     text: str | UnsetType = UNSET,
     section_path: str | UnsetType | None = UNSET,
-    metadata: dict[str, Any] | UnsetType | None = UNSET,
+    metadata: JsonObject | UnsetType | None = UNSET,
 ) -> Node:
     """Change some fields of a node; those left UNSET stay as they are.
 

@@ -25,7 +25,6 @@ from treestore.stores.documents.layout import (
     bare,
     decode_node,
     decode_ordinal,
-    encode,
     encode_ordinal,
     level_ends,
     packed_node_id,
@@ -45,6 +44,7 @@ from treestore.stores.documents.shapes import (
 )
 from treestore.stores.documents.source import too_deep
 from treestore.stores.documents.structure import read_source
+from treestore.stores.json_values import encode
 
 Item = tuple[bytes, bytes]
 

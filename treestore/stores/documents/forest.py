@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from treestore.errors import InvalidArgument
-from treestore.stores.documents.layout import DEPTH_MAX, shown
+from treestore.stores.documents.layout import DEPTH_MAX
 from treestore.stores.documents.source import Entry, too_deep
+from treestore.stores.json_values import shown
 
 
 class Forest:

@@ -45,6 +45,7 @@ import msgspec
 
 from treestore.errors import InvalidArgument, ResourceExhausted
 from treestore.model.documents import Node
+from treestore.stores.json_values import encode, shown
 from treestore.stores.keys import Keyspace, pack_str
 
 NAME_SIZE_BYTES_MAX: Final = 200
@@ -81,18 +82,8 @@ _HEAD_END_AT: Final = 7
 _SOURCE_AT: Final = 11
 _u32_at = struct.Struct(">I").unpack_from
 
-encode = msgspec.msgpack.Encoder().encode
 decode_node = msgspec.msgpack.Decoder(Node).decode
 decode_any = msgspec.msgpack.Decoder().decode
-
-
-def shown(value: Any) -> str:
-    """``value`` for a message: its repr, cut where it is long."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # An int of thousands of digits; lists without end.
-        return f"this {type(value).__name__}"
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def packed_name(what: str, name: str, size_bytes_max: int = NAME_SIZE_BYTES_MAX) -> bytes:

@@ -22,10 +22,10 @@ from treestore.stores.documents.layout import (
     is_whole,
     level_ends,
     packed_node_id,
-    shown,
 )
 from treestore.stores.documents.pages import parse_pages, paths_on_pages
 from treestore.stores.documents.policies import no_document, place_to_read
+from treestore.stores.json_values import shown
 from treestore.stores.keys import Keyspace, pack_str, successor
 
 LIST_LIMIT_MAX = 10_000

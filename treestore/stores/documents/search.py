@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from treestore.errors import InvalidArgument
-from treestore.model.search import Hit
+from treestore.model.search import Consistency, Hit, Mode
 
 if TYPE_CHECKING:
     from treestore.stores.documents.searching import Request
-
-Mode = Literal["any", "all", "phrase"]
-Consistency = Literal["strong", "eventual"]
 
 
 class DocumentSearcher(Protocol):

@@ -8,14 +8,14 @@ there, and matched one by one as the snapshot has them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import attrs
 from tantivy import Occur, Query, Schema, Searcher
 
 from treestore.errors import InvalidArgument
 from treestore.model.documents import Node
-from treestore.model.search import Hit
+from treestore.model.search import Hit, Mode
 from treestore.search.compiling import AskedCompiler, Fields, Part, filter_query
 from treestore.search.folder import IndexFailed, faults
 from treestore.search.languages import analyzer
@@ -24,7 +24,6 @@ from treestore.search.names import check_language
 from treestore.search.query import (
     Asked,
     Clause,
-    Mode,
     Wanted,
     analysed,
     check_fuzzy,
@@ -52,8 +51,6 @@ from treestore.stores.documents.text_rows import (
 )
 from treestore.stores.documents.touched import Changes, policy_of
 from treestore.stores.keys import Keyspace, successor
-
-Consistency = Literal["strong", "eventual"]
 
 TOP_K_MAX: Final = 1000
 TIES_MAX: Final = 32

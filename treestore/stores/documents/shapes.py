@@ -21,7 +21,7 @@ import msgspec
 
 from treestore.errors import InvalidArgument
 from treestore.model.documents import Node
-from treestore.stores.documents.layout import encode
+from treestore.stores.json_values import encode
 
 CHILDREN_KEYS: Final = ("nodes", "child_nodes", "children")
 

@@ -33,9 +33,9 @@ import attrs
 import msgspec
 
 from treestore.errors import InvalidArgument
-from treestore.stores.documents.layout import DEPTH_MAX, shown
+from treestore.stores.documents.layout import DEPTH_MAX
 from treestore.stores.documents.shapes import CHILDREN_KEYS
-from treestore.stores.documents.values import SCALARS, check_json, not_json
+from treestore.stores.json_values import SCALARS, check_json, encode, not_json, shown
 from treestore.stores.operation import Wire
 
 BLOB_NODES_MAX: Final = 200
@@ -216,7 +216,6 @@ def to_blobs(structure: Any) -> Sequence[bytes | memoryview]:
     if isinstance(structure, Chunked):
         return structure.blobs
     heading, entries = opened(structure)
-    encode = msgspec.msgpack.Encoder().encode
     blobs: list[bytes] = []
     parts: list[bytes] = []
     size_bytes = 0

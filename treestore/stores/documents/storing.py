@@ -17,17 +17,11 @@ from treestore.search.names import check_language
 from treestore.stores.access import Write
 from treestore.stores.documents.build import Builder, Item, Top, let_go
 from treestore.stores.documents.forest import link
-from treestore.stores.documents.layout import (
-    AFTER,
-    ORDINAL_GAP,
-    Place,
-    encode,
-    encode_ordinal,
-)
+from treestore.stores.documents.layout import AFTER, ORDINAL_GAP, Place, encode_ordinal
 from treestore.stores.documents.policies import Day, decode_document, to_period
 from treestore.stores.documents.shapes import DocumentSource, Shapes
 from treestore.stores.documents.source import Entry, Heading, Structure, opened
-from treestore.stores.documents.values import check_metadata, not_json
+from treestore.stores.json_values import JsonObject, check_metadata, encode, not_json
 from treestore.stores.versions.book import stored_versions
 from treestore.stores.versions.changing import (
     check_supersedes,
@@ -43,7 +37,7 @@ def store(
     structure: Structure,
     *,
     pageindex_doc_id: str | None = None,
-    metadata: dict[str, Any] | None = None,
+    metadata: JsonObject | None = None,
     language: str = "english",
     effective_from: Day | None = None,
     effective_to: Day | None = None,

@@ -21,7 +21,8 @@ from treestore.errors import InvalidArgument, NotFound
 from treestore.model.metadata import Contradiction, Evidence, Severity
 from treestore.model.page import Page
 from treestore.stores.access import Read, Write
-from treestore.stores.documents.layout import encode, packed_name, packed_node_id, shown
+from treestore.stores.documents.layout import packed_name, packed_node_id
+from treestore.stores.json_values import JsonObject, check_inside, encode, shown
 from treestore.stores.keys import Keyspace, pack
 from treestore.stores.metadata.tool_results import check_node
 from treestore.stores.metadata.trajectories import as_map, as_maps
@@ -48,7 +49,7 @@ _EVIDENCE_FIELDS: Final = frozenset(field.name for field in attrs.fields(Evidenc
 
 EvidenceList = Annotated[
     Sequence[Evidence | Mapping[str, Any]],
-    Wire(type=list[dict[str, Any]], encode=as_maps),
+    Wire(type=list[dict[str, Any]], encode=as_maps, check=check_inside("metadata")),
 ]
 """A list of `Evidence`, or of dicts with their fields."""
 
@@ -124,7 +125,7 @@ def store_contradiction(
     *,
     severity: Severity = "medium",
     description: str = "",
-    metadata: dict[str, Any] | None = None,
+    metadata: JsonObject | None = None,
 ) -> Contradiction:
     """Record that pieces of evidence cannot all be true; the answer has the ``contradiction_id``.
 

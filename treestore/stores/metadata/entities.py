@@ -15,7 +15,8 @@ from treestore.model.metadata import EntityMetadata
 from treestore.model.page import Page
 from treestore.query import compile
 from treestore.stores.access import Read, Write
-from treestore.stores.documents.layout import AFTER, encode, packed_name
+from treestore.stores.documents.layout import AFTER, packed_name
+from treestore.stores.json_values import Json, encode
 from treestore.stores.keys import Keyspace
 from treestore.stores.records.fields import LIMIT_MAX, to_count, to_json, to_name
 from treestore.stores.records.listing import LOOKED_AT_MAX, Cursors
@@ -71,7 +72,7 @@ def _write(
     txn.put(place, record)
 
 
-def set_metadata(txn: Write, entity_type: str, entity_id: str, key: str, value: Any) -> None:
+def set_metadata(txn: Write, entity_type: str, entity_id: str, key: str, value: Json) -> None:
     """Set one key of an entity's metadata.
 
     Args:

@@ -12,7 +12,8 @@ from treestore.errors import InvalidArgument, ResourceExhausted
 from treestore.model.metadata import CrossReference
 from treestore.model.page import Page
 from treestore.stores.access import Read
-from treestore.stores.documents.layout import AFTER, encode
+from treestore.stores.documents.layout import AFTER
+from treestore.stores.json_values import encode
 from treestore.stores.keys import Keyspace
 from treestore.stores.records.listing import Cursors
 

@@ -19,14 +19,8 @@ from treestore.errors import InvalidArgument, NotFound
 from treestore.model.metadata import CrossReference, Direction
 from treestore.model.page import Page
 from treestore.stores.access import Read, Write
-from treestore.stores.documents.layout import (
-    AFTER,
-    Place,
-    encode,
-    packed_name,
-    packed_node_id,
-    shown,
-)
+from treestore.stores.documents.layout import AFTER, Place, packed_name, packed_node_id
+from treestore.stores.json_values import JsonObject, check_inside, encode, shown
 from treestore.stores.keys import Keyspace
 from treestore.stores.metadata import reference_walk
 from treestore.stores.metadata.reference_walk import key_in, key_out
@@ -53,7 +47,7 @@ _GIVEN_BY_STORE: Final = frozenset({"created_at", "updated_at", "depth", "direct
 
 References = Annotated[
     Sequence[CrossReference | Mapping[str, Any]],
-    Wire(type=list[dict[str, Any]], encode=as_maps),
+    Wire(type=list[dict[str, Any]], encode=as_maps, check=check_inside("metadata")),
 ]
 """A list of `CrossReference`, or of dicts with their fields."""
 
@@ -82,7 +76,7 @@ def store_cross_reference(
     relation: str,
     *,
     context: str = "",
-    metadata: dict[str, Any] | None = None,
+    metadata: JsonObject | None = None,
     require_nodes: bool | None = None,
 ) -> CrossReference:
     """Record that one node refers to another.

@@ -11,7 +11,8 @@ from treestore.errors import InvalidArgument, NotFound
 from treestore.model.metadata import ToolResult
 from treestore.model.page import Page
 from treestore.stores.access import Read, Write
-from treestore.stores.documents.layout import encode, packed_name, packed_node_id
+from treestore.stores.documents.layout import packed_name, packed_node_id
+from treestore.stores.json_values import Json, JsonObject, encode
 from treestore.stores.keys import Keyspace, pack
 from treestore.stores.metadata import tool_statistics
 from treestore.stores.records.fields import (
@@ -78,9 +79,9 @@ def store_tool_result(
     txn: Write,
     case_id: str,
     tool_name: str,
-    result: Any,
+    result: Json,
     *,
-    arguments: Any = None,
+    arguments: Json = None,
     success: bool = True,
     error: str | None = None,
     latency_ms: float | None = None,
@@ -88,7 +89,7 @@ def store_tool_result(
     node_id: str | None = None,
     version_id: str | None = None,
     executed_at: Moment | None = None,
-    metadata: dict[str, Any] | None = None,
+    metadata: JsonObject | None = None,
 ) -> ToolResult:
     """Record that a tool was run; the answer has the record's new ``tool_result_id``.
 

@@ -15,7 +15,8 @@ import msgspec
 from treestore.model.metadata import ToolStats
 from treestore.model.page import Page
 from treestore.stores.access import Read, Write
-from treestore.stores.documents.layout import AFTER, encode, packed_name
+from treestore.stores.documents.layout import AFTER, packed_name
+from treestore.stores.json_values import encode
 from treestore.stores.keys import Keyspace, pack, successor, unpack_one
 from treestore.stores.records.fields import LIMIT_MAX, to_count
 from treestore.stores.records.ids import moment_of

@@ -23,7 +23,8 @@ from treestore.errors import InvalidArgument, NotFound
 from treestore.model.metadata import Trajectory, TrajectoryStep
 from treestore.model.page import Page
 from treestore.stores.access import Read, Write
-from treestore.stores.documents.layout import AFTER, encode, packed_name, packed_node_id, shown
+from treestore.stores.documents.layout import AFTER, packed_name, packed_node_id
+from treestore.stores.json_values import JsonObject, check_inside, encode, shown
 from treestore.stores.keys import Keyspace, pack
 from treestore.stores.metadata import trajectory_statistics
 from treestore.stores.metadata.tool_results import check_node
@@ -68,12 +69,16 @@ def as_maps(values: Any) -> Any:
     return [as_map(value) for value in values]
 
 
-Step = Annotated[TrajectoryStep | Mapping[str, Any], Wire(type=dict[str, Any], encode=as_map)]
+_check_step = check_inside("action", "observation", "metadata")
+
+Step = Annotated[
+    TrajectoryStep | Mapping[str, Any], Wire(type=dict[str, Any], encode=as_map, check=_check_step)
+]
 """A step, or a dict with its fields; what is left out has the defaults of `TrajectoryStep`."""
 
 Steps = Annotated[
     Sequence[TrajectoryStep | Mapping[str, Any]],
-    Wire(type=list[dict[str, Any]], encode=as_maps),
+    Wire(type=list[dict[str, Any]], encode=as_maps, check=_check_step),
 ]
 """A list of steps, each likewise."""
 
@@ -208,7 +213,7 @@ def store_trajectory(
     completed_at: Moment | None = None,
     confidence: float | None = None,
     outcome: str | None = None,
-    metadata: dict[str, Any] | None = None,
+    metadata: JsonObject | None = None,
 ) -> Trajectory:
     """Record how an agent went about a case; the answer has the new ``trajectory_id``.
 

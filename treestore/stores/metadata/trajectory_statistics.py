@@ -18,7 +18,8 @@ import msgspec
 
 from treestore.model.metadata import NodeVisits, TrajectoryStats
 from treestore.stores.access import Read, Write
-from treestore.stores.documents.layout import AFTER, encode, packed_name, packed_node_id
+from treestore.stores.documents.layout import AFTER, packed_name, packed_node_id
+from treestore.stores.json_values import encode
 from treestore.stores.keys import Keyspace, pack, successor, unpack, unpack_one
 from treestore.stores.records.fields import to_count
 from treestore.stores.records.moments import Moment, days_of

@@ -15,8 +15,8 @@ from treestore.model.plans import Group
 from treestore.stores.namespaces import vectors
 from treestore.stores.namespaces.search import (
     FusionParameter,
+    OrderBy,
     Request,
-    Sort,
     Text,
     VectorParameter,
     make_request,
@@ -36,6 +36,7 @@ def _vectors_to_wire(given: Any) -> Any:
 VectorsParameter = Annotated[
     list[vectors.Vector], Wire(type=list[bytes | list[float]], encode=_vectors_to_wire)
 ]
+"""Vectors, each given in one of these ways."""
 
 
 class NamespaceAsker(Protocol):
@@ -75,7 +76,7 @@ async def explain(
     top_k: int = 10,
     fusion: FusionParameter | None = None,
     exact: bool = False,
-    order_by: Sort | None = None,
+    order_by: OrderBy | None = None,
     offset: int = 0,
     cursor: str | None = None,
 ) -> NamespaceExplanation:

@@ -12,7 +12,7 @@ from treestore.errors import AlreadyExists, NotFound
 from treestore.model.namespaces import Namespace, NamespaceSchema, NamespaceStatistics
 from treestore.model.page import Page
 from treestore.stores.access import Read, Write
-from treestore.stores.documents.layout import encode, shown
+from treestore.stores.json_values import encode, shown
 from treestore.stores.keys import pack_str, unpack_one
 from treestore.stores.namespaces.imports import import_key, imports_into
 from treestore.stores.namespaces.layout import (

@@ -12,7 +12,8 @@ import numpy as np
 
 from treestore.errors import InvalidArgument
 from treestore.stores.access import Read
-from treestore.stores.documents.layout import decode_any, shown
+from treestore.stores.documents.layout import decode_any
+from treestore.stores.json_values import shown
 from treestore.stores.keys import Keyspace, successor, unpack, unpack_one
 from treestore.stores.namespaces.catalog import Opened, decode_dropped, opened
 from treestore.stores.namespaces.copying import under_way

@@ -22,7 +22,7 @@ import msgspec
 from treestore.errors import AlreadyExists, Unavailable
 from treestore.model.namespaces import Namespace
 from treestore.stores.access import Read, Write
-from treestore.stores.documents.layout import encode, shown
+from treestore.stores.json_values import encode, shown
 from treestore.stores.keys import unpack_one
 from treestore.stores.namespaces import catalog
 from treestore.stores.namespaces.catalog import DroppedRecord, Opened

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from treestore.stores.access import Read, Write
-from treestore.stores.documents.layout import encode
+from treestore.stores.json_values import encode
 from treestore.stores.keys import Keyspace, successor, unpack_one
 from treestore.stores.namespaces.catalog import DROPPED_KEPT, DroppedRecord, decode_dropped
 from treestore.stores.namespaces.layout import AFTER, Space, dropped_key

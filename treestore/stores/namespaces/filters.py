@@ -35,7 +35,7 @@ from treestore.query.expression import (
 from treestore.query.matching import Predicate, predicate
 from treestore.query.parse import Parser
 from treestore.query.partial import names_in
-from treestore.stores.documents.layout import shown
+from treestore.stores.json_values import shown
 from treestore.stores.namespaces.values import CONVERTS, WANTED, Unfit, element_of
 
 ID = "id"

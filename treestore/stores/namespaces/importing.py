@@ -20,7 +20,7 @@ from treestore.errors import AlreadyExists, InvalidArgument, NotFound, TreeStore
 from treestore.model.bulk import BulkMode, BulkProgress, RejectedLine
 from treestore.model.namespaces import DocumentId
 from treestore.stores.access import Read, Write
-from treestore.stores.documents.layout import encode, shown
+from treestore.stores.json_values import encode, shown
 from treestore.stores.namespaces import catalog
 from treestore.stores.namespaces.catalog import NamespaceRecord, Opened
 from treestore.stores.namespaces.imports import (

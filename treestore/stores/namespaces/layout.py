@@ -22,7 +22,8 @@ import msgspec
 
 from treestore.errors import InvalidArgument
 from treestore.model.namespaces import DocumentId
-from treestore.stores.documents.layout import encode, packed_name, shown
+from treestore.stores.documents.layout import packed_name
+from treestore.stores.json_values import encode, shown
 from treestore.stores.keys import Keyspace, pack, pack_str, unpack_one
 
 NAME_SIZE_MAX: Final = 128

@@ -19,7 +19,7 @@ from treestore.model.namespaces import (
     VectorSchema,
 )
 from treestore.search.names import check_language
-from treestore.stores.documents.layout import shown
+from treestore.stores.json_values import shown
 from treestore.stores.operation import Wire
 
 DIM_MAX: Final = 16_384

@@ -16,18 +16,19 @@ which of the near ones an index finds:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 import attrs
 
 from treestore.errors import InvalidArgument
 from treestore.model.namespaces import NamespaceHit
+from treestore.model.search import Consistency
 from treestore.query.ordering import encode as sortable
 from treestore.query.sorting import ID as SORT_ID
 from treestore.query.sorting import Order, parse_sort, to_pairs
 from treestore.search.fusion import Fusion, parse_fusion
 from treestore.stores.access import Read
-from treestore.stores.documents.layout import encode, shown
+from treestore.stores.json_values import encode, shown
 from treestore.stores.namespaces import catalog, vectors
 from treestore.stores.namespaces.catalog import Opened
 from treestore.stores.namespaces.filters import (
@@ -48,11 +49,17 @@ TEXT_SIZE_MAX: Final = 10_000
 
 _TEXT_NAMES: Final = ("query", "fields", "weights", "mode", "fuzzy")
 
-Consistency = Literal["strong", "eventual"]
 FusionParameter = str | dict[str, Any]
+"""``"rrf"`` or ``"weighted"``, or a dict of the ``method`` and its settings."""
+
 Text = str | dict[str, Any]
-Sort = str | list[Any] | dict[str, int]
+"""Words over all full-text fields, or a dict of ``query``, ``fields``, ``weights`` and the like."""
+
+OrderBy = str | list[Any] | dict[str, int]
+"""``"year"``, ``"-year"`` (descending), a list of these or of pairs, or a dict of name to ±1."""
+
 VectorParameter = Annotated[vectors.Vector, Wire(type=bytes | list[float], encode=vectors.to_wire)]
+"""A list of numbers, float32 in little-endian bytes, or an array of numpy."""
 
 
 class NamespaceSearcher(Protocol):
@@ -76,7 +83,7 @@ async def query(
     include_vector: bool = False,
     exact: bool = False,
     consistency: Consistency = "strong",
-    order_by: Sort | None = None,
+    order_by: OrderBy | None = None,
     offset: int = 0,
     cursor: str | None = None,
     include_legs: bool = False,

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from treestore.stores.access import Read, Write
-from treestore.stores.documents.layout import encode
+from treestore.stores.json_values import encode
 from treestore.stores.namespaces.layout import (
     AFTER,
     Space,

@@ -29,8 +29,7 @@ from uuid import UUID
 
 from treestore.errors import InvalidArgument
 from treestore.model.namespaces import AttributeSchema, NamespaceSchema
-from treestore.stores.documents.layout import encode, shown
-from treestore.stores.documents.values import not_json
+from treestore.stores.json_values import encode, not_json, shown
 
 ATTRIBUTES_SIZE_BYTES_MAX: Final = 16 << 20
 """Attributes of one document, as msgpack."""

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from treestore.errors import InvalidArgument
 from treestore.model.namespaces import VectorSchema
-from treestore.stores.documents.layout import shown
+from treestore.stores.json_values import shown
 
 MAGNITUDE_MAX: Final = 1e18
 """Longer vectors' squares do not fit float32, in which indexes calculate."""

@@ -14,7 +14,7 @@ import attrs
 from treestore.errors import InvalidArgument, TreeStoreError
 from treestore.model.namespaces import DocumentId, PatchResult, UpsertResult
 from treestore.stores.access import Write
-from treestore.stores.documents.layout import shown
+from treestore.stores.json_values import shown
 from treestore.stores.namespaces import catalog, vectors
 from treestore.stores.namespaces.catalog import Opened
 from treestore.stores.namespaces.filters import NamespaceFilter, compile_filter
@@ -59,6 +59,7 @@ def documents_to_wire(documents: Any) -> Any:
 Documents = Annotated[
     Sequence[Mapping[str, Any]], Wire(type=list[dict[str, Any]], encode=documents_to_wire)
 ]
+"""A list of dicts with ``id``, ``vector`` and ``attributes``."""
 
 
 # --- what a call changes ---------------------------------------------------------------------

@@ -19,7 +19,8 @@ from treestore.errors import InvalidArgument, NotFound, ResourceExhausted
 from treestore.model.page import Page
 from treestore.model.prompts import PromptEffectiveness, PromptUsage
 from treestore.stores.access import Read, Write
-from treestore.stores.documents.layout import AFTER, encode, packed_name
+from treestore.stores.documents.layout import AFTER, packed_name
+from treestore.stores.json_values import Json, JsonObject, encode
 from treestore.stores.keys import Keyspace, pack, unpack
 from treestore.stores.metadata.tool_results import decode_brief as decode_tool_result
 from treestore.stores.prompts.versions import (
@@ -169,12 +170,12 @@ def record_usage(
     success: bool | None = None,
     latency_ms: float | None = None,
     tool_result_ids: Sequence[str] = (),
-    filled_variables: dict[str, Any] | None = None,
-    response: Any = None,
+    filled_variables: JsonObject | None = None,
+    response: Json = None,
     input_tokens: int | None = None,
     output_tokens: int | None = None,
     used_at: Moment | None = None,
-    metadata: dict[str, Any] | None = None,
+    metadata: JsonObject | None = None,
 ) -> PromptUsage:
     """Record that a version of a prompt was used; the answer has the new ``usage_id``.
 

@@ -20,7 +20,8 @@ from treestore.errors import AlreadyExists, InvalidArgument, NotFound
 from treestore.model.page import Page
 from treestore.model.prompts import Prompt, PromptVersion
 from treestore.stores.access import Read, Write
-from treestore.stores.documents.layout import AFTER, encode, packed_name
+from treestore.stores.documents.layout import AFTER, packed_name
+from treestore.stores.json_values import JsonList, JsonObject, encode
 from treestore.stores.keys import Keyspace, pack, pack_str, successor, unpack
 from treestore.stores.records.fields import (
     LIMIT_MAX,
@@ -98,11 +99,11 @@ def store(
     content: str,
     *,
     version: int | None = None,
-    tool_schemas: Sequence[Any] | None = None,
+    tool_schemas: JsonList | None = None,
     variables: Sequence[str] = (),
     author: str = "",
     deployed_at: Moment | None = None,
-    metadata: dict[str, Any] | None = None,
+    metadata: JsonObject | None = None,
 ) -> PromptVersion:
     """Store a version of a prompt. Versions never change: what is new is a new version.
 

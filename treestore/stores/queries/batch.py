@@ -8,9 +8,10 @@ from typing import Any
 from treestore.errors import InvalidArgument, NotFound
 from treestore.model.documents import Node
 from treestore.stores.access import Read
-from treestore.stores.documents.layout import Place, packed_node_id, shown
+from treestore.stores.documents.layout import Place, packed_node_id
 from treestore.stores.documents.policies import place_to_read
 from treestore.stores.documents.reading import loaded_nodes, stored_node
+from treestore.stores.json_values import shown
 
 NODES_MAX = 10_000
 """Nodes of one call at most."""

@@ -22,10 +22,10 @@ from treestore.stores.documents.layout import (
     decode_node,
     level_ends,
     packed_node_id,
-    shown,
 )
 from treestore.stores.documents.policies import place_to_read
 from treestore.stores.documents.reading import check_document, path_of
+from treestore.stores.json_values import shown
 from treestore.stores.queries import related
 from treestore.stores.queries.related import Candidate
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
 import msgspec
 
 from treestore.errors import InvalidArgument
-from treestore.stores.documents.layout import encode, packed_name, shown
-from treestore.stores.documents.values import not_json
-
-JSON_DEPTH_MAX: Final = 100
-"""Levels of a JSON value."""
+from treestore.stores.documents.layout import packed_name
+from treestore.stores.json_values import check_json, check_object, encode, not_json, shown
 
 JSON_SIZE_BYTES_MAX: Final = 16 << 20
 """Size of a JSON value, as msgpack."""
@@ -25,8 +21,6 @@ LIMIT_MAX: Final = 10_000
 
 LATENCY_MS_MAX: Final = 1e12
 
-_SCALARS: Final = frozenset({str, int, bool, type(None)})
-
 
 def to_json(value: Any, what: str) -> msgspec.Raw:
     """A value that JSON can hold, as msgpack.
@@ -34,28 +28,7 @@ def to_json(value: Any, what: str) -> msgspec.Raw:
     Raises:
         InvalidArgument: it holds something else: bytes, NaN, a key that is no string, …
     """
-    stack = [(value, 0)]
-    while stack:
-        item, depth = stack.pop()
-        if type(item) in _SCALARS:
-            continue
-        if depth > JSON_DEPTH_MAX:
-            raise InvalidArgument(f"{what} is nested more than {JSON_DEPTH_MAX} levels deep.")
-        if isinstance(item, float):
-            if not math.isfinite(item):
-                raise InvalidArgument(f"{what} holds {item}, which JSON has no number for.")
-        elif isinstance(item, dict):
-            for key in item:
-                if not isinstance(key, str):
-                    raise InvalidArgument(f"{what} has the key {shown(key)}; keys are strings.")
-            stack.extend((inside, depth + 1) for inside in item.values())
-        elif isinstance(item, list | tuple):
-            stack.extend((inside, depth + 1) for inside in item)
-        elif not isinstance(item, str | int):
-            raise InvalidArgument(
-                f"{what} holds a {type(item).__name__}; it is made of strings, numbers, "
-                f"booleans, null, lists and objects."
-            )
+    check_json(value, what)
     try:
         data = encode(value)
     except (OverflowError, UnicodeEncodeError, RecursionError) as error:
@@ -67,11 +40,8 @@ def to_json(value: Any, what: str) -> msgspec.Raw:
 
 def to_json_object(value: Any, what: str) -> msgspec.Raw:
     """A JSON object, {} for None."""
-    if value is None:
-        return msgspec.Raw(b"\x80")
-    if not isinstance(value, dict):
-        raise InvalidArgument(f"{what} is a dict, not {type(value).__name__}.")
-    return to_json(value, what)
+    check_object(value, what)
+    return to_json({} if value is None else value, what)
 
 
 def to_name(value: Any, what: str) -> str:

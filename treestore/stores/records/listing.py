@@ -17,7 +17,7 @@ from crc32c import crc32c
 from treestore.errors import InvalidArgument
 from treestore.model.page import Page
 from treestore.stores.access import Read
-from treestore.stores.documents.layout import encode
+from treestore.stores.json_values import encode
 from treestore.stores.records.fields import LIMIT_MAX, to_count, to_flag
 from treestore.stores.records.moments import Period
 

@@ -17,6 +17,7 @@ from treestore.model.documents import Document
 from treestore.model.versions import PolicyVersion, Recording
 from treestore.stores.access import Read, Write
 from treestore.stores.documents.layout import Place
+from treestore.stores.json_values import encode
 from treestore.stores.versions.layout import (
     MICROSECOND,
     Head,
@@ -25,7 +26,6 @@ from treestore.stores.versions.layout import (
     after,
     decode_head,
     decode_record,
-    encode,
     encode_record,
     microseconds,
     moment_of,

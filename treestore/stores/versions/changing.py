@@ -14,7 +14,7 @@ from treestore.model.versions import PolicyVersion, Recording
 from treestore.stores.access import Write
 from treestore.stores.documents.layout import packed_name
 from treestore.stores.documents.policies import Day, to_day, to_period
-from treestore.stores.documents.values import check_metadata
+from treestore.stores.json_values import JsonObject, check_metadata
 from treestore.stores.versions.book import Book, stored_versions
 from treestore.stores.versions.layout import Record, Shelf
 
@@ -124,7 +124,7 @@ def create(
     description: str = "",
     tags: Sequence[str] = (),
     created_by: str = "",
-    metadata: dict[str, Any] | None = None,
+    metadata: JsonObject | None = None,
 ) -> PolicyVersion:
     """Record a version and the days on which it is in effect. It needs no stored document.
 
@@ -229,7 +229,7 @@ def update(
     description: str | UnsetType = UNSET,
     tags: Sequence[str] | UnsetType = UNSET,
     created_by: str | UnsetType = UNSET,
-    metadata: dict[str, Any] | UnsetType | None = UNSET,
+    metadata: JsonObject | UnsetType | None = UNSET,
 ) -> PolicyVersion:
     """Change some facts of a version; those left UNSET stay as they are.
 

@@ -15,6 +15,7 @@ import msgspec
 
 from treestore.stores.access import Read
 from treestore.stores.documents.layout import AFTER
+from treestore.stores.json_values import encode
 from treestore.stores.keys import Keyspace, successor, unpack, unpack_one
 from treestore.stores.versions.book import read_head
 from treestore.stores.versions.layout import (
@@ -32,7 +33,6 @@ from treestore.stores.versions.layout import (
     decode_record,
     decode_rule,
     decode_step,
-    encode,
     microseconds,
     packed_day,
     packed_number,

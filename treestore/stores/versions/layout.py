@@ -10,6 +10,7 @@ import msgspec
 
 from treestore.model.versions import PolicyVersion
 from treestore.stores.documents.layout import AFTER, packed_name
+from treestore.stores.json_values import encode
 from treestore.stores.keys import Keyspace
 
 DAY_MIN: Final = date.min.toordinal()
@@ -241,7 +242,6 @@ class _Own(msgspec.Struct):
     own: tuple[int, int, bool] = msgspec.field(name="_")
 
 
-encode = msgspec.msgpack.Encoder().encode
 decode_head = msgspec.msgpack.Decoder(Head).decode
 decode_step = msgspec.msgpack.Decoder(Step).decode
 decode_span = msgspec.msgpack.Decoder(Span).decode

@@ -69,7 +69,7 @@ def _to_iso(value: Any) -> str:
     return to_moment(value).isoformat()
 
 
-Moment = Annotated[datetime | date | str, Wire(type=str, encode=_to_iso)]
+Instant = Annotated[datetime | date | str, Wire(type=str, encode=_to_iso)]
 """A moment; a date is the end of that day in UTC. On the wire ISO 8601 with a timezone."""
 
 
@@ -89,7 +89,9 @@ def get(txn: Read, policy_id: str, version_id: str) -> PolicyVersion:
     return txn.load(PolicyVersion, data)
 
 
-def as_of(txn: Read, policy_id: str, when: Day, *, known_at: Moment | None = None) -> PolicyVersion:
+def as_of(
+    txn: Read, policy_id: str, when: Day, *, known_at: Instant | None = None
+) -> PolicyVersion:
     """The version in effect on a day; on request as it was believed at an earlier moment.
 
     Both end days belong to a period. Among the versions whose period holds the day the one with

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from treestore.stores.access import Read, Write
+from treestore.stores.json_values import encode
 from treestore.stores.versions.layout import (
     DAY_MAX,
     DAY_MIN,
@@ -23,7 +24,6 @@ from treestore.stores.versions.layout import (
     decode_rule,
     decode_span,
     decode_step,
-    encode,
     packed_day,
     packed_day_down,
     packed_number,
