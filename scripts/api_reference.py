@@ -198,6 +198,8 @@ def _alias(name: str, module: str) -> str | None:
             case ast.ImportFrom(module=str(origin), names=names):
                 if origin.startswith("treestore") and any(one.name == name for one in names):
                     return _alias(name, origin)
+            case _:
+                pass
     return None
 
 
@@ -206,10 +208,14 @@ def _definition(value: ast.expr, following: ast.stmt) -> str:
     match value:
         case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[own, *_])):
             value = own
+        case _:
+            pass
     text = "\n".join(textwrap.wrap(ast.unparse(value), 96, subsequent_indent="    "))
     match following:
         case ast.Expr(value=ast.Constant(value=str(said))):
             text += "\n\n" + inspect.cleandoc(said)
+        case _:
+            pass
     return text
 
 
