@@ -231,7 +231,7 @@ def wrong(what: str, error: Exception) -> InvalidArgument:
     if isinstance(error, RecursionError):
         return InvalidArgument(f"The {what} is nested too deeply.")
     if isinstance(error, UnicodeDecodeError):
-        return InvalidArgument(f"The {what} is not UTF-8: {error.reason} at {error.start}.")
+        return InvalidArgument(f"The {what} is not UTF-8 ({error.reason}).")
     if isinstance(error, msgspec.ValidationError):
         return InvalidArgument(f"The {what} does not fit: {error}.")
     if isinstance(error, msgspec.DecodeError):
