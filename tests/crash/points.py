@@ -105,6 +105,7 @@ def explore(
     *,
     only: Point | None = None,
     points_max: int | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> Tally:
     """Crash before every step of one run.
 
@@ -114,15 +115,17 @@ def explore(
         images: per step.
         only: look at this point alone.
         points_max: leave off after so many.
+        part: one part of so many: every so-manieth step alone, so that processes can share them.
 
     Raises:
         Violation: a promise was broken.
     """
     tally = Tally()
     world = World(SimDisk(seed), seed)
+    number, parts = part
 
     def observe(step: int, _op: str, _path: str) -> None:
-        if world.quiet:
+        if world.quiet or step % parts != number:
             return
         tally.steps += 1
         for image in range(images):
