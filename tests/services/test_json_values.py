@@ -224,3 +224,54 @@ async def test_a_wrong_word_is_answered_with_the_right_ones(
     name = words.split()[0]
     with trio.fail_after(30), pytest.raises(InvalidArgument, match=f"^{words}.* not 'upwards'"):
         await getattr(getattr(db, service), method)(*arguments, **{name: "upwards"})
+
+
+NO_VALUE = {
+    "Decimal": Decimal("1.5"),
+    "timedelta": timedelta(days=1),
+    "Colour": Colour.RED,
+    "Plain": Plain(),
+    "Frozen": Frozen(),
+    "object": object(),
+}
+
+
+@pytest.mark.parametrize("kind", NO_VALUE)
+async def test_what_would_become_a_string_is_neither_stored_nor_compared(
+    db: Any, kind: str
+) -> None:
+    value = NO_VALUE[kind]
+    of_type = rf"value.* {kind}\b"
+    with trio.fail_after(30):
+        await db.collections.insert("things", {"_id": "a", "price": "1.5"})
+        for document in ({"price": value}, {"deep": [{"price": value}]}):
+            with pytest.raises(InvalidArgument, match=of_type):
+                await db.collections.insert("things", document)
+            with pytest.raises(InvalidArgument, match=of_type):
+                await db.collections.update("things", "a", {"$set": document})
+        for condition in (value, {"$gt": value}, {"$in": [value]}):
+            with pytest.raises(InvalidArgument, match=rf"{kind}\b"):
+                await db.collections.find("things", {"price": condition})
+            with pytest.raises(InvalidArgument, match=rf"{kind}\b"):
+                await db.metadata.find("thing", {"price": condition})
+        with pytest.raises(InvalidArgument, match=kind):
+            await db.documents.search(value)
+        with pytest.raises(InvalidArgument, match=kind):
+            await db.collections.get("things", value)
+        assert await db.collections.count("things") == 1
+
+
+async def test_a_uuid_is_the_string_that_it_is(db: Any) -> None:
+    known = UUID(int=7)
+    with trio.fail_after(30):
+        await db.collections.insert("things", {"_id": "a", "owner": known})
+        assert await db.collections.get("things", "a") == {"_id": "a", "owner": str(known)}
+        (found,) = (await db.collections.find("things", {"owner": known})).items
+        assert found["_id"] == "a"
+        schema = {"attributes": {"owner": {"type": "uuid"}, "size": {"type": "int"}}}
+        await db.namespaces.create("space", schema)
+        await db.namespaces.upsert("space", [{"id": 1, "attributes": {"owner": known}}])
+        (hit,) = await db.namespaces.query("space", filter={"owner": known})
+        assert hit.attributes["owner"] == str(known)
+        with pytest.raises(InvalidArgument, match="UUID"):
+            await db.documents.get(known)

@@ -23,7 +23,7 @@ from treestore.errors import InvalidArgument, SnapshotExpired
 from treestore.retrying import ATTEMPTS, TRANSACTION_TIMEOUT_S, Attempts, run_again
 from treestore.services import Services
 from treestore.stores.changes.service import Watching
-from treestore.stores.json_values import plain
+from treestore.stores.json_values import check_values, plain
 from treestore.stores.operation import READS, Async, Operation, ReadOnly, ReadWrite
 
 if TYPE_CHECKING:
@@ -32,21 +32,35 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def _sendable(value: Any) -> Any:
-    """What the encoder does not know: whatever can be gone through travels as a list (a generator,
-    a view of a dict's keys), a string or number of a subclass as what it is."""
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return list(value)
-    return plain(value)
-
-
-_encode = msgspec.msgpack.Encoder(enc_hook=_sendable).encode
+_encode = msgspec.msgpack.Encoder(enc_hook=plain).encode
 
 
 def encoded(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> msgspec.Raw:
     """The parameters of a call as they are sent."""
+    return _packed(operation, _parameters(operation, args, kwargs))
+
+
+def _parameters(
+    operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> msgspec.Struct:
+    """The parameters of a call, none of which the encoder would make something else of."""
     # A wrong call is a TypeError here, as it would be on a plain function.
-    return _packed(operation, operation.encode_parameters(args, kwargs))
+    parameters = operation.encode_parameters(args, kwargs)
+    for name in operation.unwired:
+        value = getattr(parameters, name)
+        if type(value) not in _SIMPLE:
+            if isinstance(value, Iterable) and not isinstance(value, _WHOLE):
+                value = list(value)
+                setattr(parameters, name, value)
+            check_values(value, name)
+    return parameters
+
+
+_SIMPLE = frozenset({str, int, float, bool, bytes, type(None), msgspec.UnsetType})
+"""Types of values that need no look."""
+
+_WHOLE = (str, bytes, bytearray, memoryview, list, tuple, set, frozenset, dict)
+"""What can be gone through, and is not on that account sent as a list."""
 
 
 def _packed(operation: Operation, parameters: msgspec.Struct) -> msgspec.Raw:
@@ -112,7 +126,7 @@ class ClientCaller(abc.ABC):
 
     def feed(self, operation: Operation, *args: Any, **kwargs: Any) -> RemoteFeed[Any]:
         """A feed with these parameters, not yet begun."""
-        parameters = operation.encode_parameters(args, kwargs)
+        parameters = _parameters(operation, args, kwargs)
         place: Place[Any] = Place(parameters, partial(_packed, operation), operation.result)
         return RemoteFeed(self.pool, operation.name, place)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any, Final, cast
+from uuid import UUID
 
 from treestore.errors import InvalidArgument
 from treestore.query import patterns
@@ -253,6 +254,8 @@ def _copied(value: Any, at: str, depth: int) -> Any:
     if isinstance(value, date):
         # As it travels: so a filter means the same to an embedded store and over a wire.
         return value.isoformat()
+    if isinstance(value, UUID):
+        return str(value)
     raise InvalidArgument(
         f"{at}: a value is null, a boolean, a number, a string, a date, a list or an object, not "
         f"{type(value).__name__}."

@@ -9,9 +9,12 @@ face it came through (``tests/services/test_json_values.py``).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date
 from typing import Annotated, Any, Final, cast
+from uuid import UUID
 
+import attrs
 import msgspec
 
 from treestore.errors import InvalidArgument
@@ -25,10 +28,17 @@ SCALARS: Final = frozenset({str, int, bool, type(None)})
 
 _NAMES: Final = frozenset({str})
 
+_PLAIN: Final = SCALARS | {float, bytes}
+
+_KNOWN: Final = (str, int, float, bytes, bytearray, memoryview)
+
+NESTING_MAX: Final = 1000
+"""Levels that are looked at; encoders give up before."""
+
 
 def plain(value: Any) -> Any:
     """What stands for a value that the encoder does not know: of a subclass of a string or a number
-    (numpy's, a marked-up text), the string or number itself.
+    (a marked-up text), the string or number itself; likewise of numpy's numbers.
 
     Raises:
         TypeError: there is nothing like it in JSON.
@@ -40,7 +50,14 @@ def plain(value: Any) -> Any:
         return float.__pos__(value)
     if isinstance(value, int):
         return int.__pos__(value)
+    if _is_numpy_scalar(value):
+        return value.item()
     raise TypeError(f"a value of type {type(value).__name__}")
+
+
+def _is_numpy_scalar(value: Any) -> bool:
+    # By name: most programs never load numpy.
+    return type(value).__module__ == "numpy" and getattr(value, "shape", None) == ()
 
 
 encode = msgspec.msgpack.Encoder(enc_hook=plain).encode
@@ -80,10 +97,54 @@ def _check_scalar(item: Any, what: str) -> None:
         if not math.isfinite(item):
             raise InvalidArgument(f"{what} holds {item}, which JSON has no number for.")
     elif item is not None and not isinstance(item, str | int):
-        raise InvalidArgument(
-            f"{what} holds a value of type {type(item).__name__}; it is made of strings, numbers, "
-            f"booleans, null, lists and objects."
-        )
+        raise _no_value(item, what)
+
+
+def check_values(value: Any, what: str) -> None:
+    """Raise `InvalidArgument` unless each value in ``value`` has a form of its own where it goes.
+
+    For what is not JSON alone: it may be bytes or a set, and days, moments and UUIDs may be in it,
+    too. Decimals, durations, objects and the like may not: the encoder would make strings or maps
+    of them, and a filter then compare with that string.
+    """
+    stack = [(value, 0)]
+    while stack:
+        item, depth = stack.pop()
+        kind = item.__class__
+        if kind is dict:
+            inside = item.values()
+        elif kind is list:
+            inside = item
+        else:
+            inside = _values_in(item, what, depth)
+        if not _PLAIN.issuperset(map(type, inside)):
+            if depth > NESTING_MAX:
+                raise InvalidArgument(f"{what} is nested too deeply.")
+            stack += [(value, depth + 1) for value in inside if value.__class__ not in _PLAIN]
+
+
+def _values_in(item: Any, what: str, depth: int) -> Collection[Any]:
+    """What there is to look at in ``item``, which is neither a plain dict nor a plain list."""
+    if item is None or isinstance(item, _KNOWN) or _is_numpy_scalar(item):
+        return ()
+    if isinstance(item, dict):
+        return item.values()
+    if isinstance(item, list | tuple | set | frozenset):
+        return item
+    if depth and isinstance(item, date | UUID):
+        return ()
+    if attrs.has(type(item)) and type(item).__module__.startswith("treestore.model."):
+        return attrs.asdict(item, recurse=False).values()
+    if depth:
+        raise _no_value(item, what)
+    raise InvalidArgument(f"{what} cannot be sent: it is of type {type(item).__name__}.")
+
+
+def _no_value(item: Any, what: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"{what} holds a value of type {type(item).__name__}; it is made of strings, numbers, "
+        f"booleans, null, lists and objects."
+    )
 
 
 def _check_names(item: dict[Any, Any], what: str) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from functools import cached_property
 from typing import (
     Annotated,
     Any,
@@ -119,6 +120,11 @@ class Operation:
     """The right that an API key needs for it; None: the one that goes with its kind."""
     audited: bool = False
     """Each call is entered into the audit trail."""
+
+    @cached_property
+    def unwired(self) -> tuple[str, ...]:
+        """Parameters that travel as they are given."""
+        return tuple(name for name in self.parameters.__struct_fields__ if name not in self.wires)
 
     def cursor_after(self, arguments: dict[str, Any], items: list[Any]) -> bytes | None:
         """Where a stream with these arguments goes on after the last of these items; None where

@@ -14,7 +14,7 @@ import msgspec
 from treestore.errors import InvalidArgument, ResourceExhausted
 from treestore.stores.access import Read
 from treestore.stores.documents.layout import decode_any, packed_name
-from treestore.stores.json_values import encode, not_json, shown
+from treestore.stores.json_values import check_values, encode, not_json, shown
 from treestore.stores.keys import Keyspace, pack, unpack_one
 
 DOCUMENT_SIZE_BYTES_MAX: Final = 16 << 20
@@ -197,12 +197,13 @@ def check_document(document: Any) -> None:
 def stored(document: Document) -> tuple[bytes, Document]:
     """A document's record, and the document as the record gives it back.
 
-    What the encoder turns into JSON (tuples, dates, sets, enums, …) is in the second as it is
+    What the encoder turns into JSON (tuples, dates, sets, …) is in the second as it is
     stored, the same whichever way the document came.
 
     Raises:
         InvalidArgument: it is no document.
     """
+    check_values(document, "The document")
     try:
         record = encode(document)
     except (OverflowError, UnicodeEncodeError, RecursionError, TypeError) as error:

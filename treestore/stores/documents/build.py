@@ -61,9 +61,9 @@ def check_text(value: Any, what: str) -> str:
 
 def check_page(value: Any, what: str) -> int | None:
     """A page number as an int; None stays None."""
-    if type(value) is int:
+    if isinstance(value, int) and not isinstance(value, bool):
         if -PAGE_MAX <= value <= PAGE_MAX:
-            return value
+            return int(value)
     elif value is None:
         return None
     elif isinstance(value, float) and value.is_integer() and abs(value) < 2**53:

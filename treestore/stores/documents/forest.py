@@ -123,7 +123,7 @@ def _take_ids(forest: Forest, first_number: int, exists: Callable[[str], bool]) 
     for number, node in enumerate(forest.maps):
         assert node is not None
         node_id = node.get("node_id")
-        if node_id is None or node_id == "":
+        if node_id is None or (isinstance(node_id, str) and not node_id):
             forest.ids.append("")
             missing = True
             continue

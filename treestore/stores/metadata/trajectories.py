@@ -155,7 +155,9 @@ def _to_step(value: Any, where: str, default_number: int) -> _Step:
             f"metadata)."
         )
     number = to_count(value.get("step_number", default_number), f"{where}.step_number", 0, 10**9)
-    node_ids = value.get("node_ids") or ()
+    node_ids = value.get("node_ids")
+    if node_ids is None:
+        node_ids = ()
     if isinstance(node_ids, str) or not isinstance(node_ids, list | tuple):
         raise InvalidArgument(f"{where}.node_ids is a list of node ids.")
     if len(node_ids) > NODES_MAX:

@@ -14,7 +14,7 @@ import attrs
 from treestore.errors import InvalidArgument, TreeStoreError
 from treestore.model.namespaces import DocumentId, PatchResult, UpsertResult
 from treestore.stores.access import Write
-from treestore.stores.json_values import shown
+from treestore.stores.json_values import check_values, shown
 from treestore.stores.namespaces import catalog, vectors
 from treestore.stores.namespaces.catalog import Opened
 from treestore.stores.namespaces.filters import NamespaceFilter, compile_filter
@@ -57,7 +57,8 @@ def documents_to_wire(documents: Any) -> Any:
 
 
 Documents = Annotated[
-    Sequence[Mapping[str, Any]], Wire(type=list[dict[str, Any]], encode=documents_to_wire)
+    Sequence[Mapping[str, Any]],
+    Wire(type=list[dict[str, Any]], encode=documents_to_wire, check=check_values),
 ]
 """A list of dicts with ``id``, ``vector`` and ``attributes``."""
 
