@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
+
+# By default the threads of numpy's library spin for some 25 ms after each call, and so take a
+# processor from whoever has the next turn: before numpy is loaded.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 import attrs
 import numpy as np
