@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 import attrs
+import numpy as np
 import pytest
 import trio
 
@@ -259,6 +260,26 @@ async def test_what_would_become_a_string_is_neither_stored_nor_compared(
         with pytest.raises(InvalidArgument, match=kind):
             await db.collections.get("things", value)
         assert await db.collections.count("things") == 1
+
+
+async def test_numbers_of_numpy_are_numbers(db: Any) -> None:
+    """In documents of collections and namespaces, as programs that calculate have them."""
+    given = {"whole": np.int64(3), "part": np.float32(0.5), "yes": np.bool_(True)}
+    plain = {"whole": 3, "part": 0.5, "yes": True}
+    with trio.fail_after(30):
+        await db.collections.insert("things", {"_id": "a", **given})
+        assert await db.collections.get("things", "a") == {"_id": "a", **plain}
+        with pytest.raises(InvalidArgument, match="datetime64"):
+            await db.collections.insert("things", {"when": np.datetime64("2026-01-01", "ns")})
+        with pytest.raises(InvalidArgument, match="ndarray"):
+            await db.collections.insert("things", {"vector": np.zeros(2)})
+        attributes = {"whole": {"type": "int"}, "part": {"type": "float"}}
+        await db.namespaces.create("space", {"vector": {"dim": 2}, "attributes": attributes})
+        numbers = {name: given[name] for name in attributes}
+        document = {"id": 1, "vector": np.ones(2), "attributes": numbers}
+        await db.namespaces.upsert("space", [document])
+        (found,) = await db.namespaces.get("space", [1])
+        assert dict(found.attributes) == {"whole": 3, "part": 0.5}
 
 
 async def test_a_uuid_is_the_string_that_it_is(db: Any) -> None:

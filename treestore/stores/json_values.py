@@ -56,8 +56,11 @@ def plain(value: Any) -> Any:
 
 
 def _is_numpy_scalar(value: Any) -> bool:
-    # By name: most programs never load numpy.
-    return type(value).__module__ == "numpy" and getattr(value, "shape", None) == ()
+    # By name: most programs never load numpy. Numbers and booleans only: what its dates give as
+    # values of Python depends on their unit.
+    if type(value).__module__ != "numpy" or getattr(value, "shape", None) != ():
+        return False
+    return value.dtype.kind in "biuf"
 
 
 encode = msgspec.msgpack.Encoder(enc_hook=plain).encode
