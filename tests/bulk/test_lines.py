@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from treestore.bulk import lines as lines_module
-from treestore.bulk.lines import Batch, LineCutter
+from treestore.bulk.lines import LEFT_OUT, Batch, LineCutter
 from treestore.bulk.sources import open_source
 from treestore.errors import InvalidArgument
 
@@ -50,16 +50,44 @@ def test_batches_are_the_text_in_whole_lines(
     assert number - 1 == len(expected.split(b"\n")) - (expected == b"" or expected.endswith(b"\n"))
 
 
-def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(
+def test_a_line_without_an_end_is_left_out_before_it_fills_the_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(lines_module, "LINE_SIZE_BYTES_MAX", 1 << 16)
     cutter = LineCutter()
     assert list(cutter.feed(b"{}\n")) == []
-    with pytest.raises(InvalidArgument, match=r"^Line 2 is longer than"):
-        for _ in range(1000):
-            assert list(cutter.feed(b"x" * 1000)) == []
-    assert cutter.pending_bytes < (1 << 16) + 2000
+    for _ in range(1000):
+        assert list(cutter.feed(b"x" * 1000)) == []
+        assert cutter.pending_bytes < (1 << 16) + 2000
+    (batch,) = cutter.end()
+    assert batch == Batch(1, 2, b"{}\n" + LEFT_OUT, read_bytes=1_000_003)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=12),
+    st.lists(st.integers(1, 40)),
+    st.integers(1, 3),
+)
+def test_lines_that_are_too_long_are_left_out_one_by_one(
+    given_lines: list[tuple[int, bool]], sizes: list[int], batch_lines: int
+) -> None:
+    """However the text is cut; the other lines and all numbers stay as they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines_module, "LINE_SIZE_BYTES_MAX", 10)
+        lines = [b"a" * size + (b"\r" if returns else b"") for size, returns in given_lines]
+        text = b"\n".join(lines)
+        cutter = LineCutter(batch_lines=batch_lines)
+        found: list[Batch] = []
+        at = 0
+        for size in [*sizes, len(text)]:
+            found += cutter.feed(text[at : at + size])
+            at += size
+        found += cutter.end()
+    expected = [line if len(line) <= 10 else LEFT_OUT for line in lines]
+    assert b"".join(batch.lines or b"" for batch in found) == b"\n".join(expected)
+    assert [batch.first for batch in found] == [
+        1 + sum(batch.count for batch in found[:place]) for place in range(len(found))
+    ]
 
 
 DOCUMENTS: list[Any] = [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +78,49 @@ async def test_what_is_wrong_is_told_line_by_line(db: Any) -> None:
         assert [one.line for one in report.rejections] == list(BAD)
         for one in report.rejections:
             assert isinstance(one, RejectedLine)
-            assert pytest.importorskip("re").search(BAD[one.line][1], one.error), one
+            assert re.search(BAD[one.line][1], one.error), one
         assert await db.namespaces.count("n") == 2488
+
+
+async def test_a_line_that_is_too_long_is_rejected_alone(db: Any) -> None:
+    with trio.fail_after(60):
+        await db.namespaces.create("n", SCHEMA)
+        report = await db.namespaces.bulk("n", [*LINES[:10], "x" * (17 << 20), "\n", *LINES[10:]])
+        assert (report.applied, report.lines, report.stored) == (True, 2501, 2500)
+        (rejected,) = report.rejections
+        assert rejected.line == 11
+        assert "more than 16 MiB" in rejected.error
+        # Without an end, to the end of the source.
+        report = await db.namespaces.bulk("n", [*LINES[:10], *["x" * (1 << 20)] * 20])
+        assert [(one.line, "16 MiB" in one.error) for one in report.rejections] == [(11, True)]
+
+
+async def test_documents_that_cannot_be_sent_are_rejected_one_by_one(db: Any) -> None:
+    documents: list[Any] = [{"id": number, "vector": [number, 0.5]} for number in range(2500)]
+    bad = {
+        5: ({"id": 5, "vector": [1, 2], "attributes": {"year": Decimal(1)}}, "Decimal"),
+        17: ({"id": 1 << 70, "vector": [1, 2]}, "64 bits|2\\*\\*63"),
+        18: ({"id": "\ud800", "vector": [1, 2]}, "surrogate|Unicode"),
+        1500: (object(), "object"),
+        2499: ({"id": 9, "vector": [1, 2, 3]}, "3 numbers"),
+    }
+    for number, (document, _) in bad.items():
+        documents[number] = document
+    with trio.fail_after(60):
+        await db.namespaces.create("n", SCHEMA)
+        report = await db.namespaces.bulk("n", documents)
+        assert (report.lines, report.stored) == (2500, 2495)
+        assert [one.line for one in report.rejections] == [number + 1 for number in bad]
+        for one in report.rejections:
+            assert re.search(bad[one.line - 1][1], one.error), one
+        assert await db.namespaces.count("n") == 2495
 
 
 async def test_what_ends_an_import_says_what_is_stored(db: Any) -> None:
     with trio.fail_after(60):
         await db.namespaces.create("n", SCHEMA)
-        with pytest.raises(InvalidArgument, match="Line 2501 is longer") as caught:
-            await db.namespaces.bulk("n", [*LINES, "x" * (17 << 20)])
+        with pytest.raises(InvalidArgument, match="text or documents, not both") as caught:
+            await db.namespaces.bulk("n", [*LINES, {"id": 1}])
         assert caught.value.details == {"lines": 2000, "stored": 2000}
         assert "2,000 documents are stored" in str(caught.value)
         assert await db.namespaces.count("n") == 2000

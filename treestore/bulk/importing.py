@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import time
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from functools import partial
+from typing import Any, Final, Literal, cast
 
 from treestore.bulk.lines import Batch
 from treestore.bulk.sources import Source, open_source
 from treestore.bulk.threads import in_thread
 from treestore.errors import InvalidArgument, TreeStoreError
-from treestore.model.bulk import BulkMode, BulkReport, RejectedLine
+from treestore.model.bulk import BulkMode, BulkProgress, BulkReport, RejectedLine
 from treestore.stores.composite import Steps
+from treestore.stores.json_values import check_values, encode, not_json
+from treestore.stores.namespaces.writing import documents_to_wire
 
 REJECTIONS_MAX: Final = 1000
 
@@ -104,13 +108,7 @@ class Import:
         """Send a batch, where it is not done yet."""
         seen = self._seen + batch.count
         if seen > self._before:
-            answer = await self._steps.bulk_write(
-                self._name,
-                first=batch.first,
-                lines=batch.lines,
-                documents=batch.documents,
-                import_id=self._import_id,
-            )
+            answer = await self._written(batch)
             if self._import_id is None:
                 self._stored += answer.stored
                 self._rejected += answer.rejected
@@ -121,6 +119,22 @@ class Import:
         self._seen = seen
         if self._on_progress is not None:
             self._on_progress(batch.read_bytes, self._source.size_bytes)
+
+    async def _written(self, batch: Batch) -> BulkProgress:
+        """What became of a batch."""
+        write = partial(
+            self._steps.bulk_write, self._name, first=batch.first, import_id=self._import_id
+        )
+        if batch.documents is None:
+            return cast("BulkProgress", await write(lines=batch.lines))
+        try:
+            return cast("BulkProgress", await write(documents=batch.documents))
+        except InvalidArgument:
+            # Nothing of it is stored. Is there one among them that cannot be sent?
+            documents = [_sendable(document) for document in batch.documents]
+            if all(map(operator.is_, documents, batch.documents)):
+                raise
+        return cast("BulkProgress", await write(documents=documents))
 
     async def _end(self, mode: BulkMode) -> bool:
         """Whether what was stored is there."""
@@ -136,6 +150,19 @@ class Import:
         """Nobody knows this import's name: leave nothing of it behind, as far as that can be."""
         with contextlib.suppress(TreeStoreError):
             await self._steps.bulk_abort(self._name, import_id)
+
+
+def _sendable(document: object) -> object:
+    """A document, or why it cannot be sent, to be rejected under its number."""
+    try:
+        (travels,) = documents_to_wire([document])
+        check_values(travels, "It")
+        encode(travels)
+    except InvalidArgument as error:
+        return error.message
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        return not_json(error, "It").message
+    return document
 
 
 async def bulk(

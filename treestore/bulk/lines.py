@@ -7,10 +7,11 @@ from typing import Final
 
 import attrs
 
-from treestore.errors import InvalidArgument
-
 LINE_SIZE_BYTES_MAX: Final = 16 << 20
 """Of one line: about a document of 16,384 dimensions with megabytes of text."""
+
+LEFT_OUT: Final = b'"A line of more than 16 MiB, which was left out. Is this NDJSON?"'
+"""Stands in its place, to be rejected under its number; what is too long is never kept."""
 
 BATCH_SIZE_BYTES: Final = 2 << 20
 """A batch ends with the line that makes it so long ..."""
@@ -43,7 +44,7 @@ class Batch:
 class LineCutter:
     """Takes NDJSON in pieces of any size and gives batches of whole lines.
 
-    Memory: what is not given yet, which is less than a batch and a piece.
+    Memory: what is not given yet, which is less than a batch, a line and a piece.
     """
 
     def __init__(
@@ -60,6 +61,8 @@ class LineCutter:
         self._next = 1
         self._read = 0
         self._begun = False
+        self._skipping = False
+        """The line at the end of ``_pending`` is too long: what comes up to its end is dropped."""
 
     @property
     def pending_bytes(self) -> int:
@@ -67,11 +70,7 @@ class LineCutter:
         return len(self._pending)
 
     def feed(self, piece: bytes | bytearray | memoryview) -> Iterator[Batch]:
-        """The batches that ``piece`` completes.
-
-        Raises:
-            InvalidArgument: a line is too long.
-        """
+        """The batches that ``piece`` completes."""
         self._read += len(piece)
         self._pending += piece
         # As long as it may be the beginning of a mark there is no end of a line in it.
@@ -81,20 +80,30 @@ class LineCutter:
                 del self._pending[: len(_MARK)]
         while True:
             end = self._pending.find(b"\n", self._searched)
+            size = (len(self._pending) if end < 0 else end) - self._whole
+            if self._skipping or size > LINE_SIZE_BYTES_MAX:
+                end = self._leave_out(size, ends=end >= 0)
             if end < 0:
                 self._searched = len(self._pending)
-                self._check_line(len(self._pending) - self._whole)
                 return
-            self._check_line(end - self._whole)
             self._searched = self._whole = end + 1
             self._count += 1
             if self._count >= self._lines_max or self._whole >= self._size_max:
                 yield self._taken()
 
+    def _leave_out(self, size: int, *, ends: bool) -> int:
+        """Drop what there is of a line that is too long; where it ends then, -1 if it does not."""
+        self._skipping = not ends
+        self._pending[self._whole : self._whole + size] = LEFT_OUT if ends else b""
+        return self._whole + len(LEFT_OUT) if ends else -1
+
     def end(self) -> Iterator[Batch]:
         """The last batch, where there is something left: a line may lack its end."""
         if self._pending == _MARK and not self._begun:
             self._pending.clear()
+        if self._skipping:
+            self._skipping = False
+            self._pending += LEFT_OUT
         if len(self._pending) > self._whole:
             self._whole = len(self._pending)
             self._count += 1
@@ -109,10 +118,3 @@ class LineCutter:
         self._next += self._count
         self._count = self._whole = self._searched = 0
         return batch
-
-    def _check_line(self, size: int) -> None:
-        if size > LINE_SIZE_BYTES_MAX:
-            raise InvalidArgument(
-                f"Line {self._next + self._count} is longer than {LINE_SIZE_BYTES_MAX >> 20} MiB. "
-                "Is this NDJSON, one JSON object a line?"
-            )

@@ -12,6 +12,7 @@ nothing yet, it takes that number; otherwise they are written into it, as far as
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, cast
 
 import msgspec
@@ -182,6 +183,10 @@ def _decoded(lines: Sequence[bytes], first: int) -> Iterator[tuple[int, Any]]:
         try:
             yield number, _decode_line(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            if line[:1] == b'"':
+                with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                    yield number, msgspec.json.decode(line)
+                    continue
             reason = "it is nested too deeply" if isinstance(error, RecursionError) else f"{error}"
             yield number, InvalidArgument(f"This is no JSON object: {reason}.")
 
@@ -232,6 +237,9 @@ def _store(
         try:
             if isinstance(document, TreeStoreError):
                 raise document
+            if isinstance(document, str):
+                # Also what stands for something that could not be sent, and says why.
+                raise InvalidArgument(f"This is no document but a string: {document:.200}")
             packed, attributes, vector = checked_document(there, document)
         except TreeStoreError as error:
             # Other errors are of the store, not of a line.
