@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Literal, get_args, get_origin
-
 import msgspec
 import trio
 
 from actors.host import HostTransaction, Submission
+from actors.misfits import misfit
 from protocol import codes
 from protocol.messages import Failure, Request
 from treestore.errors import (
@@ -145,25 +143,9 @@ def parameters_error(method: str, error: Exception) -> InvalidArgument:
     """The answer to parameters that do not fit their operation."""
     if isinstance(error, RecursionError):
         return InvalidArgument(f"The parameters of {method} are nested too deeply.")
-    misfit = _MISFIT(str(error))
-    if misfit is not None:
-        given, where, name = misfit.groups()
-        fields = msgspec.structs.fields(OPERATIONS[method].parameters)
-        words = [word for field in fields if field.name == name for word in _words_of(field.type)]
-        if words:
-            *others, last = (f'"{word}"' for word in words)
-            return InvalidArgument(f"{where} is {', '.join(others)} or {last}, not {given}.")
-    return InvalidArgument(f"The parameters of {method} are wrong: {error}")
-
-
-_MISFIT = re.compile(r"Invalid enum value (.+) - at `\$\.((\w+)(?:\[\d+\])?)`").fullmatch
-
-
-def _words_of(kind: Any) -> list[str]:
-    """The words that a parameter of this type is, or is made of."""
-    if get_origin(kind) is Literal:
-        return list(get_args(kind))
-    return [word for part in get_args(kind) for word in _words_of(part)]
+    operation = OPERATIONS.get(method)
+    words = None if operation is None else misfit(operation, error)
+    return InvalidArgument(words or f"The parameters of {method} are wrong: {error}")
 
 
 def failure_of(request: int, error: Exception) -> Failure:

@@ -24,7 +24,8 @@ from actors.http.access import Context
 from actors.http.bodies import wrong
 from actors.http.problems import problem
 from actors.http.replies import LinesReply, Reply
-from treestore.errors import DeadlineExceeded, TreeStoreError, Unavailable
+from actors.misfits import misfit
+from treestore.errors import DeadlineExceeded, InvalidArgument, TreeStoreError, Unavailable
 from treestore.stores.operation import Operation
 
 encode = msgspec.json.Encoder().encode
@@ -85,6 +86,9 @@ class Runner:
         try:
             parameters = msgspec.convert(arguments, operation.parameters)
         except (msgspec.MsgspecError, RecursionError, ValueError, TypeError) as error:
+            words = misfit(operation, error)
+            if words is not None:
+                raise InvalidArgument(words) from None
             raise wrong(f"request for {operation.name}", error) from None
         context.operation = operation.name
         context.principal.allow(operation, parameters)

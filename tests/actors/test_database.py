@@ -118,9 +118,11 @@ async def test_a_dropped_scan_frees_its_snapshot(tmp_path: Path) -> None:
     async with treestore.open(tmp_path) as db:
         await db.kv.put(b"a", b"1")
         async for _ in db.kv.scan():
+            scanning = {snapshot.owner for snapshot in await db.admin.snapshots()}
             break
+        assert "kv.scan" in scanning
         # Keepers of indexes may be reading at the moment.
-        assert "embedded" not in {snapshot.owner for snapshot in await db.admin.snapshots()}
+        assert "kv.scan" not in {snapshot.owner for snapshot in await db.admin.snapshots()}
 
 
 async def test_values_of_all_sizes(tmp_path: Path) -> None:

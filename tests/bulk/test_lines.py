@@ -26,17 +26,23 @@ TEXT = st.lists(st.sampled_from([b"{}\n", b"\n", b'{"a":1}\r\n', b"x", b"\xef\xb
 )
 
 
-@given(TEXT, st.lists(st.integers(1, 9)), st.integers(1, 5), st.integers(1, 40))
-def test_batches_are_the_text_in_whole_lines(
-    text: bytes, sizes: list[int], batch_lines: int, batch_size_bytes: int
-) -> None:
-    cutter = LineCutter(batch_lines=batch_lines, batch_size_bytes=batch_size_bytes)
+def cut(cutter: LineCutter, text: bytes, sizes: list[int]) -> list[Batch]:
+    """The batches of a text that comes in pieces of these sizes."""
     found: list[Batch] = []
     at = 0
     for size in [*sizes, len(text)]:
         found += cutter.feed(text[at : at + size])
         at += size
     found += cutter.end()
+    return found
+
+
+@given(TEXT, st.lists(st.integers(1, 9)), st.integers(1, 5), st.integers(1, 40))
+def test_batches_are_the_text_in_whole_lines(
+    text: bytes, sizes: list[int], batch_lines: int, batch_size_bytes: int
+) -> None:
+    cutter = LineCutter(batch_lines=batch_lines, batch_size_bytes=batch_size_bytes)
+    found = cut(cutter, text, sizes)
     expected = text.removeprefix(b"\xef\xbb\xbf")
     assert b"".join(batch.lines or b"" for batch in found) == expected
     number = 1
@@ -77,12 +83,7 @@ def test_lines_that_are_too_long_are_left_out_one_by_one(
         lines = [b"a" * size + (b"\r" if returns else b"") for size, returns in given_lines]
         text = b"\n".join(lines)
         cutter = LineCutter(batch_lines=batch_lines)
-        found: list[Batch] = []
-        at = 0
-        for size in [*sizes, len(text)]:
-            found += cutter.feed(text[at : at + size])
-            at += size
-        found += cutter.end()
+        found = cut(cutter, text, sizes)
     expected = [line if len(line) <= 10 else LEFT_OUT for line in lines]
     assert b"".join(batch.lines or b"" for batch in found) == b"\n".join(expected)
     assert [batch.first for batch in found] == [

@@ -23,16 +23,13 @@ from treestore.errors import InvalidArgument, SnapshotExpired
 from treestore.retrying import ATTEMPTS, TRANSACTION_TIMEOUT_S, Attempts, run_again
 from treestore.services import Services
 from treestore.stores.changes.service import Watching
-from treestore.stores.json_values import check_values, plain
+from treestore.stores.json_values import check_values, encode, reason_of
 from treestore.stores.operation import READS, Async, Operation, ReadOnly, ReadWrite
 
 if TYPE_CHECKING:
     from treestore.client.transaction import RemoteTransaction
 
 T = TypeVar("T")
-
-
-_encode = msgspec.msgpack.Encoder(enc_hook=plain).encode
 
 
 def encoded(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> msgspec.Raw:
@@ -65,16 +62,10 @@ _WHOLE = (str, bytes, bytearray, memoryview, list, tuple, set, frozenset, dict)
 
 def _packed(operation: Operation, parameters: msgspec.Struct) -> msgspec.Raw:
     try:
-        return msgspec.Raw(_encode(parameters))
+        return msgspec.Raw(encode(parameters))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        if isinstance(error, UnicodeEncodeError):
-            reason = "one holds half of a surrogate pair, which is no character."
-        elif isinstance(error, OverflowError):
-            reason = "one holds a whole number of more than 64 bits."
-        else:
-            reason = f"one holds {error}, which has no form there."
         raise InvalidArgument(
-            f"The arguments of {operation.name} cannot be sent: {reason}"
+            f"The arguments of {operation.name} cannot be sent: one holds {reason_of(error)}."
         ) from None
 
 
@@ -348,7 +339,7 @@ async def open_snapshot(pool: Pool) -> AsyncGenerator[tuple[SnapshotCaller, Open
         yield caller, opened
     finally:
         caller.closed = True
-        params = msgspec.Raw(_encode({"snapshot": opened.snapshot}))
+        params = msgspec.Raw(encode({"snapshot": opened.snapshot}))
         connection.post("session.close_snapshot", params)
 
 

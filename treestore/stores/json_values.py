@@ -187,15 +187,18 @@ def check_metadata(metadata: Any, what: str = "metadata") -> dict[str, Any]:
 
 def not_json(error: Exception, where: str = "The structure") -> InvalidArgument:
     """The error for values that JSON cannot hold, from what the encoder raised."""
+    return InvalidArgument(f"{where} holds {reason_of(error)}.")
+
+
+def reason_of(error: Exception) -> str:
+    """What there was that the encoder could not take."""
     if isinstance(error, UnicodeEncodeError):
-        reason = "half of a surrogate pair, which is no character"
-    elif isinstance(error, RecursionError):
-        reason = "values nested too deeply"
-    elif isinstance(error, OverflowError):
-        reason = "a whole number of more than 64 bits"
-    else:
-        reason = f"what JSON cannot hold ({error})"
-    return InvalidArgument(f"{where} holds {reason}.")
+        return "half of a surrogate pair, which is no character"
+    if isinstance(error, RecursionError):
+        return "values nested too deeply"
+    if isinstance(error, OverflowError):
+        return "a whole number of more than 64 bits"
+    return f"what JSON cannot hold ({error})"
 
 
 # --- as parameters of operations ---------------------------------------------------------------
@@ -214,7 +217,11 @@ def check_inside(*names: str) -> Any:
                 if isinstance(item, Mapping):
                     check(item, f"{what}[{index}]")
 
-    return check
+    def check_all(given: Any, what: str) -> None:
+        check(given, what)
+        check_values(given, what)
+
+    return check_all
 
 
 Json = Annotated[Any, Wire(Any, check=check_json)]

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Annotated, Any, Final, cast
 
 import msgspec
 
@@ -21,7 +21,7 @@ from treestore.errors import AlreadyExists, InvalidArgument, NotFound, TreeStore
 from treestore.model.bulk import BulkMode, BulkProgress, RejectedLine
 from treestore.model.namespaces import DocumentId
 from treestore.stores.access import Read, Write
-from treestore.stores.json_values import encode, shown
+from treestore.stores.json_values import check_values, encode, shown
 from treestore.stores.namespaces import catalog
 from treestore.stores.namespaces.catalog import NamespaceRecord, Opened
 from treestore.stores.namespaces.imports import (
@@ -39,7 +39,14 @@ from treestore.stores.namespaces.layout import (
     row_of,
 )
 from treestore.stores.namespaces.upkeep import staged
-from treestore.stores.namespaces.writing import Change, Rows, checked_document, told_id
+from treestore.stores.namespaces.writing import (
+    Change,
+    Rows,
+    checked_document,
+    documents_to_wire,
+    told_id,
+)
+from treestore.stores.operation import Wire
 
 REJECTIONS_MAX: Final = 1000
 """Rejected lines of which one answer tells why."""
@@ -119,12 +126,16 @@ def bulk_begin(
     return _progress(name, import_id, record)
 
 
+Items = Annotated[list[Any], Wire(list[Any], encode=documents_to_wire, check=check_values)]
+"""A list of documents as `upsert` takes them; what is none is rejected by itself."""
+
+
 def bulk_write(
     name: str,
     *,
     first: int = 1,
     lines: bytes | None = None,
-    documents: list[Any] | None = None,
+    documents: Items | None = None,
     import_id: str | None = None,
 ) -> Callable[[Write], BulkProgress]:
     """Store documents one by one: what cannot be stored is rejected, and told; the others are.
