@@ -117,6 +117,7 @@ async def test_snapshots_and_scans_keep_one_state(tmp_path: Path) -> None:
 async def test_a_dropped_scan_frees_its_snapshot(tmp_path: Path) -> None:
     async with treestore.open(tmp_path) as db:
         await db.kv.put(b"a", b"1")
+        scanning: set[str] = set()
         async for _ in db.kv.scan():
             scanning = {snapshot.owner for snapshot in await db.admin.snapshots()}
             break

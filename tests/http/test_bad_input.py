@@ -209,3 +209,10 @@ async def test_operations(filled: Edge, operation: str, body: bytes, status: int
 async def test_a_stream_is_no_json(filled: Edge) -> None:
     headers = {**JSON, "accept": "application/json"}
     await filled.ask("POST", "/v1/ops/kv.scan", 406, content=b"{}", headers=headers)
+
+
+async def test_a_wrong_word_is_answered_with_the_right_ones(filled: Edge) -> None:
+    body = b'{"query": "word", "mode": "upwards"}'
+    answer = await filled.ask("POST", "/v1/ops/documents.search", 400, content=body, headers=JSON)
+    said = answer["message"]
+    assert said == 'mode is "any", "all" or "phrase", not \'upwards\'.'
