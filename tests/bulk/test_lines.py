@@ -13,7 +13,7 @@ import pyarrow
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from treestore.bulk import lines as lines_module
@@ -38,6 +38,7 @@ def cut(cutter: LineCutter, text: bytes, sizes: list[int]) -> list[Batch]:
 
 
 @given(TEXT, st.lists(st.integers(1, 9)), st.integers(1, 5), st.integers(1, 40))
+@example(b"\xef\xbb\xbf\n{}\n", [1], 1, 1)
 def test_batches_are_the_text_in_whole_lines(
     text: bytes, sizes: list[int], batch_lines: int, batch_size_bytes: int
 ) -> None:

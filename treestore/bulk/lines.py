@@ -78,6 +78,7 @@ class LineCutter:
             self._begun = True
             if self._pending.startswith(_MARK):
                 del self._pending[: len(_MARK)]
+                self._searched = 0
         while True:
             end = self._pending.find(b"\n", self._searched)
             size = (len(self._pending) if end < 0 else end) - self._whole
