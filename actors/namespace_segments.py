@@ -271,7 +271,7 @@ class SegmentKeeper:
             oldest = self._oldest_lsn()
             for view in made.follower.views():
                 view.forget_before(oldest)
-            await self._threads.run(self._views.shrink)
+            await self._threads.run(self._views.tidy)
         now = trio.current_time()
         if now >= self._orphans_at:
             self._orphans_at = now + ORPHANS_S

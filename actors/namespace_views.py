@@ -114,9 +114,11 @@ class NamespaceViews:
         """Where full-text indexes are: a folder for each namespace, by its number."""
         return self.path / "texts"
 
-    def shrink(self) -> int:
-        """Keep the budget; returns how many views were let go of."""
-        return 0 if self._made is None else self._made.shrink(self._size_bytes_max)
+    def tidy(self) -> None:
+        """Keep the budget, and let go of views that are not as fast as they could be."""
+        if self._made is not None:
+            self._made.forget_incomplete()
+            self._made.shrink()
 
     @property
     def made(self) -> Views | None:
@@ -133,6 +135,7 @@ class NamespaceViews:
                 self._made = Views(
                     lambda after, until: notes_of(engine.log.groups_after(after, until)),
                     self.segments.open,
+                    size_bytes_max=self._size_bytes_max,
                     together=self._together,
                     damaged=self._note_damaged,
                     lost=_note_lost,

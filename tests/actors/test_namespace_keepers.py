@@ -313,13 +313,46 @@ async def test_what_is_asked_for_often_stays_loaded(tmp_path: Path) -> None:
             for _ in range(600):
                 number = min(int(rng.paretovariate(1.6)) - 1, 19)
                 await db.namespaces.query(f"n{number}", vector=[0] * DIM)
-                if rng.random() < 0.05:
-                    await trio.sleep(0.05)
+                assert db.namespace_views is not None
+                # At each moment, not only once the keeper has looked.
+                assert db.namespace_views.statistics().size_bytes <= 10 * one
             stats = await db.admin.stats()
             assert stats.namespace_cache_hit_rate > 0.8
-            assert db.namespace_views is not None
-            await until(lambda: db.namespace_views.statistics().size_bytes <= 10 * one)  # type: ignore[union-attr]
+            assert db.namespace_views.statistics().evicted
             assert not await db.namespaces.warm("n0")
+
+
+async def test_a_view_that_is_loaded_during_a_seal_has_its_index_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Queries for other namespaces may take its place in the cache while the segment is made."""
+    raced: list[int] = []
+
+    def make(self: SegmentKeeper, lease: Snapshot, there: Any, old: Any) -> Any:
+        made = original(self, lease, there, old)
+        if not raced:
+            raced.append(there.number)
+            db.namespace_views.views().follower.forget(there.number)  # type: ignore[union-attr]
+            query = partial(db.namespaces.query, "n", vector=[0.0] * DIM)
+            assert trio.from_thread.run(query)
+        return made
+
+    original = SegmentKeeper._make
+    monkeypatch.setattr(SegmentKeeper, "_make", make)
+    with trio.fail_after(120):
+        async with open_database(tmp_path / "data", namespaces=OPTIONS) as db:
+            await db.namespaces.create("n", schema())
+            await db.namespaces.upsert("n", documents(0, 60))
+            await until(lambda: keeper(db).counters.seals == 1)
+
+            async def has_its_index() -> bool:
+                await db.namespaces.query("n", vector=[0.0] * DIM)
+                (view,) = db.namespace_views.views().follower.views()  # type: ignore[union-attr]
+                return not view.missing() and len(view.sealed_parts()) == 1
+
+            while not await has_its_index():  # noqa: ASYNC110
+                await trio.sleep(0.05)
+            assert raced
 
 
 async def test_staged_imports_are_sealed_and_seen_at_once(tmp_path: Path) -> None:

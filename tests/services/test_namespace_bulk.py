@@ -190,21 +190,69 @@ async def test_a_batch_that_is_sent_twice_counts_once(db: Any) -> None:
             "n", first=6, lines="".join(LINES[5:15]).encode(), import_id="one"
         )
         assert (written.lines, written.stored) == (15, 15)
-        with pytest.raises(InvalidArgument, match="next one is not 20"):
-            await db.namespaces.bulk_write("n", first=20, lines=text, import_id="one")
+        # Lines that are rejected are told again, too.
+        for _ in range(2):
+            written = await db.namespaces.bulk_write(
+                "n", first=16, lines=b"x\n\n{}\n", import_id="one"
+            )
+            assert (written.lines, written.stored, written.rejected) == (18, 15, 2)
+            assert [one.line for one in written.rejections] == [16, 18]
+        written = await db.namespaces.bulk_write("n", first=18, lines=b"{}\n\n", import_id="one")
+        assert (written.lines, written.rejected) == (19, 2)
+        assert [one.line for one in written.rejections] == [18]
+        with pytest.raises(InvalidArgument, match="next one is not 30"):
+            await db.namespaces.bulk_write("n", first=30, lines=text, import_id="one")
         assert await db.namespaces.bulk_abort("n", "one")
         assert not await db.namespaces.bulk_abort("n", "one")
         assert await db.namespaces.count("n") == 15
+
+
+@pytest.mark.parametrize("mode", ["best_effort", "all_or_nothing"])
+async def test_what_an_earlier_attempt_rejected_is_in_the_report(db: Any, mode: str) -> None:
+    with trio.fail_after(60):
+        await db.namespaces.create("n", SCHEMA)
+        options = {"import_id": "mine", "mode": mode}
+        with pytest.raises(ZeroDivisionError):
+            await db.namespaces.bulk("n", spoiled(), **options, on_progress=lambda *_: 1 // 0)
+        (known,) = await db.namespaces.bulk_imports("n")
+        assert (known.lines, known.rejected, known.rejections) == (1000, len(BAD) - 1, ())
+        known = await db.namespaces.bulk_begin("n", **options)
+        assert [one.line for one in known.rejections] == list(BAD)[:-1]
+        report = await db.namespaces.bulk("n", spoiled(), **options)
+        assert (report.resumed_at, report.lines, report.rejected) == (1000, 2500, len(BAD))
+        assert [one.line for one in report.rejections] == list(BAD)
+        for one in report.rejections:
+            assert re.search(BAD[one.line][1], one.error), one
+        assert report.rejections[-1].id is None
+        assert report.rejections[3].id == 1
+        # Ended or given up, it leaves nothing behind: one of that name begins with nothing.
+        assert (await db.namespaces.bulk_begin("n", **options)).rejections == ()
+
+
+async def test_only_the_first_rejected_lines_are_kept(db: Any) -> None:
+    with trio.fail_after(60):
+        await db.namespaces.create("n", SCHEMA)
+        await db.namespaces.bulk_begin("n", "one")
+        for first in (1, 701):
+            written = await db.namespaces.bulk_write(
+                "n", first=first, lines=b"x\n" * 700, import_id="one"
+            )
+            assert len(written.rejections) == 700
+        assert written.rejected == 1400
+        ended = await db.namespaces.bulk_end("n", "one")
+        assert [one.line for one in ended.rejections] == list(range(1, 1001))
 
 
 async def test_a_dropped_namespace_takes_its_imports_along(db: Any) -> None:
     with trio.fail_after(60):
         await db.namespaces.create("n", SCHEMA)
         await db.namespaces.bulk_begin("n", "one", mode="all_or_nothing")
-        await db.namespaces.bulk_write("n", lines=LINES[0].encode(), import_id="one")
+        await db.namespaces.bulk_write("n", lines=(LINES[0] + "x").encode(), import_id="one")
         assert await db.namespaces.drop("n")
         await db.namespaces.create("n", SCHEMA)
         assert await db.namespaces.bulk_imports("n") == []
+        begun = await db.namespaces.bulk_begin("n", "one", mode="all_or_nothing")
+        assert (begun.lines, begun.rejections) == (0, ())
 
 
 async def test_asynchronous_sources(db: Any, request: pytest.FixtureRequest) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import operator
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, Literal, cast
+from typing import Any, Literal, cast
 
 from treestore.bulk.lines import Batch
 from treestore.bulk.sources import Source, open_source
@@ -16,9 +16,8 @@ from treestore.errors import InvalidArgument, TreeStoreError
 from treestore.model.bulk import BulkMode, BulkProgress, BulkReport, RejectedLine
 from treestore.stores.composite import Steps
 from treestore.stores.json_values import check_values, encode, not_json
+from treestore.stores.namespaces.imports import REJECTIONS_MAX
 from treestore.stores.namespaces.writing import documents_to_wire
-
-REJECTIONS_MAX: Final = 1000
 
 Progress = Callable[[int, int | None], object]
 """Called after each batch, with the bytes of the source that were read, and all of them (None: not
@@ -41,7 +40,7 @@ class Import:
         """Lines that an earlier attempt has done."""
         self._seen = 0
         self._stored = self._rejected = 0
-        self._rejections: list[RejectedLine] = []
+        self._rejections: dict[int, RejectedLine] = {}
 
     async def run(self, mode: BulkMode, import_id: str | None) -> BulkReport:
         """Do it; see ``namespaces.bulk``."""
@@ -53,6 +52,7 @@ class Import:
             known = await self._steps.bulk_begin(self._name, import_id, mode=mode)
             self._import_id, self._before = import_id, known.lines
             self._stored, self._rejected = known.stored, known.rejected
+            self._tell(known.rejections)
         try:
             await self._write()
         except BaseException as error:
@@ -67,7 +67,7 @@ class Import:
             lines=self._seen,
             stored=self._stored,
             rejected=self._rejected,
-            rejections=tuple(self._rejections),
+            rejections=tuple(self._rejections.values()),
             resumed_at=self._before,
             seconds=time.monotonic() - began,
         )
@@ -114,11 +114,16 @@ class Import:
                 self._rejected += answer.rejected
             else:
                 self._stored, self._rejected = answer.stored, answer.rejected
-            room = REJECTIONS_MAX - len(self._rejections)
-            self._rejections += answer.rejections[:room]
+            self._tell(answer.rejections)
         self._seen = seen
         if self._on_progress is not None:
             self._on_progress(batch.read_bytes, self._source.size_bytes)
+
+    def _tell(self, rejections: Sequence[RejectedLine]) -> None:
+        """Gather the first rejected lines; an answer may tell of some again."""
+        for one in rejections:
+            if len(self._rejections) < REJECTIONS_MAX:
+                self._rejections[one.line] = one
 
     async def _written(self, batch: Batch) -> BulkProgress:
         """What became of a batch."""
@@ -196,7 +201,7 @@ async def bulk(
             of them (None where that is not known).
 
     Returns:
-        What became of it, with the first 1,000 rejected lines.
+        What became of it, earlier attempts included, with the first 1,000 rejected lines.
 
     Raises:
         NotFound: there is no such namespace.

@@ -136,10 +136,10 @@ def _print(namespace: str, report: BulkReport) -> None:
     if report.rejected > SHOWN:
         more = report.rejected - min(SHOWN, len(report.rejections))
         console.print(f"… and {plural(more, 'more line')}", markup=False)
-    rate = report.stored / report.seconds if report.seconds else 0.0
+    rate = (report.lines - report.resumed_at) / report.seconds if report.seconds else 0.0
     if report.applied:
         text = f"{namespace}: {plural(report.stored, 'document')} stored"
-        text += f" ({rate:,.0f} a second)" if report.stored else ""
+        text += f" ({rate:,.0f} lines a second)" if report.stored else ""
     else:
         text = f"{namespace}: nothing stored"
     if report.rejected:

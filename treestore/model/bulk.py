@@ -39,7 +39,8 @@ class BulkProgress:
         lines: of the source, from its beginning, that are done.
         stored: documents of these that were stored (an id that came twice counts twice).
         rejected: lines of these that were not.
-        rejections: of the call that answers this, which ones and why; at most 1,000.
+        rejections: which ones and why; at most 1,000. `bulk_write` tells of the lines of its
+            batch, `bulk_begin` and `bulk_end` of all of them, `bulk_imports` of none.
         started_at: when it began (UTC); None for one that cannot be resumed.
     """
 
@@ -63,7 +64,7 @@ class BulkReport:
         lines: of the source; empty ones included.
         stored: documents that were stored (an id that came twice counts twice).
         rejected: lines that were not.
-        rejections: which ones and why, in their order; the first 1,000.
+        rejections: which ones and why, in their order, an earlier attempt's too; the first 1,000.
         resumed_at: lines that an earlier attempt had done already.
         seconds: that it took.
     """

@@ -77,6 +77,7 @@ class Keyspace:
     NAMESPACE_SEGMENTS: Final = b"\x65"
     NAMESPACES_DROPPED: Final = b"\x66"
     NAMESPACE_IMPORTS: Final = b"\x67"
+    NAMESPACE_REJECTIONS: Final = b"\x68"
 
 
 Element = None | bytes | str | int | date | datetime

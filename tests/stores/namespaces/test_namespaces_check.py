@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from tests.stores.fake import FakeStore, FakeWrite
+from treestore.model.bulk import RejectedLine
 from treestore.stores.json_values import encode
 from treestore.stores.keys import Keyspace, pack
 from treestore.stores.namespaces import catalog, copying, segments, writing
 from treestore.stores.namespaces.check import check_namespaces
+from treestore.stores.namespaces.imports import keep_rejections
 from treestore.stores.namespaces.layout import (
     NEXT_NUMBER_KEY,
     Space,
@@ -169,6 +171,10 @@ def a_copy_that_is_there(txn: FakeWrite) -> None:
     txn.put(Keyspace.NAMESPACES + pack(None, space(txn).number), b"\x80")
 
 
+def rejected_lines_of_no_import(txn: FakeWrite) -> None:
+    keep_rejections(txn, "a", "gone", [RejectedLine(line=1, error="This is no JSON object.")])
+
+
 TAMPERS: list[Any] = [
     *(pytest.param(lose(what), id=f"lose {what}") for what in ("documents", "vectors", "tail")),
     pytest.param(lose("dead"), id="lose dead"),
@@ -195,6 +201,7 @@ TAMPERS: list[Any] = [
     number_never_given,
     two_with_one_number,
     a_copy_that_is_there,
+    rejected_lines_of_no_import,
 ]
 
 

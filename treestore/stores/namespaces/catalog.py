@@ -14,7 +14,7 @@ from treestore.model.page import Page
 from treestore.stores.access import Read, Write
 from treestore.stores.json_values import encode, shown
 from treestore.stores.keys import pack_str, unpack_one
-from treestore.stores.namespaces.imports import import_key, imports_into
+from treestore.stores.namespaces.imports import imports_into, remove_import
 from treestore.stores.namespaces.layout import (
     AFTER,
     FIRST_NAMESPACE,
@@ -184,7 +184,7 @@ def drop(txn: Write, name: str) -> bool:
     if there is None:
         return False
     for import_id, its in list(imports_into(txn, name)):
-        txn.delete(import_key(name, import_id))
+        remove_import(txn, name, import_id)
         if its.staging is not None:
             let_go(txn, its.staging, name)
     txn.delete(namespace_key(name))

@@ -17,7 +17,7 @@ from treestore.stores.json_values import shown
 from treestore.stores.keys import Keyspace, successor, unpack, unpack_one
 from treestore.stores.namespaces.catalog import Opened, decode_dropped, opened
 from treestore.stores.namespaces.copying import under_way
-from treestore.stores.namespaces.imports import stagings
+from treestore.stores.namespaces.imports import import_key, rejecting_imports, stagings
 from treestore.stores.namespaces.layout import (
     AFTER,
     FIRST_NAMESPACE,
@@ -192,3 +192,9 @@ def _check_spaces(txn: Read, names: dict[int, str]) -> Iterator[str]:
             if found not in known:
                 yield f"There are rows of a namespace with number {found!r}, which there is not."
             start = entry[0][:end] + AFTER
+    for name, import_id in rejecting_imports(txn):
+        if txn.get(import_key(name, import_id)) is None:
+            yield (
+                f"There are rejected lines of import {shown(import_id)} into namespace "
+                f"{shown(name)}, which there is not."
+            )

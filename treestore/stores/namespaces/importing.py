@@ -25,10 +25,14 @@ from treestore.stores.json_values import check_values, encode, shown
 from treestore.stores.namespaces import catalog
 from treestore.stores.namespaces.catalog import NamespaceRecord, Opened
 from treestore.stores.namespaces.imports import (
+    REJECTIONS_MAX,
     ImportRecord,
     decode_import,
     import_key,
     imports_into,
+    keep_rejections,
+    kept_rejections,
+    remove_import,
 )
 from treestore.stores.namespaces.layout import (
     AFTER,
@@ -47,9 +51,6 @@ from treestore.stores.namespaces.writing import (
     told_id,
 )
 from treestore.stores.operation import Wire
-
-REJECTIONS_MAX: Final = 1000
-"""Rejected lines of which one answer tells why."""
 
 LINES_MAX: Final = 10_000
 """In one call."""
@@ -93,7 +94,7 @@ def _require(txn: Read, name: str, import_id: Any) -> ImportRecord:
 def bulk_begin(
     txn: Write, name: str, import_id: str, *, mode: BulkMode = "best_effort"
 ) -> BulkProgress:
-    """Begin an import, or learn how far it is.
+    """Begin an import, or learn how far it is, and which lines it rejected (the first 1,000).
 
     Args:
         import_id: names it in its namespace: 1 to 200 bytes.
@@ -117,7 +118,7 @@ def bulk_begin(
                 f"{record.mode}. Go on in that mode, or give it up with bulk_abort.",
                 mode=record.mode,
             )
-        return _progress(name, import_id, record)
+        return _progress(name, import_id, record, kept_rejections(txn, name, import_id))
     staging = None
     if mode == "all_or_nothing":
         staging = catalog.new_number(txn)
@@ -226,16 +227,19 @@ def _write(
             f"Import {shown(import_id)} has {record.lines} lines; the next one is not {first}.",
             lines=record.lines,
         )
+    # A batch that is sent again has the same answer, whatever of it was done before.
+    told = kept_rejections(txn, name, import_id, first, last)
     if last <= record.lines:
-        return _progress(name, import_id, record)
+        return _progress(name, import_id, record, told)
     if record.staging is not None:
         there = staged(there, record.staging)
     stored, rejections = _store(txn, there, [its for its in items if its[0] > record.lines])
+    keep_rejections(txn, name, import_id, rejections[: max(0, REJECTIONS_MAX - record.rejected)])
     record.lines = last
     record.stored += stored
     record.rejected += len(rejections)
     txn.put(import_key(name, import_id), encode(record))
-    return _progress(name, import_id, record, rejections[:REJECTIONS_MAX])
+    return _progress(name, import_id, record, (told + rejections)[:REJECTIONS_MAX])
 
 
 def _store(
@@ -274,6 +278,9 @@ def _id_of(document: Any) -> DocumentId | None:
 def bulk_end(txn: Write, name: str, import_id: str) -> BulkProgress:
     """End an import. One in mode ``all_or_nothing`` becomes visible now, all of it.
 
+    Returns:
+        What became of it, with the first 1,000 rejected lines.
+
     Raises:
         NotFound: there is no such namespace or import (any more).
         InvalidArgument: a line of an import in mode ``all_or_nothing`` was rejected: give it up
@@ -291,8 +298,9 @@ def bulk_end(txn: Write, name: str, import_id: str) -> BulkProgress:
                 rejected=record.rejected,
             )
         _publish(txn, name, there, record.staging)
-    txn.delete(import_key(name, import_id))
-    return _progress(name, import_id, record)
+    rejections = kept_rejections(txn, name, import_id)
+    remove_import(txn, name, import_id)
+    return _progress(name, import_id, record, rejections)
 
 
 def _publish(txn: Write, name: str, there: Opened, staging: int) -> None:
@@ -331,13 +339,14 @@ def bulk_abort(txn: Write, name: str, import_id: str) -> bool:
     staging = decode_import(known).staging
     if staging is not None:
         catalog.let_go(txn, staging, name)
-    txn.delete(key)
+    remove_import(txn, name, import_id)
     return True
 
 
 def bulk_imports(txn: Read, name: str) -> list[BulkProgress]:
     """Imports into a namespace that were begun and not ended, by their ids: to be gone on with
-    (`bulk` with the same ``import_id``), or given up (`bulk_abort`).
+    (`bulk` with the same ``import_id``), or given up (`bulk_abort`). `bulk_begin` tells which lines
+    one has rejected.
 
     Raises:
         NotFound: there is no such namespace.

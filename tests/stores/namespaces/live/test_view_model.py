@@ -13,7 +13,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from tests.stores.namespaces.live.living import NAME, LivingStore, request
 from treestore.engine.snapshot import Snapshot
 from treestore.model.namespaces import NamespaceHit
-from treestore.search.vectors.segment_file import SegmentDamaged
 from treestore.stores.namespaces import catalog, exact, reading, writing
 from treestore.stores.namespaces.layout import packed_id
 from treestore.stores.namespaces.live.pieces import UseTree
@@ -213,11 +212,10 @@ class Views(RuleBasedStateMachine):
         self.store.enter(made)
 
     @rule()
-    def take_in(self) -> None:
+    def forget_incomplete(self) -> None:
+        self.store.views.forget_incomplete()
         view = self.store.known_view()
-        if view is not None and not self.store.damaged:
-            with suppress(SegmentDamaged):
-                self.store.maker.take_in_missing(view)
+        assert view is None or not view.missing()
 
     @rule(data=st.data())
     def damage(self, data: st.DataObject) -> None:

@@ -159,20 +159,6 @@ class Maker:
                 view.unprepare(made.manifest.uuid)
             remove_segment_file(self._folder.file(made.manifest.uuid))
 
-    def take_in_missing(self, view: View, pause: Pause = _no_pause) -> None:
-        """Open segments that the tree has and the view has not, and take them in.
-
-        Raises:
-            SegmentDamaged, ColumnsDamaged: one cannot be used.
-            OSError: it cannot be read now.
-        """
-        missing = view.missing()
-        for _, manifest in missing:
-            view.prepare(manifest.uuid, self._folder.open(manifest, pause))
-        if missing:
-            with self._views.follower.halted():
-                view.take_in(view.position.lsn)
-
     def remove_orphans(self, named: Iterable[str]) -> int:
         """Remove files that no manifest names.
 

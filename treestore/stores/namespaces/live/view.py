@@ -118,8 +118,8 @@ class View:
         self._prepared.pop(uuid, None)
 
     def missing(self) -> list[tuple[int, SegmentManifest]]:
-        """Segments that the tree has, and that are not taken in: open them and `prepare` them, then
-        have the follower `take_in`."""
+        """Segments that the tree has, and that are not taken in: this was loaded while they were
+        made, and nobody prepared it for them. Their rows are here, without an index."""
         there = {part.uuid for part in self.newest.fixed}
         return [
             (number, manifest)

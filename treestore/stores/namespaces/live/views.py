@@ -92,6 +92,7 @@ class Views:
     Args:
         read: reads the log.
         open_segment: opens a segment's file.
+        size_bytes_max: of the views that stay loaded, mapped files included; None: no limit.
         together: does parts of a query's work.
         damaged: told of segments without a good file.
         lost: told of views that were given up.
@@ -102,11 +103,13 @@ class Views:
         read: ReadLog,
         open_segment: OpenSegment,
         *,
+        size_bytes_max: int | None = None,
         together: Together = one_by_one,
         damaged: Callable[[int, list[DamagedSegment]], None] | None = None,
         lost: Callable[[View], None] | None = None,
     ) -> None:
         self._open_segment = open_segment
+        self._size_bytes_max = size_bytes_max
         self._together = together
         self._damaged = damaged
         self._told_lost = lost
@@ -118,7 +121,7 @@ class Views:
         self._texts: dict[int, Texts] = {}
         self._uses = 0
         self._used: dict[int, int] = {}
-        """When each namespace was asked for last, in queries."""
+        """When each namespace was asked for, or loaded, last: a count of both."""
 
     def _lost(self, view: View) -> None:
         self.counters.lost += 1
@@ -183,6 +186,8 @@ class Views:
                 raise UseTree(f"the view could not be loaded: {error}") from error
             self.counters.loads += 1
             self._unloadable.pop(number, None)
+            self._use(number)
+            self.shrink()
             return view
 
     # -- full text ------------------------------------------------------------------------------
@@ -227,23 +232,36 @@ class Views:
             self._loading.pop(number, None)
             self._unloadable.pop(number, None)
             self._texts.pop(number, None)
+            self._used.pop(number, None)
 
-    def shrink(self, size_bytes_max: int) -> int:
-        """Let go of views, those first that were asked for longest ago, until the others take no
-        more than so much; the last one stays. Returns how many went.
+    def shrink(self) -> int:
+        """Let go of views, those first that were asked for longest ago, until the others keep the
+        budget; the last one stays. Returns how many went.
 
-        What is known of their full text stays: a view that is loaded again joins it.
+        Loading does so by itself; views grow as well. What is known of their full text stays: a
+        view that is loaded again joins it.
         """
-        sizes = {view.number: view.size_bytes() for view in self.follower.views()}
-        total, gone = sum(sizes.values()), 0
-        for number in sorted(sizes, key=lambda number: self._used.get(number, 0))[:-1]:
-            if total <= size_bytes_max:
-                break
-            total -= sizes[number]
-            self.follower.forget(number)
-            gone += 1
-        self.counters.evicted += gone
-        return gone
+        if self._size_bytes_max is None:
+            return 0
+        with self._lock:
+            sizes = {view.number: view.size_bytes() for view in self.follower.views()}
+            total, gone = sum(sizes.values()), 0
+            for number in sorted(sizes, key=lambda number: self._used.get(number, 0))[:-1]:
+                if total <= self._size_bytes_max:
+                    break
+                total -= sizes[number]
+                self.follower.forget(number)
+                gone += 1
+            self.counters.evicted += gone
+            return gone
+
+    def forget_incomplete(self) -> None:
+        """Let go of views that lack a segment, which was made while they were loaded: they answer
+        right, but compare its rows one by one for as long as they stay."""
+        with self.follower.halted():
+            for view in self.follower.views():
+                if view.missing():
+                    self.follower.forget(view.number)
 
     # -- queries --------------------------------------------------------------------------------
 
@@ -328,6 +346,9 @@ class Views:
 
     def _count(self, number: int) -> None:
         self.counters.queries += 1
+        self._use(number)
+
+    def _use(self, number: int) -> None:
         self._uses += 1
         self._used[number] = self._uses
 
