@@ -56,7 +56,11 @@ def schema(body: Any) -> dict[str, Any]:
     """The schema of ``PUT /v1/namespaces/{ns}``: ``{"schema": {…}}`` or the schema itself."""
     given = dict(_object(body, "body"))
     if "schema" in given:
-        _only(given, {"schema"}, "body")
+        if len(given) > 1:
+            (other, *_) = given.keys() - {"schema"}
+            raise InvalidArgument(
+                f"The body is a schema, or has one in 'schema'; {other!r:.100} belongs in that."
+            )
         given = dict(_object(given["schema"], "schema"))
     dimension = given.pop("vector_dim", None)
     metric = given.pop("vector_metric", None)
@@ -287,4 +291,4 @@ def _only(given: Mapping[str, Any], known: frozenset[str] | set[str], what: str)
     unknown = sorted(given.keys() - known)
     if unknown:
         listed = ", ".join(sorted(known))
-        raise InvalidArgument(f"The {what} has no {unknown[0]!r:.100}; it has: {listed}.")
+        raise InvalidArgument(f"The {what} takes no {unknown[0]!r:.100}; it takes: {listed}.")

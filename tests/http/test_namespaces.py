@@ -42,6 +42,8 @@ def test_schemas() -> None:
         "type": "string",
         "full_text": {"tokenizer": "word"},
     }
+    with pytest.raises(InvalidArgument, match="'vector_dim' belongs in that"):
+        elacsym.schema({"vector_dim": 3, "schema": {"attributes": {}}})
 
 
 @pytest.mark.parametrize(
