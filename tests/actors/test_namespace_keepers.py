@@ -310,15 +310,16 @@ async def test_what_is_asked_for_often_stays_loaded(tmp_path: Path) -> None:
             one = db.namespace_views.statistics().size_bytes
         options = UpkeepOptions(seal_rows=50, cache_size_bytes=10 * one)
         async with open_database(tmp_path / "data", namespaces=options) as db:
+            views = db.namespace_views
+            assert views is not None
             for _ in range(600):
                 number = min(int(rng.paretovariate(1.6)) - 1, 19)
                 await db.namespaces.query(f"n{number}", vector=[0] * DIM)
-                assert db.namespace_views is not None
                 # At each moment, not only once the keeper has looked.
-                assert db.namespace_views.statistics().size_bytes <= 10 * one
+                assert views.statistics().size_bytes <= 10 * one
             stats = await db.admin.stats()
             assert stats.namespace_cache_hit_rate > 0.8
-            assert db.namespace_views.statistics().evicted
+            assert views.statistics().evicted
             assert not await db.namespaces.warm("n0")
 
 
