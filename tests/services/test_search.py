@@ -99,6 +99,26 @@ async def test_the_query_language(houses: Any) -> None:
             assert await found(houses, query, **options) == expected, (query, options)
 
 
+async def test_a_phrase_does_not_go_from_one_text_into_the_next(db: Any) -> None:
+    """Also where it has stop words inside, for which any word will do."""
+    nodes = [
+        {"node_id": "apart", "title": "Taxes of the owner", "text": "houses are taxed"},
+        {"node_id": "far", "title": "An owner of", "text": "the houses are taxed"},
+        {"node_id": "whole", "title": "Other", "text": "An owner of houses is taxed"},
+        {"node_id": "title", "title": "The owner with houses", "text": "is taxed"},
+    ]
+    with trio.fail_after(60):
+        await db.documents.store("p", "v1", nodes)
+        for _ in range(2):
+            assert await found(db, '"owner of houses"') == {"whole", "title"}
+            assert await found(db, '"owner houses"') == set()
+            assert await found(db, '"owner of the houses"') == set()
+            assert await found(db, '+"owner of houses" other') == {"whole", "title"}
+            assert await found(db, 'taxed -"owner of houses"') == {"apart", "far"}
+            assert ids(await db.documents.search('"owner of houses"')) == ["title", "whole"]
+            await indexed(db)
+
+
 async def test_a_word_in_the_title_counts_for_more(db: Any) -> None:
     with trio.fail_after(60):
         await db.documents.store(

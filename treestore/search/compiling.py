@@ -8,6 +8,7 @@ these have four indexed fields for their stems (``content`` holds all three othe
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Final
 
 import attrs
@@ -40,14 +41,19 @@ class Fields:
         return self.only if wanted.clause.field is None else (wanted.clause.field,)
 
     def asked(self, wanted: Wanted) -> Asked:
-        """Where a clause is looked for. What is in a text is in `CONTENT` as well."""
+        """Where a clause is looked for. What is in a text is in `CONTENT` as well, but some phrases
+        are in `CONTENT` alone, begun in one text and ended in the next."""
         targets = self.targets(wanted)
         words, strict, clause = wanted.words, wanted.strict, wanted.clause
-        stems = [
-            StemLook(name, 1.0, words, strict)
-            for name in ((CONTENT,) if targets is None else targets)
-        ]
-        if targets is None:
+        if targets is not None:
+            stems = [StemLook(name, 1.0, words, strict) for name in targets]
+        elif strict and _spans_gap(words):
+            stems = [
+                StemLook(name, 1.0 + self.bonus.get(name, 0.0), words, strict)
+                for name in self.names
+            ]
+        else:
+            stems = [StemLook(CONTENT, 1.0, words, strict)]
             stems += [StemLook(name, bonus, words, strict) for name, bonus in self.bonus.items()]
         surfaces = [
             SurfaceLook(
@@ -56,6 +62,12 @@ class Fields:
             for name in (targets or self.names if wanted.surfaces else ())
         ]
         return Asked(clause.occur, tuple(stems) if words else (), tuple(surfaces))
+
+
+def _spans_gap(words: Sequence[tuple[int, str]]) -> bool:
+    """Whether a phrase has stop words inside, and so may fit where two texts meet in `CONTENT`:
+    the gap between them is `treestore.search.matching.VALUE_GAP`, which an index has built in."""
+    return any(after[0] - before[0] > 1 for before, after in pairwise(words))
 
 
 def surface_field(name: str) -> str:

@@ -22,7 +22,8 @@ K1: Final = 1.2
 B: Final = 0.75
 
 VALUE_GAP: Final = 2
-"""Positions between two texts of a row: no phrase goes over the gap."""
+"""Positions between two texts of a row, as tantivy counts: no phrase without stop words goes over
+the gap, and one with such is looked for in each text (``compiling.py``)."""
 
 ROWS_KEPT: Final = 4096
 """Rows that stay cut into words, for the next search."""
