@@ -177,7 +177,7 @@ class Collections(RuleBasedStateMachine):
             id = str(document.get("_id", document.get("id", f"assigned{number}")))
             if id in after:
                 expected.add(AlreadyExists)
-            after[id] = document
+            after.setdefault(id, document)
         expected |= self.wrong_with(after, set(after) - set(before))
         function: Any = writing.insert_many if many else writing.insert
         result = self.attempt(expected, function, NAME, documents if many else documents[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from treestore.tools.spans import SENTENCE_SIZE_MAX, find_spans, sentences, words
@@ -29,6 +29,7 @@ def test_sentences(text: str, parts: list[str]) -> None:
 
 
 @given(st.text() | st.text(alphabet="ab .!?\n-1"), st.integers(1, 40))
+@example("0" * 18 + "  ", 31)
 def test_sentences_cover_the_text(text: str, times: int) -> None:
     text *= times
     bounds = sentences(text)

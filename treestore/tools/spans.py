@@ -144,18 +144,22 @@ def _is_abbreviation(text: str, dot: int) -> bool:
 
 
 def _add(bounds: list[tuple[int, int]], text: str, start: int, end: int) -> None:
+    start, end = _trimmed(text, start, end)
+    while end - start > SENTENCE_SIZE_MAX:
+        cut = _cut_of(text, start)
+        bounds.append(_trimmed(text, start, cut))
+        start, end = _trimmed(text, cut, end)
+    if start < end:
+        bounds.append((start, end))
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """The bounds without white space at their ends."""
     while start < end and text[start].isspace():
         start += 1
     while end > start and text[end - 1].isspace():
         end -= 1
-    while end - start > SENTENCE_SIZE_MAX:
-        cut = _cut_of(text, start)
-        bounds.append((start, cut))
-        start = cut
-        while start < end and text[start].isspace():
-            start += 1
-    if start < end:
-        bounds.append((start, end))
+    return start, end
 
 
 def _cut_of(text: str, start: int) -> int:
