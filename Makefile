@@ -30,23 +30,24 @@ FIND_PYTHON := found=; for python in $(if $(PYTHON),"$(PYTHON)",python3.13 pytho
 # uv fetches what pip would: from the index that pip's settings name, if they name one.
 PIP_INDEX = $${PIP_INDEX_URL:-$$($(BIN)/python -m pip config list 2>/dev/null | sed -n "s/^[^ ]*\.index-url='\(.*\)'$$/\1/p" | tail -n 1)}
 
-.PHONY: help demo test coverage lint format check bench chaos load schema lock clean python
+.PHONY: help demo test coverage lint format check bench chaos load schema properties lock clean python
 .DEFAULT_GOAL := help
 .SILENT:
 
 help:
-	echo 'make demo     a tour of TreeStore on a document of your own (FILE=...) or its own example'
-	echo 'make test     the tests (ARGS="-k name" picks some)'
-	echo 'make coverage the tests, and how many lines of the program they reach: at least 80 %'
-	echo 'make lint     style and types'
-	echo 'make format   put files in the style that lint asks for'
-	echo 'make check    lint, then the tests with their coverage'
-	echo 'make bench    the side-by-side benchmark (QUICK=1 for a short one)'
-	echo 'make chaos    ten minutes of crashes, kills, damage and attacks; nothing may be lost'
-	echo 'make load     a hundred users for ten minutes; then everything is verified'
-	echo 'make schema   an hour of requests made from the OpenAPI document; no fault may be found'
-	echo 'make lock     choose dependency versions anew and write requirements.lock'
-	echo 'make clean    remove .venv, caches and reports'
+	echo 'make demo       a tour of TreeStore on a document of your own (FILE=...) or its own example'
+	echo 'make test       the tests (ARGS="-k name" picks some)'
+	echo 'make coverage   the tests, and how many lines of the program they reach: at least 80 %'
+	echo 'make lint       style and types'
+	echo 'make format     put files in the style that lint asks for'
+	echo 'make check      lint, then the tests with their coverage'
+	echo 'make bench      the side-by-side benchmark (QUICK=1 for a short one)'
+	echo 'make chaos      ten minutes of crashes, kills, damage and attacks; nothing may be lost'
+	echo 'make load       a hundred users for ten minutes; then everything is verified'
+	echo 'make schema     an hour of requests made from the OpenAPI document; no fault may be found'
+	echo 'make properties an hour of the tests that make up their own examples, thousands of each'
+	echo 'make lock       choose dependency versions anew and write requirements.lock'
+	echo 'make clean      remove .venv, caches and reports'
 
 demo: $(READY)
 	$(BIN)/python scripts/demo.py $(if $(FILE),"$(FILE)") $(ARGS)
@@ -91,6 +92,10 @@ load: $(READY)
 
 schema: $(READY)
 	TREESTORE_HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/http/test_schema.py $(ARGS)
+
+properties: $(READY)
+	TREESTORE_HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n auto -m hypothesis \
+		--ignore tests/http/test_schema.py $(ARGS)
 
 # The same versions on every Python and system we support, with the hashes of their files, and
 # without the address of any index: the file serves behind any mirror.
