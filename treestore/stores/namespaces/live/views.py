@@ -117,6 +117,7 @@ class Views:
         self.counters = Counters()
         self._loading: dict[int, threading.Lock] = {}
         self._lock = threading.Lock()
+        self._shrinking = threading.Lock()
         self._unloadable: dict[int, int] = {}
         self._texts: dict[int, Texts] = {}
         self._uses = 0
@@ -243,7 +244,8 @@ class Views:
         """
         if self._size_bytes_max is None:
             return 0
-        with self._lock:
+        # Not `_lock`, which the event loop may wait for: the follower may be busy for a while.
+        with self._shrinking:
             sizes = {view.number: view.size_bytes() for view in self.follower.views()}
             total, gone = sum(sizes.values()), 0
             for number in sorted(sizes, key=lambda number: self._used.get(number, 0))[:-1]:
