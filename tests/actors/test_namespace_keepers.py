@@ -15,7 +15,6 @@ import trio
 from actors import namespace_texts
 from actors.database import Database, open_database
 from actors.namespace_segments import SegmentKeeper
-from treestore.engine.snapshot import Snapshot
 from treestore.errors import Unavailable
 from treestore.search.folder import IndexFailed
 from treestore.search.fulltext.searching import Search
@@ -108,29 +107,39 @@ async def test_a_held_snapshot_answers_alike_before_and_after(tmp_path: Path) ->
             assert (await db.admin.check()).ok
 
 
+def after_first(monkeypatch: pytest.MonkeyPatch, step: str, race: Callable[[], None]) -> list[Any]:
+    """Have ``race`` called on the keeper's thread, after its first step of that name that gave
+    something: the list has that then."""
+    given: list[Any] = []
+    original = getattr(SegmentKeeper, step)
+
+    def stepped(self: SegmentKeeper, *arguments: Any) -> Any:
+        found = original(self, *arguments)
+        if found is not None and not given:
+            given.append(found)
+            race()
+        return found
+
+    monkeypatch.setattr(SegmentKeeper, step, stepped)
+    return given
+
+
 async def test_a_query_may_load_the_view_from_a_later_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the keeper's look at what is to be sealed and the sealing: it does that later."""
-    raced: list[str] = []
 
-    def look(self: SegmentKeeper, lease: Snapshot) -> Any:
-        work = original(self, lease)
-        if work is not None and not raced:
-            raced.append(work[0])
-            trio.from_thread.run(db.namespaces.upsert, "n", documents(500, 1))
-            query = partial(db.namespaces.query, "n", vector=[0.0] * DIM)
-            assert trio.from_thread.run(query)
-        return work
+    def race() -> None:
+        trio.from_thread.run(db.namespaces.upsert, "n", documents(500, 1))
+        assert trio.from_thread.run(partial(db.namespaces.query, "n", vector=[0.0] * DIM))
 
-    original = SegmentKeeper._look
-    monkeypatch.setattr(SegmentKeeper, "_look", look)
+    raced = after_first(monkeypatch, "_look", race)
     with trio.fail_after(120):
         async with open_database(tmp_path / "data", namespaces=OPTIONS) as db:
             await db.namespaces.create("n", schema())
             await db.namespaces.upsert("n", documents(0, 60))
             await until(lambda: keeper(db).counters.rows >= 50)
-            assert raced == ["a seal"]
+            assert [what for what, *_ in raced] == ["a seal"]
             assert db.supervisor is not None
             assert not any(status.restarts for status in db.supervisor.actors.values())
             assert await db.namespaces.count("n") == 61
@@ -327,19 +336,13 @@ async def test_a_view_that_is_loaded_during_a_seal_has_its_index_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Queries for other namespaces may take its place in the cache while the segment is made."""
-    raced: list[int] = []
 
-    def make(self: SegmentKeeper, lease: Snapshot, there: Any, old: Any) -> Any:
-        made = original(self, lease, there, old)
-        if not raced:
-            raced.append(there.number)
-            db.namespace_views.views().follower.forget(there.number)  # type: ignore[union-attr]
-            query = partial(db.namespaces.query, "n", vector=[0.0] * DIM)
-            assert trio.from_thread.run(query)
-        return made
+    def race() -> None:
+        (made,) = raced
+        db.namespace_views.views().follower.forget(made.number)  # type: ignore[union-attr]
+        assert trio.from_thread.run(partial(db.namespaces.query, "n", vector=[0.0] * DIM))
 
-    original = SegmentKeeper._make
-    monkeypatch.setattr(SegmentKeeper, "_make", make)
+    raced = after_first(monkeypatch, "_make", race)
     with trio.fail_after(120):
         async with open_database(tmp_path / "data", namespaces=OPTIONS) as db:
             await db.namespaces.create("n", schema())

@@ -117,6 +117,7 @@ def test_an_index_and_a_look_at_the_row_agree(tmp_path) -> None:
     folder = make_index(tmp_path / "index")
     searcher = folder.searcher()
     words = ["tax", "taxes", "house*", "hous~", '"tax on"', "pay", "title:tax", "-pay", "+self"]
+    words += ['"tax the houses"', '"houses the self"']
     words += ["self-employed", "1-301.47", "text:tax", "长江", "nothing", "summary:tax"]
     matched = 0
     for number in range(1500):

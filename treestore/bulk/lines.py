@@ -10,7 +10,9 @@ import attrs
 LINE_SIZE_BYTES_MAX: Final = 16 << 20
 """Of one line: about a document of 16,384 dimensions with megabytes of text."""
 
-LEFT_OUT: Final = b'"A line of more than 16 MiB, which was left out. Is this NDJSON?"'
+LEFT_OUT: Final = (
+    f'"A line of more than {LINE_SIZE_BYTES_MAX >> 20} MiB, which was left out. Is this NDJSON?"'
+).encode()
 """Stands in its place, to be rejected under its number; what is too long is never kept."""
 
 BATCH_SIZE_BYTES: Final = 2 << 20
