@@ -15,7 +15,6 @@ from treestore.engine.snapshot import Snapshot
 from treestore.model.namespaces import NamespaceHit
 from treestore.stores.namespaces import catalog, exact, reading, writing
 from treestore.stores.namespaces.layout import packed_id
-from treestore.stores.namespaces.live.following import Follower
 from treestore.stores.namespaces.live.pieces import UseTree
 from treestore.stores.namespaces.search import Request
 
@@ -428,30 +427,5 @@ def test_the_reference_is_not_what_answers() -> None:
         assert store.views.counters.queries == 5
         assert store.views.counters.queries_from_tree == 0
         assert exact.search(store.txn, request(vector=[1, 1, 1], top_k=60))[0].id == 1
-    finally:
-        store.close()
-
-
-def test_a_view_that_is_let_go_of_under_a_query_is_loaded_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """By a query for another namespace that needs its place, before the view has followed."""
-    store = LivingStore()
-    try:
-        store.run(catalog.create, NAME, {"vector": {"dim": 1, "metric": "l2"}})
-        store.run(writing.upsert, NAME, [{"id": 1, "vector": [1]}])
-        store.view()
-        store.run(writing.upsert, NAME, [{"id": 2, "vector": [2]}])
-        advance_one = Follower.advance_one
-
-        def raced(self: Follower, view: Any, until: Any) -> None:
-            monkeypatch.undo()
-            self.forget(view.number)
-            advance_one(self, view, until)
-
-        monkeypatch.setattr(Follower, "advance_one", raced)
-        assert [hit.id for hit in store.query(request(vector=[2], top_k=9))] == [2, 1]
-        assert store.views.counters.loads == 2
-        assert store.views.counters.queries_from_tree == 0
     finally:
         store.close()

@@ -155,7 +155,7 @@ class View:
             else:
                 self.segments[number] = manifest
         if changes.segments:
-            self._take_in(lsn)
+            self.take_in(lsn)
 
     def _change_schema(self, schema: NamespaceSchema) -> None:
         left_out = left_out_of(self.schema)
@@ -195,7 +195,7 @@ class View:
                 lsn,
             )
 
-    def _take_in(self, lsn: int) -> None:
+    def take_in(self, lsn: int) -> None:
         """Take in segments that are prepared and that the tree has."""
         layout = self.newest
         for number, manifest in self.missing():
@@ -203,7 +203,8 @@ class View:
             if prepared is not None:
                 layout = layouts.taken_in(layout, prepared, number, lsn)
         if layout is not self.newest:
-            self.layouts = (layout, *self.layouts)
+            older = self.layouts if layout.from_lsn > self.newest.from_lsn else self.layouts[1:]
+            self.layouts = (layout, *older)
 
     def freeze(self) -> None:
         """Begin a new growing part, so that a seal can take over all of the old one."""

@@ -144,19 +144,14 @@ class Views:
         Raises:
             UseTree: there can be none at the moment.
         """
-        while True:
-            found = self.follower.view(there.number)
-            if found is None:
-                found = self._load(txn, position, there, pause)
-            try:
-                self.follower.advance_one(found, position)
-            except ViewLost as error:
-                if found.lost is not None:
-                    raise UseTree(f"the view was lost: {error}") from None
-                # It was let go of meanwhile, for another namespace's: once more.
-                pause()
-                continue
-            return found
+        found = self.follower.view(there.number)
+        if found is None:
+            found = self._load(txn, position, there, pause)
+        try:
+            self.follower.advance_one(found, position)
+        except ViewLost as error:
+            raise UseTree(f"the view was lost: {error}") from None
+        return found
 
     def warm(self, txn: Read, position: LogPosition, there: Opened, pause: Pause) -> bool:
         """Load a namespace's view; whether that was to be done, and could be."""
